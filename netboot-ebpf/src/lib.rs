@@ -1,0 +1,13 @@
+//! What the XDP program and the daemon share: both decide with this code, so both give one answer.
+//!
+//! `no_std`, no allocation, no `unsafe`; tested on the host. Every function here is inlined into the
+//! program, so it must be something that the kernel's verifier can follow: no loops over packet
+//! bytes, no panics, no arithmetic that can overflow.
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+pub mod class;
+pub mod verdict;
+
+pub use class::Class;
+pub use verdict::{Answer, Host, Reason, Request, Verdict, decide};

@@ -1,0 +1,252 @@
+//! The decision about one request of a reserved machine: answer it, or pass it up and say why.
+//!
+//! RFC 2131 sections 4.3.1 and 4.3.2. Pure: nothing is changed before this has answered. The XDP program
+//! asks it for every request; the daemon asks it for reserved machines, so that the two cannot differ.
+
+use crate::class::Class;
+
+/// DHCP message types (RFC 2132 9.6) that a client may send and that matter here.
+pub mod message {
+    /// DHCPDISCOVER
+    pub const DISCOVER: u8 = 1;
+    /// DHCPOFFER
+    pub const OFFER: u8 = 2;
+    /// DHCPREQUEST
+    pub const REQUEST: u8 = 3;
+    /// DHCPDECLINE
+    pub const DECLINE: u8 = 4;
+    /// DHCPACK
+    pub const ACK: u8 = 5;
+    /// DHCPNAK
+    pub const NAK: u8 = 6;
+    /// DHCPRELEASE
+    pub const RELEASE: u8 = 7;
+    /// DHCPINFORM
+    pub const INFORM: u8 = 8;
+}
+
+/// What a request says, as far as the decision needs it. Addresses are host-order numbers; 0 means
+/// that the field or option is absent or all zeros.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Option 53, 0 when absent.
+    pub message: u8,
+    /// Header field `ciaddr`: the address the client already uses.
+    pub ciaddr: u32,
+    /// Header field `giaddr`: the relay agent's address.
+    pub giaddr: u32,
+    /// Option 50, requested address.
+    pub requested: u32,
+    /// Option 54, the server that the client has chosen.
+    pub server_id: u32,
+    /// Option 57, the largest message the client takes, 0 when absent.
+    pub max_size: u16,
+    /// Option 82, relay agent information, is there.
+    pub relay_info: bool,
+    /// What kind of client is asking.
+    pub class: Class,
+}
+
+/// What is known of the reserved machine and of the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Host {
+    /// The reserved address, host order.
+    pub addr: u32,
+    /// This server's address, host order: option 54 of its replies.
+    pub server: u32,
+}
+
+/// The reply that is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Answer {
+    /// DHCPOFFER
+    Offer = message::OFFER,
+    /// DHCPACK
+    Ack = message::ACK,
+}
+
+/// Answer, or pass with the reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The machine gets this reply.
+    Answer(Answer),
+    /// Not decided here. In XDP: the untouched packet goes up to the daemon.
+    Pass(Reason),
+}
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])+ $variant:ident => $name:literal,)+) => {
+        /// Why a packet was not answered. One list for the XDP program and the daemon: the same thing has
+        /// the same name in both, in the log, in the status and in the metrics.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(u8)]
+        pub enum Reason { $($(#[doc = $doc])+ $variant,)+ }
+
+        impl Reason {
+            /// Every reason, in the order of its number.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The name that operators see.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Not IPv4 to UDP port 67: other people's traffic.
+    NotDhcp => "not-dhcp",
+    /// IP fragment or IP options, which no DHCP client sends.
+    OddIp => "odd-ip",
+    /// The UDP length does not match the packet.
+    BadLength => "bad-length",
+    /// Shorter than the fixed BOOTP header.
+    Truncated => "truncated",
+    /// `op` is not BOOTREQUEST.
+    NotRequest => "not-a-request",
+    /// `htype` or `hlen` is not Ethernet's.
+    BadHardware => "bad-hardware-address",
+    /// The magic cookie is missing or wrong (RFC 2131 3).
+    BadCookie => "bad-cookie",
+    /// An option runs past the end of the packet.
+    BadOptions => "bad-options",
+    /// An option that has a fixed length has another one.
+    BadOptionLength => "bad-option-length",
+    /// Options continue in `file` or `sname` (option 52).
+    Overload => "option-overload",
+    /// A message type that nobody answers, or none.
+    MessageType => "message-type",
+    /// Sent through a relay agent.
+    Relayed => "relayed",
+    /// The client chose another server (option 54).
+    OtherServer => "other-server",
+    /// The client asks for an address that is not its own.
+    WrongAddress => "wrong-address",
+    /// A REQUEST that fits none of the four states of RFC 2131 4.3.2.
+    OddRequest => "odd-request",
+    /// The class is answered by the daemon alone.
+    OtherClass => "other-class",
+    /// The reply would be larger than the client takes (option 57).
+    TooSmall => "client-takes-too-little",
+    /// An option to be echoed is longer than the program copies.
+    LongEcho => "long-echo",
+    /// No reservation for this MAC.
+    Unknown => "unknown-mac",
+    /// The daemon's heartbeat is older than the grace time.
+    Stale => "stale-heartbeat",
+    /// The frame could not be resized or written.
+    NoRoom => "no-room",
+    /// An internal map entry is missing.
+    NoEntry => "no-entry",
+    /// Addressed to another host on this network.
+    NotForUs => "not-for-us",
+    /// No free address is left in the pool.
+    PoolExhausted => "pool-exhausted",
+    /// The lease could not be written to disk, so it was not acknowledged.
+    StoreFailed => "store-failed",
+    /// An unknown client asked to keep an address this server never gave it.
+    NoLease => "no-lease",
+    /// The request queue was full.
+    QueueFull => "queue-full",
+    /// The reply could not be sent.
+    SendFailed => "send-failed",
+}
+
+/// Decides about a well-formed request of a reserved machine.
+#[inline(always)]
+pub fn decide(request: &Request, host: &Host) -> Verdict {
+    if request.giaddr != 0 || request.relay_info {
+        return Verdict::Pass(Reason::Relayed);
+    }
+    match request.message {
+        message::DISCOVER => Verdict::Answer(Answer::Offer),
+        message::REQUEST => request_state(request, host),
+        _ => Verdict::Pass(Reason::MessageType),
+    }
+}
+
+/// RFC 2131 4.3.2: SELECTING, INIT-REBOOT, RENEWING or REBINDING, told apart by option 54, option 50 and `ciaddr`.
+#[inline(always)]
+fn request_state(request: &Request, host: &Host) -> Verdict {
+    let claimed = if request.server_id != 0 {
+        if request.server_id != host.server {
+            return Verdict::Pass(Reason::OtherServer);
+        }
+        // SELECTING. RFC 2131 wants ciaddr 0 and option 50; some ROMs fill ciaddr as well, with the same address.
+        if request.requested == 0 { request.ciaddr } else { request.requested }
+    } else if request.ciaddr == 0 {
+        // INIT-REBOOT
+        request.requested
+    } else if request.requested == 0 || request.requested == request.ciaddr {
+        // RENEWING (unicast) or REBINDING (broadcast)
+        request.ciaddr
+    } else {
+        return Verdict::Pass(Reason::OddRequest);
+    };
+    if claimed == 0 {
+        Verdict::Pass(Reason::OddRequest)
+    } else if claimed != host.addr || (request.ciaddr != 0 && request.ciaddr != host.addr) {
+        Verdict::Pass(Reason::WrongAddress)
+    } else {
+        Verdict::Answer(Answer::Ack)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Answer, Class, Host, Reason, Request, Verdict, decide, message};
+
+    const ME: u32 = 0xc0a8_5a0b;
+    const SERVER: u32 = 0xc0a8_5a02;
+    const HOST: Host = Host { addr: ME, server: SERVER };
+
+    fn request(message: u8) -> Request {
+        Request {
+            message,
+            ciaddr: 0,
+            giaddr: 0,
+            requested: 0,
+            server_id: 0,
+            max_size: 0,
+            relay_info: false,
+            class: Class::Plain,
+        }
+    }
+
+    #[test]
+    fn the_states_of_rfc_2131() {
+        let ask = request(message::REQUEST);
+        let ack = Verdict::Answer(Answer::Ack);
+        let table = [
+            ("discover", request(message::DISCOVER), Verdict::Answer(Answer::Offer)),
+            ("selecting", Request { server_id: SERVER, requested: ME, ..ask }, ack),
+            ("selecting with ciaddr", Request { server_id: SERVER, requested: ME, ciaddr: ME, ..ask }, ack),
+            ("selecting, other server", Request { server_id: 9, requested: ME, ..ask }, Verdict::Pass(Reason::OtherServer)),
+            ("selecting, other address", Request { server_id: SERVER, requested: 9, ..ask }, Verdict::Pass(Reason::WrongAddress)),
+            ("init-reboot", Request { requested: ME, ..ask }, ack),
+            ("init-reboot, other address", Request { requested: 9, ..ask }, Verdict::Pass(Reason::WrongAddress)),
+            ("renew", Request { ciaddr: ME, ..ask }, ack),
+            ("renew, other address", Request { ciaddr: 9, ..ask }, Verdict::Pass(Reason::WrongAddress)),
+            ("both addresses, different", Request { ciaddr: ME, requested: 9, ..ask }, Verdict::Pass(Reason::OddRequest)),
+            ("no address at all", ask, Verdict::Pass(Reason::OddRequest)),
+            ("selecting, no address", Request { server_id: SERVER, ..ask }, Verdict::Pass(Reason::OddRequest)),
+            ("relayed", Request { giaddr: 9, ..request(message::DISCOVER) }, Verdict::Pass(Reason::Relayed)),
+            ("option 82", Request { relay_info: true, ..request(message::DISCOVER) }, Verdict::Pass(Reason::Relayed)),
+            ("release", request(message::RELEASE), Verdict::Pass(Reason::MessageType)),
+            ("none", request(0), Verdict::Pass(Reason::MessageType)),
+        ];
+        for (name, request, verdict) in table {
+            assert_eq!(decide(&request, &HOST), verdict, "{name}");
+        }
+    }
+
+    #[test]
+    fn every_reason_has_its_own_name() {
+        for (number, reason) in Reason::ALL.iter().enumerate() {
+            assert_eq!(*reason as usize, number);
+            assert!(Reason::ALL.iter().filter(|other| other.name() == reason.name()).count() == 1, "{reason:?}");
+        }
+    }
+}

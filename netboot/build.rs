@@ -1,0 +1,2 @@
+//! Builds the XDP program for the feature `fastpath`.
+fn main() {}

@@ -1,0 +1,124 @@
+//! Settings: as written (flags, environment, `netboot.json`) and as resolved.
+//!
+//! Flags beat environment beats file beats default. The rest of the program sees [`Settings`] alone.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use ipnetwork::Ipv4Network;
+
+/// Everything that can be set, resolved.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Settings {
+    /// The PXE interface.
+    pub interface: String,
+    /// The data directory.
+    pub data: PathBuf,
+    /// Where the daemon keeps its own state, default `<data>/state`.
+    pub state: PathBuf,
+    /// How the XDP program is attached.
+    pub xdp: Xdp,
+    /// DHCP.
+    pub dhcp: Dhcp,
+    /// Boot files by client class.
+    pub boot: Boot,
+    /// HTTP.
+    pub http: Http,
+    /// TFTP.
+    pub tftp: Tftp,
+}
+
+/// How the XDP program is attached to the PXE interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Xdp {
+    /// Native on a real NIC, generic on veth, bridge and VLAN interfaces, or where native is refused.
+    #[default]
+    Auto,
+    /// In the driver.
+    Native,
+    /// On the socket buffer, any interface.
+    Generic,
+    /// Not at all: the daemon answers everything.
+    Off,
+}
+
+/// A range of addresses, both ends included, written `192.168.90.10-192.168.90.250`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Range {
+    /// The first address.
+    pub first: Ipv4Addr,
+    /// The last address.
+    pub last: Ipv4Addr,
+}
+
+/// DHCP settings.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Dhcp {
+    /// Pool ranges; empty: derived from the interface's prefix.
+    pub pool: Vec<Range>,
+    /// Length of a lease in seconds.
+    pub lease_secs: u32,
+    /// Answer clients that ask for an address which is not theirs with a NAK.
+    pub authoritative: bool,
+    /// Default gateways, option 3. `None`: this server's own address, as the replaced system did; empty: leave it out.
+    pub router: Option<Vec<Ipv4Addr>>,
+    /// Name servers, option 6; empty: leave it out.
+    pub dns: Vec<Ipv4Addr>,
+    /// Domain name, option 15.
+    pub domain: Option<String>,
+}
+
+/// Boot files by client class, as a path below `tftp/`.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Boot {
+    /// For BIOS PXE ROMs and plain clients, default `pxelinux.0`.
+    pub bios: String,
+    /// For iPXE; default: the same as `bios`.
+    pub ipxe: String,
+}
+
+/// HTTP settings.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Http {
+    /// TCP port, default 8080.
+    pub port: u16,
+    /// Who may see another host's cloud-config with `?override_ipv4=`, besides everybody outside the PXE subnet.
+    pub override_from: Vec<Ipv4Network>,
+}
+
+/// TFTP settings.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Tftp {
+    /// Transfers at once; more are refused with an error that says so.
+    pub max_transfers: usize,
+    /// Largest window granted (RFC 7440).
+    pub max_window: u16,
+    /// How packets are moved.
+    pub engine: Engine,
+}
+
+/// How TFTP moves packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Engine {
+    /// io_uring where the kernel allows it, else plain sockets.
+    #[default]
+    Auto,
+    /// io_uring, or fail.
+    Uring,
+    /// Plain sockets.
+    Plain,
+}
+
+impl std::fmt::Display for Range {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}-{}", self.first, self.last)
+    }
+}
+
+impl serde::Serialize for Range {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}

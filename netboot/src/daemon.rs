@@ -1,0 +1,1 @@
+//! The one place that opens privileged things and puts the parts together.

@@ -1,0 +1,198 @@
+//! What a reply says: the one builder of replies for the daemon and for the XDP program.
+//!
+//! A reply has two parts. The *template* is all that does not depend on the request: the BOOTP header and the
+//! options of one client in one class. *Finishing* puts in what the request decides: message type, the echoed
+//! header fields and the echoed options. The XDP program is given templates and finishes them by the same rule
+//! in the kernel, so that both send the same bytes:
+//!
+//! 1. the template: 236 bytes of header, cookie, option 53 first, the others, padded with option 0 to a multiple of 4;
+//! 2. `xid secs flags ciaddr giaddr chaddr` and the value of option 53 written over it; `hops` is 0;
+//! 3. option 97, then option 61, as the client sent them (RFC 4578 2.3, RFC 6842), each if it was there;
+//! 4. option 82 verbatim and last (RFC 3046 2.2), END, zeros up to 300 bytes (old BOOTP, RFC 1542 2.1).
+
+use std::net::Ipv4Addr;
+
+use ipnetwork::Ipv4Network;
+use netboot_ebpf::Class;
+
+/// Length of the BOOTP header without the options' cookie.
+pub const HEADER: usize = 236;
+/// Where the value of option 53 stands in every template.
+pub const MESSAGE_AT: usize = HEADER + 4 + 2;
+/// The smallest reply: a BOOTP message with its 64-byte vendor area.
+pub const SMALLEST: usize = 300;
+/// The largest reply: what every client must take (RFC 2132 9.10: 576 bytes with IP and UDP headers).
+pub const LARGEST: usize = 576 - 28;
+/// The DHCP magic cookie.
+pub const COOKIE: [u8; 4] = [99, 130, 83, 99];
+
+/// What a subnet tells its clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subnet {
+    /// This server's address: `siaddr`, `sname`, options 54 and 66.
+    pub server: Ipv4Addr,
+    /// The subnet: options 1 and 28.
+    pub prefix: Ipv4Network,
+    /// Option 51, seconds; options 58 and 59 are a half and seven eighths of it.
+    pub lease_secs: u32,
+    /// Option 3.
+    pub routers: Vec<Ipv4Addr>,
+    /// Option 6.
+    pub dns: Vec<Ipv4Addr>,
+    /// Option 15.
+    pub domain: Option<String>,
+    /// Boot file for BIOS PXE and plain clients.
+    pub boot_bios: String,
+    /// Boot file for iPXE.
+    pub boot_ipxe: String,
+}
+
+/// Whom a reply is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Client<'a> {
+    /// `yiaddr`.
+    pub addr: Ipv4Addr,
+    /// Option 12.
+    pub hostname: Option<&'a str>,
+    /// Option 209: `pxelinux.cfg/<channel>`.
+    pub channel: Option<&'a str>,
+    /// The class, which decides the boot part.
+    pub class: Class,
+}
+
+/// The part of a reply that does not depend on the request; a multiple of 4 bytes, no END.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Template(Vec<u8>);
+
+impl Template {
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// What a reply repeats from its request, in network order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Echo<'a> {
+    /// Transaction.
+    pub xid: [u8; 4],
+    /// Seconds since the client began.
+    pub secs: [u8; 2],
+    /// The broadcast flag.
+    pub flags: [u8; 2],
+    /// Zero in an OFFER.
+    pub ciaddr: [u8; 4],
+    /// Relay agent.
+    pub giaddr: [u8; 4],
+    /// All 16 bytes of the field.
+    pub chaddr: [u8; 16],
+    /// Option 97, machine identifier.
+    pub guid: Option<&'a [u8]>,
+    /// Option 61, client identifier.
+    pub client_id: Option<&'a [u8]>,
+    /// Option 82, relay agent information.
+    pub relay_info: Option<&'a [u8]>,
+}
+
+/// The options of a reply under construction.
+struct Builder(Vec<u8>);
+
+impl Builder {
+    /// Adds an option; an empty one is left out, a longer one than 255 bytes is split (RFC 3396).
+    fn option(&mut self, code: u8, value: &[u8]) {
+        for part in value.chunks(255) {
+            self.0.push(code);
+            // chunks(255) never gives more
+            self.0.push(u8::try_from(part.len()).unwrap_or(u8::MAX));
+            self.0.extend_from_slice(part);
+        }
+    }
+
+    fn addresses(&mut self, code: u8, addresses: &[Ipv4Addr]) {
+        let bytes: Vec<u8> = addresses.iter().flat_map(Ipv4Addr::octets).collect();
+        self.option(code, &bytes);
+    }
+}
+
+/// Builds the template of a client's OFFER and ACK.
+pub fn template(subnet: &Subnet, client: &Client<'_>) -> Template {
+    let mut reply = Builder(vec![0; HEADER]);
+    let file = match client.class {
+        Class::Bios | Class::Plain => subnet.boot_bios.as_str(),
+        Class::Ipxe => subnet.boot_ipxe.as_str(),
+        Class::Firmware => "",
+    };
+    let server_name = subnet.server.to_string();
+    header(&mut reply.0, client.addr, subnet.server, &server_name, file);
+
+    let lease = subnet.lease_secs;
+    reply.0.extend_from_slice(&COOKIE);
+    reply.option(53, &[0]);
+    reply.addresses(54, &[subnet.server]);
+    reply.option(51, &lease.to_be_bytes());
+    reply.option(58, &(lease / 2).to_be_bytes());
+    reply.option(59, &(lease - lease / 8).to_be_bytes());
+    reply.addresses(1, &[subnet.prefix.mask()]);
+    reply.addresses(28, &[subnet.prefix.broadcast()]);
+    reply.addresses(3, &subnet.routers);
+    reply.addresses(6, &subnet.dns);
+    reply.option(12, client.hostname.unwrap_or_default().as_bytes());
+    reply.option(15, subnet.domain.as_deref().unwrap_or_default().as_bytes());
+    if !file.is_empty() {
+        reply.option(66, server_name.as_bytes());
+        reply.option(67, file.as_bytes());
+        if let Some(channel) = client.channel {
+            reply.option(209, format!("pxelinux.cfg/{channel}").as_bytes());
+        }
+    }
+    if client.class == Class::Bios {
+        // Discovery control 8: load the boot file of this reply, ask nobody on port 4011 (PXE 2.1, table 2-6).
+        // iPXE must not see it: it would prefer a boot menu to its boot file.
+        reply.option(60, b"PXEClient");
+        reply.option(43, &[6, 1, 8, 255]);
+    }
+    while !reply.0.len().is_multiple_of(4) {
+        reply.0.push(0);
+    }
+    Template(reply.0)
+}
+
+/// Writes the header fields that the template fixes. Names that do not fit their field with a closing NUL are
+/// left to the options.
+fn header(bytes: &mut [u8], yiaddr: Ipv4Addr, siaddr: Ipv4Addr, sname: &str, file: &str) {
+    put(bytes, 0, &[2, 1, 6, 0]);
+    put(bytes, 16, &yiaddr.octets());
+    put(bytes, 20, &siaddr.octets());
+    if !file.is_empty() && sname.len() < 64 {
+        put(bytes, 44, sname.as_bytes());
+    }
+    if file.len() < 128 {
+        put(bytes, 108, file.as_bytes());
+    }
+}
+
+fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
+    if let Some(place) = bytes.get_mut(at..at + value.len()) {
+        place.copy_from_slice(value);
+    }
+}
+
+/// Makes the reply from its template: the rule at the top of this file.
+pub fn finish(template: &Template, message: u8, echo: &Echo<'_>) -> Vec<u8> {
+    let mut reply = Builder(template.0.clone());
+    put(&mut reply.0, 4, &echo.xid);
+    put(&mut reply.0, 8, &echo.secs);
+    put(&mut reply.0, 10, &echo.flags);
+    put(&mut reply.0, 12, &echo.ciaddr);
+    put(&mut reply.0, 24, &echo.giaddr);
+    put(&mut reply.0, 28, &echo.chaddr);
+    put(&mut reply.0, MESSAGE_AT, &[message]);
+    for (code, value) in [(97, echo.guid), (61, echo.client_id), (82, echo.relay_info)] {
+        reply.option(code, value.unwrap_or_default());
+    }
+    reply.0.push(255);
+    if reply.0.len() < SMALLEST {
+        reply.0.resize(SMALLEST, 0);
+    }
+    reply.0
+}

@@ -1,0 +1,65 @@
+//! The machines: `pxe_hosts.json` read into an immutable snapshot that is swapped whole.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::Ipv4Addr;
+
+use crate::mac::Mac;
+
+/// A reserved machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host {
+    /// Its Ethernet address, by which DHCP knows it.
+    pub mac: Mac,
+    /// Its address on the PXE network, by which HTTP knows it.
+    pub addr: Ipv4Addr,
+    /// `$hostname`.
+    pub hostname: String,
+    /// `channel`: names the pxelinux configuration.
+    pub channel: String,
+    /// `template`, if it has its own; a file name in the data directory.
+    pub template: Option<String>,
+    /// Every `$variable` of the host, names with their `$`, `$hostname` included.
+    pub variables: BTreeMap<String, String>,
+}
+
+/// The inventory at one moment. A request is answered from one snapshot.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    hosts: Vec<Host>,
+    common: BTreeMap<String, String>,
+    by_mac: HashMap<Mac, usize>,
+    by_addr: HashMap<Ipv4Addr, usize>,
+}
+
+impl Snapshot {
+    /// Indexes the hosts; of two with one MAC or address the first counts (loading refuses such a file).
+    pub fn new(common: BTreeMap<String, String>, hosts: Vec<Host>) -> Self {
+        let mut by_mac = HashMap::with_capacity(hosts.len());
+        let mut by_addr = HashMap::with_capacity(hosts.len());
+        for (number, host) in hosts.iter().enumerate() {
+            by_mac.entry(host.mac).or_insert(number);
+            by_addr.entry(host.addr).or_insert(number);
+        }
+        Self { hosts, common, by_mac, by_addr }
+    }
+
+    /// Every host, in the order of the file.
+    pub fn hosts(&self) -> &[Host] {
+        &self.hosts
+    }
+
+    /// The variables of `common`, names with their `$`.
+    pub fn common(&self) -> &BTreeMap<String, String> {
+        &self.common
+    }
+
+    /// The host with this Ethernet address.
+    pub fn by_mac(&self, mac: Mac) -> Option<&Host> {
+        self.by_mac.get(&mac).and_then(|number| self.hosts.get(*number))
+    }
+
+    /// The host with this address.
+    pub fn by_addr(&self, addr: Ipv4Addr) -> Option<&Host> {
+        self.by_addr.get(&addr).and_then(|number| self.hosts.get(*number))
+    }
+}

@@ -1,0 +1,16 @@
+//! netboot: boots machines from the network. `ARCHITECTURE.md` beside `Cargo.toml` has the map of the code.
+//!
+//! The parts do not call each other's servers; [`daemon`] puts them together.
+
+pub mod cli;
+pub mod config;
+pub mod daemon;
+pub mod dhcp;
+pub mod fastpath;
+pub mod http;
+pub mod inventory;
+pub mod mac;
+pub mod net;
+pub mod store;
+pub mod tftp;
+pub mod timeline;

@@ -1,0 +1,6 @@
+//! Parse, run, exit code.
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    netboot::cli::main()
+}

@@ -1,0 +1,2 @@
+//! The machine's own network: the PXE interface and raw frames.
+pub mod link;

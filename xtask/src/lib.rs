@@ -1,0 +1,2 @@
+//! What the developer's commands and the integration tests share.
+pub mod lab;
