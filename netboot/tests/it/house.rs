@@ -1,0 +1,131 @@
+//! The house rules of ARCHITECTURE.md: who may know whom, and what must not be where.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Decisions: synchronous, time and randomness come as arguments, no input or output, no logging.
+const PURE: &[&str] = &[
+    "dhcp/wire.rs",
+    "dhcp/options.rs",
+    "dhcp/policy.rs",
+    "tftp/wire.rs",
+    "tftp/transfer.rs",
+    "fastpath/entries.rs",
+    "mac.rs",
+];
+
+/// What a pure file must not contain.
+const EFFECTS: &[&str] = &[
+    "tokio",
+    "tracing::",
+    "std::fs",
+    "File::",
+    "UdpSocket",
+    "TcpStream",
+    "SystemTime::now",
+    "Instant::now",
+    "rustix::",
+    "socket2::",
+    "println!",
+    "std::env",
+];
+
+/// A word, and the only files that may say it.
+const HOMES: &[(&str, &[&str])] = &[
+    ("dhcproto", &["dhcp/wire.rs"]),
+    ("tokio_uring", &["tftp/ring.rs"]),
+    ("redb", &["store/redb.rs"]),
+    ("crate::cli", &[]),
+    ("crate::daemon", &["cli/"]),
+    ("dhcp::server", &["daemon.rs", "dhcp/"]),
+    ("tftp::server", &["daemon.rs", "tftp/"]),
+    ("http::server", &["daemon.rs", "http/"]),
+    ("fastpath::loader", &["fastpath/"]),
+    ("jsonc_parser", &["config/", "inventory/"]),
+    ("rtnetlink", &["net/"]),
+];
+
+/// Folders, and the other parts that they may import.
+const KNOWS: &[(&str, &[&str])] = &[
+    ("mac.rs", &[]),
+    ("config/", &["inventory"]),
+    ("inventory/", &["mac", "config"]),
+    ("store/", &[]),
+    ("net/", &["mac"]),
+    ("timeline/", &["mac"]),
+    ("dhcp/", &["mac", "config", "inventory", "net", "store", "timeline"]),
+    ("fastpath/", &["mac", "config", "inventory", "net", "dhcp", "timeline"]),
+    ("tftp/", &["config", "inventory", "net", "timeline"]),
+    ("http/", &["config", "inventory", "mac", "net", "tftp", "timeline"]),
+];
+
+/// Every source file below `src`, as (path relative to it, code outside comments and inline tests).
+fn sources() -> Vec<(String, String)> {
+    fn walk(root: &Path, directory: &Path, found: &mut Vec<(String, String)>) {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(root, &path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let name = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
+                let text = fs::read_to_string(&path).unwrap();
+                let code = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
+                let code: Vec<&str> = code.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+                found.push((name, code.join("\n")));
+            }
+        }
+    }
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Vec::new();
+    walk(&root, &root, &mut found);
+    assert!(found.len() > 20, "the sources are where this test looks for them");
+    found
+}
+
+#[test]
+fn decisions_are_pure() {
+    let sources = sources();
+    for pure in PURE {
+        let (_, code) = sources.iter().find(|(name, _)| name == pure).unwrap_or_else(|| panic!("{pure} is gone"));
+        for effect in EFFECTS {
+            assert!(!code.contains(effect), "{pure} decides only, but says `{effect}`");
+        }
+    }
+}
+
+#[test]
+fn each_crate_has_its_home() {
+    for (name, code) in sources() {
+        for (word, homes) in HOMES {
+            let at_home = homes.iter().any(|home| name.starts_with(home));
+            assert!(at_home || !code.contains(word), "{name} says `{word}`, which belongs into {homes:?}");
+        }
+    }
+}
+
+#[test]
+fn parts_know_only_whom_they_may() {
+    for (name, code) in sources() {
+        let Some((folder, allowed)) = KNOWS.iter().find(|(folder, _)| name.starts_with(folder)) else {
+            assert!(
+                ["lib.rs", "main.rs", "daemon.rs"].contains(&name.as_str()) || name.starts_with("cli/"),
+                "{name} has no line in the table"
+            );
+            continue;
+        };
+        for import in code.split("crate::").skip(1) {
+            let part: String = import.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            let own = folder.trim_end_matches('/').trim_end_matches(".rs");
+            assert!(
+                part == own || allowed.contains(&part.as_str()) || !is_part(&part),
+                "{name} imports crate::{part}; {folder} may know {allowed:?}"
+            );
+        }
+    }
+}
+
+/// Whether it is a part of the house, and not a macro's or a path's beginning.
+fn is_part(name: &str) -> bool {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    source.join(name).is_dir() || source.join(name).with_extension("rs").is_file()
+}
