@@ -2,10 +2,19 @@
 //!
 //! Flags beat environment beats file beats default. The rest of the program sees [`Settings`] alone.
 
+pub mod json;
+pub mod problem;
+mod range;
+mod resolve;
+mod written;
+
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use ipnetwork::Ipv4Network;
+
+pub use range::BadRange;
+pub use resolve::{FILE, Given, resolve};
 
 /// Everything that can be set, resolved.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -29,7 +38,9 @@ pub struct Settings {
 }
 
 /// How the XDP program is attached to the PXE interface.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, clap::ValueEnum,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Xdp {
     /// Native on a real NIC, generic on veth, bridge and VLAN interfaces, or where native is refused.
@@ -99,7 +110,9 @@ pub struct Tftp {
 }
 
 /// How TFTP moves packets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, clap::ValueEnum,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Engine {
     /// io_uring where the kernel allows it, else plain sockets.

@@ -1,0 +1,241 @@
+//! From what was given and written to [`Settings`]: flags beat environment beats `netboot.json` beats default.
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use ipnetwork::Ipv4Network;
+
+use super::problem::{Problem, Problems, Severity};
+use super::written::{Written, interface};
+use super::{Boot, Dhcp, Http, Range, Settings, Tftp, Xdp};
+
+/// Name of the settings file in the data directory.
+pub const FILE: &str = "netboot.json";
+
+/// What was given on the command line or in the environment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Given {
+    /// The PXE interface.
+    pub interface: Option<String>,
+    /// Where the daemon keeps its state.
+    pub state: Option<PathBuf>,
+    /// HTTP port.
+    pub http_port: Option<u16>,
+    /// How XDP is attached.
+    pub xdp: Option<Xdp>,
+    /// Pool ranges; empty: not given.
+    pub pool: Vec<Range>,
+}
+
+/// Reads `<data>/netboot.json` and resolves the settings. An interface is not asked for: see [`Settings::serving`].
+///
+/// # Errors
+/// All that is wrong with the file, or with what was given.
+pub fn resolve(data: &Path, given: Given) -> Result<Settings, Problems> {
+    let file = data.join(FILE);
+    let written = Written::read(&file)?;
+    let settings = merge(data, given, written);
+    let mut problems = overlapping(&file, &settings.dhcp.pool);
+    if !settings.interface.is_empty()
+        && let Err(help) = interface(&settings.interface)
+    {
+        let message = format!("the interface is named `{}`", settings.interface);
+        problems.push(Problem::of_file(Severity::Error, &file, message, help));
+    }
+    if problems.is_empty() { Ok(settings) } else { Err(Problems(problems)) }
+}
+
+fn merge(data: &Path, given: Given, written: Written) -> Settings {
+    let bios = written.bios.unwrap_or_else(|| "pxelinux.0".to_owned());
+    let state = given.state.or_else(|| written.state.map(|state| data.join(state)));
+    Settings {
+        // An empty variable in the environment is as good as none.
+        interface: given.interface.filter(|name| !name.is_empty()).or(written.interface).unwrap_or_default(),
+        data: data.to_owned(),
+        state: state.unwrap_or_else(|| data.join("state")),
+        xdp: given.xdp.or(written.xdp).unwrap_or_default(),
+        dhcp: Dhcp {
+            pool: if given.pool.is_empty() { written.pool.unwrap_or_default() } else { given.pool },
+            lease_secs: written.lease_secs.unwrap_or(3600),
+            authoritative: written.authoritative.unwrap_or(true),
+            router: written.router,
+            dns: written.dns.unwrap_or_default(),
+            domain: written.domain,
+        },
+        boot: Boot { ipxe: written.ipxe.unwrap_or_else(|| bios.clone()), bios },
+        http: Http {
+            port: given.http_port.or(written.port).unwrap_or(8080),
+            override_from: written.override_from.unwrap_or_else(|| vec![loopback()]),
+        },
+        tftp: Tftp {
+            max_transfers: written.max_transfers.unwrap_or(4096),
+            max_window: written.max_window.unwrap_or(64),
+            engine: written.engine.unwrap_or_default(),
+        },
+    }
+}
+
+/// 127.0.0.0/8
+fn loopback() -> Ipv4Network {
+    // The prefix is at most 32, so the other arm is never taken.
+    Ipv4Network::new([127, 0, 0, 0].into(), 8).unwrap_or_else(|_| Ipv4Addr::LOCALHOST.into())
+}
+
+/// Two ranges with one address in both would give it to two machines.
+fn overlapping(file: &Path, pool: &[Range]) -> Vec<Problem> {
+    let mut sorted = pool.to_vec();
+    sorted.sort_by_key(|range| (range.first, range.last));
+    let clash = |pair: &[Range]| match pair {
+        [one, other] if other.first <= one.last => {
+            let message = format!("the pool ranges {one} and {other} overlap");
+            Some(Problem::of_file(Severity::Error, file, message, "write each address in one range only"))
+        }
+        _ => None,
+    };
+    sorted.windows(2).filter_map(clash).collect()
+}
+
+impl Settings {
+    /// The settings, if they are enough to serve with.
+    ///
+    /// # Errors
+    /// When no interface is named.
+    pub fn serving(self) -> Result<Self, Problems> {
+        if !self.interface.is_empty() {
+            return Ok(self);
+        }
+        let help =
+            "give --interface eth1, set NETBOOT_INTERFACE, or write \"interface\": \"eth1\" into that file";
+        let file = self.data.join(FILE);
+        Err(Problems(vec![Problem::of_file(Severity::Error, &file, "no PXE interface is named", help)]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::{FILE, Given, resolve};
+    use crate::config::{Engine, Settings, Xdp};
+
+    fn with(text: &str, given: Given) -> Result<Settings, String> {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(FILE), text).unwrap();
+        resolve(dir.path(), given)
+            .map_err(|problems| problems.to_string().replace(&format!("{}/", dir.path().display()), ""))
+    }
+
+    #[test]
+    fn defaults() {
+        let settings = resolve(Path::new("/nowhere"), Given::default()).unwrap();
+        assert_eq!(
+            (settings.data.as_path(), settings.state.as_path()),
+            (Path::new("/nowhere"), Path::new("/nowhere/state"))
+        );
+        assert_eq!((settings.xdp, settings.http.port), (Xdp::Auto, 8080));
+        assert_eq!(
+            (settings.dhcp.lease_secs, settings.dhcp.authoritative, settings.dhcp.router.as_ref()),
+            (3600, true, None)
+        );
+        assert_eq!((settings.boot.bios.as_str(), settings.boot.ipxe.as_str()), ("pxelinux.0", "pxelinux.0"));
+        assert_eq!(
+            (settings.tftp.max_transfers, settings.tftp.max_window, settings.tftp.engine),
+            (4096, 64, Engine::Auto)
+        );
+        assert_eq!(settings.http.override_from, ["127.0.0.0/8".parse().unwrap()]);
+        assert!(settings.serving().unwrap_err().to_string().contains("--interface"));
+    }
+
+    #[test]
+    fn the_file_beats_defaults_and_flags_beat_the_file() {
+        let text = r#"// all of them
+        { "interface": "eth1", "state": "var", "xdp": "generic",
+          "dhcp": { "pool": ["10.0.0.10-10.0.0.20"], "lease_secs": 600, "authoritative": false, "router": "10.0.0.1",
+                    "dns": ["10.0.0.2", "10.0.0.3"], "domain": "blades.example" },
+          "boot": { "bios": "lpxelinux.0" }, "http": { "port": 80, "override_from": ["10.9.0.0/16", "10.8.0.1"] },
+          "tftp": { "max_transfers": 9, "max_window": 4, "engine": "plain" }, }"#;
+        let file = with(text, Given::default()).unwrap();
+        assert_eq!((file.interface.as_str(), file.xdp, file.http.port), ("eth1", Xdp::Generic, 80));
+        assert_eq!(file.state, file.data.join("var"));
+        assert_eq!((file.boot.bios.as_str(), file.boot.ipxe.as_str()), ("lpxelinux.0", "lpxelinux.0"));
+        assert_eq!(file.dhcp.router, Some(vec![[10, 0, 0, 1].into()]));
+        assert_eq!((file.dhcp.dns.len(), file.dhcp.domain.as_deref()), (2, Some("blades.example")));
+        assert_eq!(file.http.override_from[1], "10.8.0.1/32".parse().unwrap());
+        assert_eq!((file.tftp.max_transfers, file.tftp.engine), (9, Engine::Plain));
+
+        let given = Given {
+            interface: Some("eth2".to_owned()),
+            state: Some("/var/x".into()),
+            http_port: Some(81),
+            xdp: Some(Xdp::Off),
+            pool: vec!["10.0.0.30-10.0.0.40".parse().unwrap()],
+        };
+        let both = with(text, given.clone()).unwrap();
+        assert_eq!((both.interface.as_str(), both.xdp, both.http.port), ("eth2", Xdp::Off, 81));
+        assert_eq!((Some(both.state), both.dhcp.pool), (given.state, given.pool));
+        assert_eq!(both.dhcp.lease_secs, 600);
+    }
+
+    #[test]
+    fn an_empty_router_is_none_at_all() {
+        assert_eq!(with(r#"{"dhcp": {"router": ""}}"#, Given::default()).unwrap().dhcp.router, Some(vec![]));
+    }
+
+    #[test]
+    fn every_mistake_has_its_place_and_a_remedy() {
+        let long = format!(r#"{{"boot": {{"bios": "{}"}}}}"#, "x".repeat(128));
+        let table = [
+            (
+                r#"{"interfaces": "eth1"}"#,
+                "netboot.json:1:2: `interfaces` is not a setting; use one of: interface",
+            ),
+            (
+                r#"{"dhcp": {"lease": 5}}"#,
+                "netboot.json:1:11: `dhcp.lease` is not a setting; use one of: pool, lease_secs",
+            ),
+            (r#"{"dhcp": []}"#, "netboot.json:1:10: `dhcp` is a list, not an object"),
+            (r#"{"interface": 5}"#, "netboot.json:1:15: `interface` is a number, not a string"),
+            (r#"{"interface": "a/b"}"#, "netboot.json:1:15: `interface` is \"a/b\"; write the name"),
+            (r#"{"xdp": "fast"}"#, "netboot.json:1:9: `xdp` is \"fast\"; write one of: \"auto\", \"native\""),
+            (
+                r#"{"http": {"port": 0}}"#,
+                "netboot.json:1:19: `http.port` is 0; write a whole number from 1 to 65535",
+            ),
+            (r#"{"http": {"port": "80"}}"#, "netboot.json:1:19: `http.port` is a string"),
+            (r#"{"http": {"port": 80.5}}"#, "netboot.json:1:19: `http.port` is 80.5"),
+            (
+                r#"{"dhcp": {"lease_secs": 1}}"#,
+                "netboot.json:1:25: `dhcp.lease_secs` is 1; write a whole number from 60",
+            ),
+            (
+                r#"{"dhcp": {"authoritative": "yes"}}"#,
+                "netboot.json:1:28: `dhcp.authoritative` is a string; write true",
+            ),
+            (
+                r#"{"dhcp": {"pool": ["10.0.0.9-10.0.0.1"]}}"#,
+                "netboot.json:1:20: `dhcp.pool` has \"10.0.0.9-10.0.0.1\": 10.0.0.1 comes before",
+            ),
+            (
+                r#"{"dhcp": {"pool": ["10.0.0.1-10.0.0.9", "10.0.0.9-10.0.0.20"]}}"#,
+                "netboot.json: the pool ranges 10.0.0.1-10.0.0.9 and",
+            ),
+            (r#"{"dhcp": {"dns": ["x"]}}"#, "netboot.json:1:19: `dhcp.dns` has \"x\""),
+            (r#"{"dhcp": {"domain": "a..b"}}"#, "netboot.json:1:21: `dhcp.domain` is"),
+            (
+                r#"{"http": {"override_from": ["10.0.0.0/33"]}}"#,
+                "netboot.json:1:29: `http.override_from` has",
+            ),
+            (long.as_str(), "netboot.json:1:19: `boot.bios` is"),
+            (
+                "{\n\"xdp\": \"off\",\n\"xdp\": \"auto\"}",
+                "netboot.json:3:1: `xdp` is here a second time, first in line 2",
+            ),
+        ];
+        for (text, expected) in table {
+            let problem = with(text, Given::default()).unwrap_err();
+            assert!(problem.starts_with(expected), "{text}\n{problem}");
+        }
+        let two = with(r#"{"xdp": 1, "boot": {"efi": "x"}}"#, Given::default()).unwrap_err();
+        assert_eq!(two.lines().count(), 2, "{two}");
+    }
+}

@@ -1,0 +1,304 @@
+//! `netboot.json` as written: each setting that is there, checked by itself. Every key is optional.
+//!
+//! An unknown key is an error, not a shrug: a setting with a slip in its name would silently not count.
+
+use std::fmt::Display;
+use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use ipnetwork::Ipv4Network;
+use jsonc_parser::ast::{Object, Value};
+
+use super::json::{Reader, Source, kind};
+use super::problem::{Problem, Problems};
+use super::{Engine, Range, Xdp};
+
+/// Longest boot file name: the header field `file` with its closing NUL (RFC 2131 2).
+pub(super) const LONGEST_BOOT_FILE: usize = 127;
+
+/// What `netboot.json` says, field by field as in `Settings`; `None` where it says nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Written {
+    pub(super) interface: Option<String>,
+    pub(super) state: Option<PathBuf>,
+    pub(super) xdp: Option<Xdp>,
+    pub(super) pool: Option<Vec<Range>>,
+    pub(super) lease_secs: Option<u32>,
+    pub(super) authoritative: Option<bool>,
+    pub(super) router: Option<Vec<Ipv4Addr>>,
+    pub(super) dns: Option<Vec<Ipv4Addr>>,
+    pub(super) domain: Option<String>,
+    pub(super) bios: Option<String>,
+    pub(super) ipxe: Option<String>,
+    pub(super) port: Option<u16>,
+    pub(super) override_from: Option<Vec<Ipv4Network>>,
+    pub(super) max_transfers: Option<usize>,
+    pub(super) max_window: Option<u16>,
+    pub(super) engine: Option<Engine>,
+}
+
+impl Written {
+    /// Reads `netboot.json`; a missing file says nothing.
+    ///
+    /// # Errors
+    /// All that is wrong with it.
+    pub(super) fn read(path: &Path) -> Result<Self, Problems> {
+        match Source::read(path) {
+            Ok(None) => Ok(Self::default()),
+            Ok(Some(source)) => Self::parse(&source).map_err(Problems),
+            Err(problem) => Err(Problems(vec![problem])),
+        }
+    }
+
+    fn parse(source: &Source) -> Result<Self, Vec<Problem>> {
+        let object = source.object().map_err(|problem| vec![problem])?;
+        let mut written = Self::default();
+        let mut reader = Reader::new(source);
+        written.top(&mut reader, &object);
+        if reader.problems.is_empty() { Ok(written) } else { Err(reader.problems) }
+    }
+
+    fn top(&mut self, reader: &mut Reader<'_>, object: &Object<'_>) {
+        reader.unique(object);
+        for member in &object.properties {
+            let (name, value) = (member.name.as_str(), &member.value);
+            match name {
+                "interface" => self.interface = checked(reader, name, value, interface),
+                "state" => self.state = checked(reader, name, value, not_empty).map(PathBuf::from),
+                "xdp" => self.xdp = choice(reader, name, value),
+                "dhcp" => section(reader, name, value, |reader, name, key, value| {
+                    self.dhcp(reader, name, key, value)
+                }),
+                "boot" => section(reader, name, value, |reader, name, key, value| {
+                    self.boot(reader, name, key, value)
+                }),
+                "http" => section(reader, name, value, |reader, name, key, value| {
+                    self.http(reader, name, key, value)
+                }),
+                "tftp" => section(reader, name, value, |reader, name, key, value| {
+                    self.tftp(reader, name, key, value)
+                }),
+                _ => {
+                    let known = "use one of: interface, state, xdp, dhcp, boot, http, tftp";
+                    reader.error(&member.name, format!("`{name}` is not a setting"), known);
+                }
+            }
+        }
+    }
+
+    fn dhcp(
+        &mut self,
+        reader: &mut Reader<'_>,
+        name: &str,
+        key: &str,
+        value: &Value<'_>,
+    ) -> Result<(), &'static str> {
+        match key {
+            "pool" => {
+                self.pool =
+                    list(reader, name, value, "a list of ranges, as in [\"192.168.90.10-192.168.90.250\"]")
+            }
+            "lease_secs" => self.lease_secs = number(reader, name, value, 60..=31_536_000),
+            "authoritative" => self.authoritative = boolean(reader, name, value),
+            "router" => {
+                self.router = list(reader, name, value, "an address, as in \"192.168.90.1\"; \"\" for none")
+            }
+            "dns" => self.dns = list(reader, name, value, "a list of addresses, as in [\"192.168.90.1\"]"),
+            "domain" => self.domain = checked(reader, name, value, domain),
+            _ => return Err("pool, lease_secs, authoritative, router, dns, domain"),
+        }
+        Ok(())
+    }
+
+    fn boot(
+        &mut self,
+        reader: &mut Reader<'_>,
+        name: &str,
+        key: &str,
+        value: &Value<'_>,
+    ) -> Result<(), &'static str> {
+        match key {
+            "bios" => self.bios = checked(reader, name, value, boot_file),
+            "ipxe" => self.ipxe = checked(reader, name, value, boot_file),
+            _ => return Err("bios, ipxe"),
+        }
+        Ok(())
+    }
+
+    fn http(
+        &mut self,
+        reader: &mut Reader<'_>,
+        name: &str,
+        key: &str,
+        value: &Value<'_>,
+    ) -> Result<(), &'static str> {
+        match key {
+            "port" => self.port = number(reader, name, value, 1..=u16::MAX),
+            "override_from" => {
+                self.override_from = list(reader, name, value, "a list of networks, as in [\"127.0.0.0/8\"]");
+            }
+            _ => return Err("port, override_from"),
+        }
+        Ok(())
+    }
+
+    fn tftp(
+        &mut self,
+        reader: &mut Reader<'_>,
+        name: &str,
+        key: &str,
+        value: &Value<'_>,
+    ) -> Result<(), &'static str> {
+        match key {
+            "max_transfers" => self.max_transfers = number(reader, name, value, 1..=50_000),
+            "max_window" => self.max_window = number(reader, name, value, 1..=u16::MAX),
+            "engine" => self.engine = choice(reader, name, value),
+            _ => return Err("max_transfers, max_window, engine"),
+        }
+        Ok(())
+    }
+}
+
+/// Reads the members of a section; `member` answers with the known keys when it does not know one.
+fn section(
+    reader: &mut Reader<'_>,
+    name: &str,
+    value: &Value<'_>,
+    mut member: impl FnMut(&mut Reader<'_>, &str, &str, &Value<'_>) -> Result<(), &'static str>,
+) {
+    let Value::Object(object) = value else {
+        let message = format!("`{name}` is {}, not an object", kind(value));
+        return reader.error(value, message, format!("write \"{name}\": {{ … }}"));
+    };
+    reader.unique(object);
+    for property in &object.properties {
+        let key = property.name.as_str();
+        let full = format!("{name}.{key}");
+        if let Err(known) = member(reader, &full, key, &property.value) {
+            reader.error(
+                &property.name,
+                format!("`{full}` is not a setting"),
+                format!("use one of: {known}"),
+            );
+        }
+    }
+}
+
+fn boolean(reader: &mut Reader<'_>, name: &str, value: &Value<'_>) -> Option<bool> {
+    if let Value::BooleanLit(literal) = value {
+        return Some(literal.value);
+    }
+    reader.error(value, format!("`{name}` is {}", kind(value)), "write true or false, without quotes");
+    None
+}
+
+fn number<T>(reader: &mut Reader<'_>, name: &str, value: &Value<'_>, range: RangeInclusive<T>) -> Option<T>
+where
+    T: FromStr + PartialOrd + Display,
+{
+    let (from, to) = (range.start(), range.end());
+    let found = match value {
+        Value::NumberLit(literal) => match literal.value.parse() {
+            Ok(number) if range.contains(&number) => return Some(number),
+            _ => literal.value,
+        },
+        other => kind(other),
+    };
+    reader.error(
+        value,
+        format!("`{name}` is {found}"),
+        format!("write a whole number from {from} to {to}, without quotes"),
+    );
+    None
+}
+
+/// One of the words of an enumeration, the same as on the command line.
+fn choice<T: clap::ValueEnum>(reader: &mut Reader<'_>, name: &str, value: &Value<'_>) -> Option<T> {
+    let words: Vec<String> = T::value_variants()
+        .iter()
+        .filter_map(|variant| variant.to_possible_value())
+        .map(|word| format!("\"{}\"", word.get_name()))
+        .collect();
+    let help = format!("write one of: {}", words.join(", "));
+    let text = reader.text(name, value, &help)?;
+    let found = T::from_str(text, false).ok();
+    if found.is_none() {
+        reader.error(value, format!("`{name}` is \"{text}\""), help);
+    }
+    found
+}
+
+/// A string that a rule accepts; the rule answers with what to write instead.
+fn checked(
+    reader: &mut Reader<'_>,
+    name: &str,
+    value: &Value<'_>,
+    rule: fn(&str) -> Result<(), &'static str>,
+) -> Option<String> {
+    let text = reader.text(name, value, "write it in double quotes")?;
+    match rule(text) {
+        Ok(()) => Some(text.to_owned()),
+        Err(help) => {
+            reader.error(value, format!("`{name}` is \"{text}\""), help);
+            None
+        }
+    }
+}
+
+/// Values in a list, or one alone; the empty string is an empty list.
+fn list<T: FromStr>(reader: &mut Reader<'_>, name: &str, value: &Value<'_>, what: &str) -> Option<Vec<T>>
+where
+    T::Err: Display,
+{
+    let help = format!("write {what}");
+    let values = match value {
+        Value::Array(array) => array.elements.as_slice(),
+        Value::StringLit(text) if text.value.is_empty() => &[],
+        single => std::slice::from_ref(single),
+    };
+    let before = reader.problems.len();
+    let mut read = Vec::with_capacity(values.len());
+    for value in values {
+        let Some(text) = reader.text(name, value, &help) else { continue };
+        match text.parse() {
+            Ok(item) => read.push(item),
+            Err(error) => reader.error(value, format!("`{name}` has \"{text}\": {error}"), help.as_str()),
+        }
+    }
+    (reader.problems.len() == before).then_some(read)
+}
+
+fn not_empty(text: &str) -> Result<(), &'static str> {
+    if text.is_empty() { Err("write a path, or leave the key out") } else { Ok(()) }
+}
+
+/// The kernel's rule for interface names (`IFNAMSIZ` with its NUL).
+pub(super) fn interface(text: &str) -> Result<(), &'static str> {
+    let legal = |byte: u8| byte.is_ascii_graphic() && byte != b'/' && byte != b':';
+    if (1..=15).contains(&text.len()) && text != "." && text != ".." && text.bytes().all(legal) {
+        Ok(())
+    } else {
+        Err("write the name of a network interface, at most 15 characters, as in \"eth1\"")
+    }
+}
+
+fn domain(text: &str) -> Result<(), &'static str> {
+    let legal = |label: &str| {
+        !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    if text.len() <= 128 && text.split('.').all(legal) {
+        Ok(())
+    } else {
+        Err("write a domain name of at most 128 characters, as in \"blades.example\"")
+    }
+}
+
+fn boot_file(text: &str) -> Result<(), &'static str> {
+    if (1..=LONGEST_BOOT_FILE).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Ok(())
+    } else {
+        Err("write a path below tftp/ of at most 127 characters without spaces, as in \"pxelinux.0\"")
+    }
+}
