@@ -1,9 +1,25 @@
 //! The machines: `pxe_hosts.json` read into an immutable snapshot that is swapped whole.
 
+mod live;
+mod load;
+mod read;
+pub mod template;
+
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;
 
 use crate::mac::Mac;
+
+pub use live::Inventory;
+pub use load::{Loaded, load};
+
+/// Name of the hosts file in the data directory.
+pub const HOSTS_FILE: &str = "pxe_hosts.json";
+/// The template of hosts that name none.
+pub const DEFAULT_TEMPLATE: &str = "default.yaml";
+/// The variable that everybody has: the host's address.
+pub const PRIVATE_IPV4: &str = "$private_ipv4";
 
 /// A reserved machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +36,13 @@ pub struct Host {
     pub template: Option<String>,
     /// Every `$variable` of the host, names with their `$`, `$hostname` included.
     pub variables: BTreeMap<String, String>,
+}
+
+impl Host {
+    /// The name of its template.
+    pub fn template(&self) -> &str {
+        self.template.as_deref().unwrap_or(DEFAULT_TEMPLATE)
+    }
 }
 
 /// The inventory at one moment. A request is answered from one snapshot.
@@ -51,6 +74,14 @@ impl Snapshot {
     /// The variables of `common`, names with their `$`.
     pub fn common(&self) -> &BTreeMap<String, String> {
         &self.common
+    }
+
+    /// The variables of a host: its own over those of `common` over `$private_ipv4`.
+    pub fn variables<'s>(&'s self, host: &'s Host) -> BTreeMap<&'s str, Cow<'s, str>> {
+        let given = self.common.iter().chain(&host.variables);
+        std::iter::once((PRIVATE_IPV4, Cow::Owned(host.addr.to_string())))
+            .chain(given.map(|(name, value)| (name.as_str(), Cow::Borrowed(value.as_str()))))
+            .collect()
     }
 
     /// The host with this Ethernet address.

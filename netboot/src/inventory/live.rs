@@ -1,0 +1,187 @@
+//! The inventory while the daemon runs: one snapshot that readers take without a lock, replaced whole when the
+//! files change. A file with an error changes nothing but the list of problems.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use ipnetwork::Ipv4Network;
+use notify::event::{AccessKind, AccessMode, EventKind};
+use notify::{RecursiveMode, Watcher};
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::{Loaded, Snapshot, load};
+use crate::config::problem::{Problem, Problems, Severity};
+
+/// An editor writes a file in several steps: it is read when nothing has happened for this long.
+const QUIET: Duration = Duration::from_millis(200);
+/// It is read after this long even if changes go on.
+const AT_LEAST_EVERY: Duration = Duration::from_secs(2);
+
+/// The live inventory. Shared as `Arc<Inventory>`.
+#[derive(Debug)]
+pub struct Inventory {
+    data: PathBuf,
+    snapshots: Arc<ArcSwap<Snapshot>>,
+    /// Of the last reading, also when it failed. Held while reading, so that two readings do not cross.
+    last: Mutex<Last>,
+    generation: watch::Sender<u64>,
+}
+
+#[derive(Debug)]
+struct Last {
+    subnet: Option<Ipv4Network>,
+    problems: Arc<[Problem]>,
+    missing: bool,
+}
+
+impl Inventory {
+    /// Reads the data directory for the first time; warnings are logged.
+    ///
+    /// # Errors
+    /// When `pxe_hosts.json` has errors: all of them.
+    pub fn open(data: PathBuf, subnet: Option<Ipv4Network>) -> Result<Self, Problems> {
+        let Loaded { snapshot, problems, missing } = load(&data, subnet);
+        let Some(snapshot) = snapshot else { return Err(Problems(problems)) };
+        log(&problems);
+        let last = Last { subnet, problems: problems.into(), missing };
+        let snapshots = Arc::new(ArcSwap::from_pointee(snapshot));
+        Ok(Self { data, snapshots, last: Mutex::new(last), generation: watch::Sender::new(1) })
+    }
+
+    /// Holds the hosts against the interface's subnet from now on.
+    ///
+    /// # Errors
+    /// When hosts are outside: all that is wrong. The snapshot stays as it was.
+    pub fn set_subnet(&self, subnet: Ipv4Network) -> Result<(), Problems> {
+        let mut last = self.lock();
+        last.subnet = Some(subnet);
+        let accepted = self.read(&mut last);
+        if accepted { Ok(()) } else { Err(Problems(last.problems.to_vec())) }
+    }
+
+    /// The data directory.
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// The snapshot of this moment. Answer one request from one snapshot.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshots.load_full()
+    }
+
+    /// The place that always holds the latest snapshot.
+    pub fn snapshots(&self) -> Arc<ArcSwap<Snapshot>> {
+        Arc::clone(&self.snapshots)
+    }
+
+    /// Counts the snapshots, from 1; changes after the snapshot did.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.generation.subscribe()
+    }
+
+    /// What the last reading found wrong, whether or not its snapshot was taken.
+    pub fn problems(&self) -> Arc<[Problem]> {
+        Arc::clone(&self.lock().problems)
+    }
+
+    /// Whether the last reading found no `pxe_hosts.json`.
+    pub fn missing(&self) -> bool {
+        self.lock().missing
+    }
+
+    /// Reads the files again (blocking); `false` when the old snapshot was kept because of an error.
+    pub fn reload(&self) -> bool {
+        self.read(&mut self.lock())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Last> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read(&self, last: &mut Last) -> bool {
+        let Loaded { mut snapshot, mut problems, missing } = load(&self.data, last.subnet);
+        if missing && !self.snapshots.load().hosts().is_empty() {
+            // An editor may be about to put it back; nobody means to forget all machines by removing a file.
+            snapshot = None;
+            problems.iter_mut().for_each(|problem| problem.severity = Severity::Error);
+        }
+        let accepted = snapshot.is_some();
+        if problems != *last.problems {
+            log(&problems);
+            if !accepted {
+                tracing::error!("inventory: the last good snapshot stays in use");
+            }
+        }
+        if let Some(snapshot) = snapshot
+            && snapshot != **self.snapshots.load()
+        {
+            tracing::info!(hosts = snapshot.hosts().len(), "inventory: new snapshot");
+            self.snapshots.store(Arc::new(snapshot));
+            self.generation.send_modify(|generation| *generation += 1);
+        }
+        last.problems = problems.into();
+        last.missing = missing;
+        accepted
+    }
+
+    /// Reloads whenever something in the data directory changes, until `stop`. The directory is watched, not the file:
+    /// editors replace a file by renaming another over it.
+    pub async fn watch(self: Arc<Self>, stop: CancellationToken) {
+        let changed = Arc::new(Notify::new());
+        let notice = Arc::clone(&changed);
+        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            if event.map_or(true, |event| is_change(event.kind)) {
+                notice.notify_one();
+            }
+        });
+        let watching = watcher.and_then(|mut watcher| {
+            watcher.watch(&self.data, RecursiveMode::NonRecursive)?;
+            Ok(watcher)
+        });
+        let _watcher = match watching {
+            Ok(watcher) => watcher,
+            Err(error) => {
+                tracing::warn!(
+                    "inventory: {} cannot be watched ({error}); after an edit send SIGHUP",
+                    self.data.display()
+                );
+                return;
+            }
+        };
+        // What was edited before the watch began.
+        changed.notify_one();
+        let running = async {
+            loop {
+                changed.notified().await;
+                let settled =
+                    async { while tokio::time::timeout(QUIET, changed.notified()).await.is_ok() {} };
+                let _ = tokio::time::timeout(AT_LEAST_EVERY, settled).await;
+                let this = Arc::clone(&self);
+                if let Err(error) = tokio::task::spawn_blocking(move || this.reload()).await {
+                    tracing::error!("inventory: reading failed: {error}");
+                }
+            }
+        };
+        stop.run_until_cancelled(running).await;
+    }
+}
+
+/// Whether an event can mean other content; that a template was read cannot.
+fn is_change(kind: EventKind) -> bool {
+    match kind {
+        EventKind::Access(access) => access == AccessKind::Close(AccessMode::Write),
+        _ => true,
+    }
+}
+
+fn log(problems: &[Problem]) {
+    for problem in problems {
+        match problem.severity {
+            Severity::Error => tracing::error!("{problem}"),
+            Severity::Warning => tracing::warn!("{problem}"),
+        }
+    }
+}

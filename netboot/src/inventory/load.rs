@@ -1,0 +1,49 @@
+//! The data directory → a snapshot, and everything that is wrong with it.
+
+use std::path::Path;
+
+use ipnetwork::Ipv4Network;
+
+use super::{HOSTS_FILE, Snapshot, read, template};
+use crate::config::json::{Reader, Source};
+use crate::config::problem::{Problem, Severity};
+
+/// What was found.
+#[derive(Clone, Debug, Default)]
+pub struct Loaded {
+    /// The hosts; `None` when `pxe_hosts.json` has an error. A template with an error takes nothing from the others,
+    /// nor from DHCP, so it does not matter here.
+    pub snapshot: Option<Snapshot>,
+    /// All that is wrong, warnings included.
+    pub problems: Vec<Problem>,
+    /// There is no `pxe_hosts.json`: the snapshot is empty.
+    pub missing: bool,
+}
+
+/// Reads `pxe_hosts.json` and looks at the templates. Addresses are held against `subnet` when it is known.
+pub fn load(data: &Path, subnet: Option<Ipv4Network>) -> Loaded {
+    let path = data.join(HOSTS_FILE);
+    let failed = |problem| Loaded { problems: vec![problem], ..Loaded::default() };
+    if !data.is_dir() {
+        let help = "name the data directory with --data (serve), as an argument (check) or in NETBOOT_DATA";
+        return failed(Problem::of_file(Severity::Error, data, "there is no such directory", help));
+    }
+    let source = match Source::read(&path) {
+        Ok(Some(source)) => source,
+        Ok(None) => {
+            let help = "write one to reserve addresses; until then every machine is unknown";
+            let problem = Problem::of_file(Severity::Warning, &path, "there is no such file", help);
+            return Loaded { snapshot: Some(Snapshot::default()), problems: vec![problem], missing: true };
+        }
+        Err(problem) => return failed(problem),
+    };
+    let object = match source.object() {
+        Ok(object) => object,
+        Err(problem) => return failed(problem),
+    };
+    let mut reader = Reader::new(&source);
+    let hosts = read::hosts(&mut reader, &object, subnet);
+    let usable = !reader.problems.iter().any(Problem::is_error);
+    template::check(data, &hosts.snapshot, &hosts.templates, &mut reader);
+    Loaded { snapshot: usable.then_some(hosts.snapshot), problems: reader.problems, missing: false }
+}

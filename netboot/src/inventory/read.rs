@@ -1,0 +1,281 @@
+//! `pxe_hosts.json` → hosts. Finds everything that is wrong with the file in one go.
+//!
+//! Top level `common` (variables for all) and `hosts`, keyed by address; each host has `macaddr`, `$hostname`,
+//! `channel`, optionally `template`, and any further `$variables`.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::Ipv4Addr;
+
+use ipnetwork::Ipv4Network;
+use jsonc_parser::ast::{Object, ObjectProp, Value};
+use jsonc_parser::common::Range;
+
+use super::{Host, Snapshot};
+use crate::config::json::{Reader, kind};
+use crate::mac::Mac;
+
+/// Longest channel: with `pxelinux.cfg/` before it, option 209 stays small.
+const LONGEST_CHANNEL: usize = 64;
+/// Longest template name: what a file system takes.
+const LONGEST_TEMPLATE: usize = 255;
+
+/// What the file says, as far as it is right.
+pub(super) struct Hosts {
+    pub(super) snapshot: Snapshot,
+    /// The first place that names each template.
+    pub(super) templates: BTreeMap<String, Range>,
+}
+
+/// Reads the whole file; what is wrong is left in `reader`.
+pub(super) fn hosts(reader: &mut Reader<'_>, file: &Object<'_>, subnet: Option<Ipv4Network>) -> Hosts {
+    reader.unique(file);
+    for member in &file.properties {
+        let name = member.name.as_str();
+        if name != "common" && name != "hosts" {
+            let message = format!("`{name}` is not known here and is ignored");
+            reader.warning(&member.name, message, "use `common` and `hosts`");
+        }
+    }
+    let mut common = BTreeMap::new();
+    if let Some(members) = section(reader, file, "common") {
+        reader.unique(members);
+        for member in &members.properties {
+            if !variable(reader, member, &mut common) {
+                let name = member.name.as_str();
+                let message = format!("`{name}` is not the name of a variable and is ignored");
+                reader.warning(&member.name, message, format!("write `${name}`"));
+            }
+        }
+    }
+    if file.get("hosts").is_none() {
+        reader.error(
+            &file.range,
+            "`hosts` is missing",
+            "write \"hosts\": { }, with a member for each machine",
+        );
+    }
+    let mut all = All { subnet, hosts: Vec::new(), macs: HashMap::new(), templates: BTreeMap::new() };
+    if let Some(members) = section(reader, file, "hosts") {
+        reader.unique(members);
+        for member in &members.properties {
+            all.host(reader, member);
+        }
+    }
+    Hosts { snapshot: Snapshot::new(common, all.hosts), templates: all.templates }
+}
+
+/// An object at top level.
+fn section<'v, 'a>(reader: &mut Reader<'_>, file: &'v Object<'a>, name: &str) -> Option<&'v Object<'a>> {
+    match &file.get(name)?.value {
+        Value::Object(object) => Some(object),
+        other => {
+            let message = format!("`{name}` is {}, not an object", kind(other));
+            reader.error(other, message, format!("write \"{name}\": {{ }}"));
+            None
+        }
+    }
+}
+
+/// Takes a member as a variable; `false` when its name does not begin with `$`.
+fn variable(reader: &mut Reader<'_>, member: &ObjectProp<'_>, into: &mut BTreeMap<String, String>) -> bool {
+    let name = member.name.as_str();
+    if !name.starts_with('$') {
+        return false;
+    }
+    if name.len() == 1 {
+        reader.error(&member.name, "`$` alone is not a name", "write a name after it, as in `$public_ipv4`");
+    }
+    let value = match &member.value {
+        Value::StringLit(text) => text.value.as_ref(),
+        // As text it is what is written, so nothing can go wrong.
+        Value::NumberLit(number) => number.value,
+        other => {
+            reader.error(other, format!("`{name}` is {}", kind(other)), "write its text in double quotes");
+            return true;
+        }
+    };
+    into.insert(name.to_owned(), value.to_owned());
+    true
+}
+
+/// The hosts read so far.
+struct All {
+    subnet: Option<Ipv4Network>,
+    hosts: Vec<Host>,
+    /// Address and line of the first host with a MAC.
+    macs: HashMap<Mac, (Ipv4Addr, usize)>,
+    templates: BTreeMap<String, Range>,
+}
+
+impl All {
+    fn host(&mut self, reader: &mut Reader<'_>, member: &ObjectProp<'_>) {
+        let key = member.name.as_str();
+        let addr = self.addr(reader, member);
+        let Value::Object(object) = &member.value else {
+            let message = format!("host `{key}` is {}, not an object", kind(&member.value));
+            reader.error(
+                &member.value,
+                message,
+                "write { \"macaddr\": …, \"$hostname\": …, \"channel\": … }",
+            );
+            return;
+        };
+        reader.unique(object);
+        let mut variables = BTreeMap::new();
+        for member in &object.properties {
+            let name = member.name.as_str();
+            if !variable(reader, member, &mut variables)
+                && !["macaddr", "channel", "template"].contains(&name)
+            {
+                let message = format!("`{name}` is not known here and is ignored");
+                reader.warning(
+                    &member.name,
+                    message,
+                    "use `macaddr`, `channel`, `template` and names that begin with `$`",
+                );
+            }
+        }
+        let mac = self.mac(reader, object, member, addr);
+        let hostname = required(reader, object, member, "$hostname", "\"$hostname\": \"blade1\"", hostname);
+        let channel = required(reader, object, member, "channel", "\"channel\": \"stable\"", channel);
+        let template = self.template(reader, object);
+        if let (Some(addr), Some(mac), Some(hostname), Some(channel), Ok(template)) =
+            (addr, mac, hostname, channel, template)
+        {
+            self.hosts.push(Host { mac, addr, hostname, channel, template, variables });
+        }
+    }
+
+    fn addr(&mut self, reader: &mut Reader<'_>, member: &ObjectProp<'_>) -> Option<Ipv4Addr> {
+        let key = member.name.as_str();
+        let Ok(addr) = key.parse::<Ipv4Addr>() else {
+            let message = format!("`{key}` is not an IPv4 address");
+            reader.error(&member.name, message, "name the host by its address, as in \"192.168.90.11\"");
+            return None;
+        };
+        if let Some(subnet) = self.subnet {
+            if !subnet.contains(addr) {
+                let message =
+                    format!("{addr} is outside the subnet {}/{}", subnet.network(), subnet.prefix());
+                reader.error(&member.name, message, "give the host an address of the PXE interface's subnet");
+            } else if subnet.prefix() < 31 && (addr == subnet.network() || addr == subnet.broadcast()) {
+                let message = format!("{addr} is the network or broadcast address of its subnet");
+                reader.error(&member.name, message, "give the host another address");
+            }
+        } else if addr.is_unspecified() || addr.is_broadcast() || addr.is_multicast() || addr.is_loopback() {
+            reader.error(
+                &member.name,
+                format!("{addr} is not an address of a host"),
+                "give the host another address",
+            );
+        }
+        Some(addr)
+    }
+
+    fn mac(
+        &mut self,
+        reader: &mut Reader<'_>,
+        object: &Object<'_>,
+        member: &ObjectProp<'_>,
+        addr: Option<Ipv4Addr>,
+    ) -> Option<Mac> {
+        let example = "\"macaddr\": \"52:54:00:12:34:56\"";
+        let (value, text) = string(reader, object, member, "macaddr", example)?;
+        let mac = match text.parse::<Mac>() {
+            Ok(mac) => mac,
+            Err(_) => {
+                let message = format!("`{text}` is not a MAC address");
+                reader.error(value, message, "write six hexadecimal pairs, as in 52:54:00:12:34:56");
+                return None;
+            }
+        };
+        if mac.0[0] & 1 == 1 || mac.0 == [0; 6] {
+            reader.error(
+                value,
+                format!("{mac} is not the address of one machine"),
+                "write the MAC of its network card",
+            );
+        } else if let Some((other, line)) = self.macs.get(&mac) {
+            let message = format!("{mac} is the MAC of {other} too (line {line})");
+            reader.error(value, message, "give each machine its own, or remove one of the two");
+        } else if let Some(addr) = addr {
+            self.macs.insert(mac, (addr, reader.line(value)));
+        }
+        Some(mac)
+    }
+
+    /// The host's own template; `Err` when it is named wrongly.
+    fn template(&mut self, reader: &mut Reader<'_>, object: &Object<'_>) -> Result<Option<String>, ()> {
+        let Some(member) = object.get("template") else { return Ok(None) };
+        let help = "write the name of a file beside pxe_hosts.json, as in \"etcd2.yaml\"";
+        let Some(text) = reader.text("template", &member.value, help) else { return Err(()) };
+        if !file_name(text, LONGEST_TEMPLATE) {
+            reader.error(&member.value, format!("template `{text}` is not a plain file name"), help);
+            return Err(());
+        }
+        if let Value::StringLit(literal) = &member.value {
+            self.templates.entry(text.to_owned()).or_insert(literal.range);
+        }
+        Ok(Some(text.to_owned()))
+    }
+}
+
+/// A member that every host must have, as a string.
+fn string<'v, 'a>(
+    reader: &mut Reader<'_>,
+    object: &'v Object<'a>,
+    host: &ObjectProp<'_>,
+    name: &str,
+    example: &str,
+) -> Option<(&'v Value<'a>, &'v str)> {
+    let Some(member) = object.get(name) else {
+        let message = format!("host `{}` has no `{name}`", host.name.as_str());
+        reader.error(&host.name, message, format!("add {example}"));
+        return None;
+    };
+    let text = reader.text(name, &member.value, &format!("write {example}"))?;
+    Some((&member.value, text))
+}
+
+/// A member that every host must have, by its rule.
+fn required(
+    reader: &mut Reader<'_>,
+    object: &Object<'_>,
+    host: &ObjectProp<'_>,
+    name: &str,
+    example: &str,
+    rule: fn(&str) -> Result<(), &'static str>,
+) -> Option<String> {
+    let (value, text) = string(reader, object, host, name, example)?;
+    match rule(text) {
+        Ok(()) => Some(text.to_owned()),
+        Err(help) => {
+            reader.error(value, format!("`{name}` is \"{text}\""), help);
+            None
+        }
+    }
+}
+
+/// One DNS label (RFC 1123 2.1): DHCP hands it out as the host's name.
+fn hostname(text: &str) -> Result<(), &'static str> {
+    let legal = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    if legal && (1..=63).contains(&text.len()) && !text.starts_with('-') && !text.ends_with('-') {
+        Ok(())
+    } else {
+        Err("write 1 to 63 letters, digits and hyphens, no hyphen first or last, no dots")
+    }
+}
+
+fn channel(text: &str) -> Result<(), &'static str> {
+    if file_name(text, LONGEST_CHANNEL) {
+        Ok(())
+    } else {
+        Err("write the name of a file in pxelinux.cfg/, at most 64 characters, as in \"stable\"")
+    }
+}
+
+/// Whether a text names a file in a directory and nothing elsewhere.
+fn file_name(text: &str, longest: usize) -> bool {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-+@".contains(&byte);
+    (1..=longest).contains(&text.len()) && !text.starts_with('.') && text.bytes().all(legal)
+}

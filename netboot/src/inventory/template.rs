@@ -1,0 +1,131 @@
+//! Templates: reading them from the data directory and nowhere else, and what is wrong with them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+
+use super::{DEFAULT_TEMPLATE, HOSTS_FILE, Host, Snapshot};
+use crate::config::json::{Reader, Source};
+use crate::config::problem::{Problem, Severity};
+
+/// Largest template, bytes.
+const LARGEST: u64 = 1 << 20;
+
+/// Reads a template. Symbolic links may lead elsewhere in the data directory, never out of it.
+///
+/// # Errors
+/// As the file system says; `InvalidInput` when the name is not that of a regular file with UTF-8 text of at most 1 MiB.
+pub fn open(data: &Path, name: &str) -> io::Result<String> {
+    let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = rustix::fs::open(data, directory, Mode::empty())?;
+    // A FIFO would block without NONBLOCK.
+    let how = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let inside = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    let file = File::from(rustix::fs::openat2(&directory, name, how, Mode::empty(), inside)?);
+    let found = file.metadata()?;
+    if !found.is_file() || found.len() > LARGEST {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file of at most 1 MiB"));
+    }
+    let mut text = String::new();
+    file.take(LARGEST)
+        .read_to_string(&mut text)
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error.to_string()))?;
+    Ok(text)
+}
+
+/// Names in a template: each `$` with the letters, digits and underscores after it.
+fn names(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    text.match_indices('$').filter_map(|(at, _)| {
+        let rest = text.get(at..)?;
+        let legal = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let length = rest.char_indices().skip(1).find(|(_, c)| !legal(*c)).map_or(rest.len(), |(end, _)| end);
+        let name = rest.get(..length)?;
+        // `$1` and `$$` are a shell's own.
+        name.as_bytes().get(1).is_some_and(|first| !first.is_ascii_digit()).then_some((at, name))
+    })
+}
+
+/// Checks the templates that the hosts of a snapshot use. `named` has the place that names each in the hosts file.
+pub(super) fn check(
+    data: &Path,
+    snapshot: &Snapshot,
+    named: &BTreeMap<String, jsonc_parser::common::Range>,
+    reader: &mut Reader<'_>,
+) {
+    let mut users: BTreeMap<&str, Vec<&Host>> = BTreeMap::new();
+    for host in snapshot.hosts() {
+        users.entry(host.template()).or_default().push(host);
+    }
+    for (name, hosts) in users {
+        match open(data, name) {
+            Ok(text) => {
+                undefined(&Source::new(&data.join(name), &text), snapshot, &hosts, &mut reader.problems)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => match named.get(name) {
+                Some(place) => {
+                    let help = format!(
+                        "write {}, or remove `template` to use {DEFAULT_TEMPLATE}",
+                        data.join(name).display()
+                    );
+                    reader.error(place, format!("the template `{name}` does not exist"), help);
+                }
+                None => {
+                    let message = format!("is missing, and {} use it", count(&hosts));
+                    let help = "write a cloud-config there, or give each host its own `template`";
+                    reader.problems.push(Problem::of_file(Severity::Error, &data.join(name), message, help));
+                }
+            },
+            Err(error) => {
+                let help = format!("make it a text file in the directory of {HOSTS_FILE}");
+                let message = format!("cannot be read: {error}");
+                reader.problems.push(Problem::of_file(Severity::Error, &data.join(name), message, help));
+            }
+        }
+    }
+}
+
+/// Warns of each name that some host of the template does not define. Units in a cloud-config may hold shell
+/// variables, so that is no error.
+fn undefined(template: &Source, snapshot: &Snapshot, hosts: &[&Host], problems: &mut Vec<Problem>) {
+    let mut seen = BTreeSet::new();
+    let mut found: Vec<(usize, &str, Vec<&Host>, Option<String>)> = names(template.text())
+        .filter(|(_, name)| seen.insert(*name))
+        .map(|(at, name)| (at, name, Vec::new(), None))
+        .collect();
+    for host in hosts {
+        let defined = snapshot.variables(host);
+        for (at, name, missing, shorter) in &mut found {
+            let rest = template.text().get(*at..).unwrap_or_default();
+            let best =
+                defined.keys().filter(|known| rest.starts_with(**known)).max_by_key(|known| known.len());
+            if best.is_none_or(|known| known.len() < name.len()) {
+                missing.push(host);
+                *shorter = best.map(|known| (*known).to_owned());
+            }
+        }
+    }
+    for (at, name, missing, shorter) in found.into_iter().filter(|(_, _, missing, _)| !missing.is_empty()) {
+        let left = match shorter {
+            Some(known) => format!("only its beginning `{known}` is replaced"),
+            None => "it stays in the text as it is".to_owned(),
+        };
+        let message = format!("`{name}` is not defined for {}: {left}", count(&missing));
+        let help = format!(
+            "define it in `common` or in the host; a shell's own variable may be written `${{{}}}`",
+            &name[1..]
+        );
+        problems.push(template.problem(Severity::Warning, at, at + name.len(), message, help));
+    }
+}
+
+/// How many hosts, and the first of them.
+fn count(hosts: &[&Host]) -> String {
+    match hosts {
+        [] => "no host".to_owned(),
+        [one] => format!("host {}", one.addr),
+        [one, ..] => format!("{} hosts ({}, …)", hosts.len(), one.addr),
+    }
+}
