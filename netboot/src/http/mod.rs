@@ -1,1 +1,11 @@
-//! TODO
+//! HTTP: every machine's cloud-config, the files of `tftp/`, health and status.
+
+mod api;
+pub mod app;
+mod cloud_config;
+mod date;
+pub mod files;
+pub mod server;
+
+pub use app::{State, app};
+pub use files::{Content, Files};

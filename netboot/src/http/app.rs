@@ -1,0 +1,123 @@
+//! The routes: `/healthz`, `/api/v1/status`, `/tftp/…`; every other path is the caller's cloud-config.
+//!
+//! Nothing here writes anything, and nothing waits for another part.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arc_swap::ArcSwap;
+use axum::Router;
+use axum::body::HttpBody;
+use axum::extract::{ConnectInfo, Request, State as Extract};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use ipnetwork::Ipv4Network;
+
+use super::{Files, api, cloud_config, files};
+use crate::inventory::Inventory;
+use crate::timeline::{Step, Timeline};
+
+/// Longest path with its query, bytes. hyper bounds the headers.
+const LONGEST_TARGET: usize = 2048;
+
+/// What the handlers see of the rest of the program.
+#[derive(Clone)]
+pub struct State {
+    /// The machines.
+    pub inventory: Arc<Inventory>,
+    /// Opens the files of `tftp/`, on disk or generated.
+    pub files: Files,
+    /// The PXE subnet.
+    pub subnet: Ipv4Network,
+    /// Who in it may see another host's cloud-config; everybody outside may.
+    pub override_from: Arc<[Ipv4Network]>,
+    /// Where steps are recorded.
+    pub timeline: Timeline,
+    /// All sockets are bound and the first snapshot is live.
+    pub ready: Arc<AtomicBool>,
+    /// How XDP is attached, for people.
+    pub xdp: Arc<ArcSwap<String>>,
+}
+
+impl State {
+    /// The address whose cloud-config this client may see: the one it asks for, if it may, else its own.
+    pub(super) fn whose(&self, client: IpAddr, asked: Option<&str>) -> IpAddr {
+        let Some(asked) = asked.and_then(|text| text.parse::<Ipv4Addr>().ok()) else { return client };
+        let allowed = match client {
+            IpAddr::V4(addr) => {
+                !self.subnet.contains(addr) || self.override_from.iter().any(|network| network.contains(addr))
+            }
+            IpAddr::V6(_) => true,
+        };
+        if allowed {
+            return asked.into();
+        }
+        tracing::warn!(addr = %client, %asked, "HTTP: {client} may not see the cloud-config of {asked} (http.override_from)");
+        client
+    }
+}
+
+/// Makes the application. Its requests need [`ConnectInfo`] with the client's address.
+pub fn app(state: State) -> Router {
+    let recorded = |what| from_fn_with_state((state.clone(), what), record);
+    let no_file = get(|| async { (StatusCode::NOT_FOUND, "not found\n") });
+    let files = Router::new()
+        .route("/tftp", no_file.clone())
+        .route("/tftp/", no_file.clone())
+        .route("/tftp/{*name}", get(files::serve))
+        .layer(recorded("file"));
+    let configs = Router::new().fallback(get(cloud_config::serve)).layer(recorded("cloud-config"));
+    Router::new()
+        .route("/healthz", get(healthz))
+        .route("/api/v1/status", get(api::status))
+        .route("/api/{*rest}", no_file)
+        .merge(files)
+        .fallback_service(configs.with_state(state.clone()))
+        .layer(axum::middleware::from_fn(bounded))
+        .with_state(state)
+}
+
+async fn healthz(Extract(state): Extract<State>) -> (StatusCode, &'static str) {
+    if state.ready.load(Ordering::Acquire) {
+        (StatusCode::OK, "ok\n")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "starting\n")
+    }
+}
+
+/// The client's address; an IPv4 client of an IPv6 socket is an IPv4 client.
+pub(super) fn canonical(peer: SocketAddr) -> SocketAddr {
+    SocketAddr::new(peer.ip().to_canonical(), peer.port())
+}
+
+/// Refuses requests that no boot loader makes, and keeps browsers from guessing what a text is.
+async fn bounded(request: Request, next: Next) -> Response {
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    let mut response = if target > LONGEST_TARGET {
+        (StatusCode::URI_TOO_LONG, "path too long\n").into_response()
+    } else {
+        next.run(request).await
+    };
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// Puts a finished request on the timeline.
+async fn record(
+    Extract((state, what)): Extract<(State, &'static str)>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let line = format!("{} {}", request.method(), request.uri().path());
+    let response = next.run(request).await;
+    let length =
+        response.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let bytes = response.body().size_hint().exact().or(length).unwrap_or(0);
+    let status = response.status().as_u16();
+    state.timeline.record(&Step::Http { peer: canonical(peer), request: line, what, status, bytes });
+    response
+}
