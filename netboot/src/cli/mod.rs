@@ -1,7 +1,40 @@
 //! The command line: what the user typed, and the exit code. Nobody imports this.
+//!
+//! Exit codes: 0 fine, 1 failed while running, 2 wrong usage, settings or data.
+
+mod args;
+mod check;
+mod logs;
+mod report;
+mod serve;
+
+use std::io::Write;
 use std::process::ExitCode;
+
+use clap::Parser;
+
+/// The program failed while it ran.
+const FAILED: u8 = 1;
+/// The program was called, or set up, wrongly.
+const WRONG: u8 = 2;
 
 /// Runs the command line.
 pub fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    let arguments = match args::Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(message) => {
+            // Help and version come here too, with code 0. There is nobody to tell if the terminal is gone.
+            let _ = message.print();
+            return ExitCode::from(u8::try_from(message.exit_code()).unwrap_or(WRONG));
+        }
+    };
+    match arguments.command {
+        args::Command::Serve(serve) => serve::run(serve),
+        args::Command::Check(check) => check::run(check),
+    }
+}
+
+/// Prints a line where it can be piped to; a reader that has gone away is no failure.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
 }

@@ -1,0 +1,163 @@
+//! Flags and their environment variables, exactly as typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::{Given, Range, Xdp};
+
+const EXAMPLES: &str = "\
+Examples:
+  netboot serve --interface eth1                     serve ./data on eth1
+  netboot serve --interface eth1 --xdp off           answer DHCP without the XDP program
+  netboot serve --interface eth1 --pool 192.168.90.100-192.168.90.199
+  netboot check /srv/netboot                         what is wrong with a data directory
+  netboot check /srv/netboot --print                 and the settings that serve would use
+
+Each flag can be set by the variable named beside it, and most by a key of netboot.json in the data directory.
+Flags beat the environment, the environment beats the file. NETBOOT_LOG sets what is logged (default: info).
+Exit codes: 0 fine, 1 failed while running, 2 wrong usage, settings or data.";
+
+/// Boots machines from the network: DHCP answered in XDP, TFTP on io_uring, HTTP cloud-config.
+#[derive(Debug, Parser)]
+#[command(name = "netboot", version, after_help = EXAMPLES, max_term_width = 110)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Serve in the foreground; waits for the interface and its IPv4 address.
+    #[command(after_help = EXAMPLES)]
+    Serve(Serve),
+    /// Say everything that is wrong with a data directory; exit code 2 if there is an error.
+    #[command(after_help = EXAMPLES)]
+    Check(Check),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Serve {
+    /// The data directory: pxe_hosts.json, templates, tftp/, netboot.json.
+    #[arg(long, value_name = "DIR", env = "NETBOOT_DATA", default_value = "./data")]
+    pub(super) data: PathBuf,
+    #[command(flatten)]
+    pub(super) settings: Settings,
+    /// How log lines are written to standard error.
+    #[arg(long, value_name = "FORMAT", env = "NETBOOT_LOG_FORMAT", default_value = "text")]
+    pub(super) log_format: LogFormat,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Check {
+    /// The data directory.
+    #[arg(value_name = "DATA", env = "NETBOOT_DATA", default_value = "./data")]
+    pub(super) data: PathBuf,
+    /// Print the settings that `serve` would use, as JSON.
+    #[arg(long)]
+    pub(super) print: bool,
+    #[command(flatten)]
+    pub(super) settings: Settings,
+}
+
+/// What can be set by flag, by environment and in netboot.json.
+#[derive(Debug, Args)]
+pub(super) struct Settings {
+    /// The PXE interface. `check` holds the hosts against its subnet.
+    #[arg(long, value_name = "IF", env = "NETBOOT_INTERFACE")]
+    interface: Option<String>,
+    /// Where leases and the like are kept [default: DATA/state].
+    #[arg(long, value_name = "DIR", env = "NETBOOT_STATE")]
+    state: Option<PathBuf>,
+    /// TCP port for HTTP [default: 8080].
+    #[arg(long, value_name = "PORT", env = "NETBOOT_HTTP_PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    http_port: Option<u16>,
+    /// How the XDP program is attached [default: auto].
+    #[arg(long, value_name = "MODE", env = "NETBOOT_XDP")]
+    xdp: Option<Xdp>,
+    /// Addresses for unknown machines, may be repeated [default: .10-.250 of a /24, the same share of others].
+    #[arg(long, value_name = "A-B", env = "NETBOOT_POOL", value_delimiter = ',')]
+    pool: Vec<Range>,
+}
+
+impl From<Settings> for Given {
+    fn from(settings: Settings) -> Self {
+        let Settings { interface, state, http_port, xdp, pool } = settings;
+        Self { interface, state, http_port, xdp, pool }
+    }
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum LogFormat {
+    /// For people; coloured on a terminal unless NO_COLOR is set.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::{Arguments, Command};
+    use crate::config::{Given, Xdp};
+
+    #[test]
+    fn the_definition_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_are_taken_as_typed() {
+        let typed = "netboot serve --interface eth1 --data d --state s --http-port 81 --xdp off \
+                     --pool 10.0.0.1-10.0.0.2 --pool 10.0.0.8-10.0.0.9";
+        let Command::Serve(serve) = Arguments::try_parse_from(typed.split_whitespace()).unwrap().command
+        else {
+            panic!("not serve");
+        };
+        assert_eq!(serve.data.to_str(), Some("d"));
+        let given = Given::from(serve.settings);
+        assert_eq!(
+            (given.interface.as_deref(), given.http_port, given.xdp),
+            (Some("eth1"), Some(81), Some(Xdp::Off))
+        );
+        assert_eq!(
+            given.pool.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            ["10.0.0.1-10.0.0.2", "10.0.0.8-10.0.0.9"]
+        );
+    }
+
+    #[test]
+    fn every_setting_has_its_variable() {
+        let command = Arguments::command();
+        for subcommand in command.get_subcommands() {
+            for argument in subcommand.get_arguments().filter(|argument| argument.get_id() != "print") {
+                let long = argument.get_long().unwrap_or("data");
+                let expected = format!("NETBOOT_{}", long.to_uppercase().replace('-', "_"));
+                assert_eq!(
+                    argument.get_env().and_then(|name| name.to_str()),
+                    Some(expected.as_str()),
+                    "{long}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn wrong_usage_is_code_2() {
+        for typed in [
+            "netboot",
+            "netboot boot",
+            "netboot serve --xdp fast",
+            "netboot serve --pool 1-2",
+            "netboot serve --http-port 0",
+        ] {
+            assert_eq!(
+                Arguments::try_parse_from(typed.split_whitespace()).unwrap_err().exit_code(),
+                2,
+                "{typed}"
+            );
+        }
+    }
+}

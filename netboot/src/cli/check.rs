@@ -1,0 +1,92 @@
+//! `netboot check`: everything that is wrong with a data directory, at once.
+
+use std::net::Ipv4Addr;
+use std::process::ExitCode;
+
+use ipnetwork::Ipv4Network;
+
+use super::{WRONG, args, report, say};
+use crate::config::problem::{Problem, Problems, Severity};
+use crate::config::{self, Given, Settings};
+use crate::inventory;
+
+/// Checks and says what was found. Warnings alone are no failure.
+pub(super) fn run(check: args::Check) -> ExitCode {
+    let args::Check { data, print, settings } = check;
+    let settings = config::resolve(&data, Given::from(settings));
+    let subnet = settings.as_ref().ok().and_then(|settings| subnet_of(&settings.interface));
+    let loaded = inventory::load(&data, subnet);
+    let mut problems = loaded.problems;
+    match &settings {
+        Ok(settings) => problems.extend(subnet.into_iter().flat_map(|subnet| outside(settings, subnet))),
+        Err(Problems(found)) => problems.extend(found.iter().cloned()),
+    }
+    report::problems(&problems);
+    match (print, &settings) {
+        (true, Ok(settings)) => say(&shown(settings)),
+        (true, Err(_)) => {}
+        (false, _) => {
+            let hosts = loaded.snapshot.map(|snapshot| format!("{} hosts, ", snapshot.hosts().len()));
+            say(&format!("{}: {}{}", data.display(), hosts.unwrap_or_default(), report::summary(&problems)));
+        }
+    }
+    if problems.iter().any(Problem::is_error) { ExitCode::from(WRONG) } else { ExitCode::SUCCESS }
+}
+
+/// Pool ranges that the subnet does not have.
+fn outside(settings: &Settings, subnet: Ipv4Network) -> impl Iterator<Item = Problem> {
+    settings.dhcp.pool.iter().filter(move |range| !range.within(subnet)).map(move |range| {
+        let message =
+            format!("the pool {range} is not inside the subnet {}/{}", subnet.network(), subnet.prefix());
+        let file = settings.data.join(config::FILE);
+        Problem::of_file(Severity::Error, &file, message, "write addresses of the PXE interface's subnet")
+    })
+}
+
+/// The settings as JSON.
+fn shown(settings: &Settings) -> String {
+    let mut value = serde_json::to_value(settings).unwrap_or_default();
+    if settings.interface.is_empty()
+        && let Some(interface) = value.get_mut("interface")
+    {
+        *interface = serde_json::Value::Null;
+    }
+    format!("{value:#}")
+}
+
+/// The subnet of an interface of this machine, if it has one now: hosts can be held against it.
+fn subnet_of(interface: &str) -> Option<Ipv4Network> {
+    directly_connected(&std::fs::read_to_string("/proc/net/route").ok()?, interface)
+}
+
+/// Finds the interface's own network in the kernel's routing table (`/proc/net/route`: name, destination, gateway,
+/// …, the mask in the eighth column; addresses in hexadecimal, their bytes in memory order).
+fn directly_connected(table: &str, interface: &str) -> Option<Ipv4Network> {
+    table.lines().skip(1).find_map(|line| {
+        let columns: Vec<_> = line.split_ascii_whitespace().collect();
+        let addr = |column: usize| {
+            let number = u32::from_str_radix(columns.get(column)?, 16).ok()?;
+            Some(Ipv4Addr::from(number.to_ne_bytes()))
+        };
+        let (destination, gateway, mask) = (addr(1)?, addr(2)?, addr(7)?);
+        let own = columns.first() == Some(&interface) && gateway.is_unspecified() && !mask.is_unspecified();
+        if own { Ipv4Network::with_netmask(destination, mask).ok() } else { None }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::directly_connected;
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn finds_the_subnet_of_an_interface() {
+        let table = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n\
+            eth0\t00000000\t0100000A\t0003\t0\t0\t0\t00000000\t0\t0\t0\n\
+            eth1\t0000010A\t0100000A\t0003\t0\t0\t0\t0000FFFF\t0\t0\t0\n\
+            eth1\t005AA8C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n";
+        assert_eq!(directly_connected(table, "eth1"), Some("192.168.90.0/24".parse().unwrap()));
+        assert_eq!(directly_connected(table, "eth0"), None);
+        assert_eq!(directly_connected("", "eth1"), None);
+    }
+}

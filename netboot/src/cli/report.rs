@@ -1,0 +1,31 @@
+//! Shows problems: with their snippet on a terminal, a line each elsewhere.
+
+use std::io::Write;
+
+use super::logs;
+use crate::config::problem::Problem;
+
+/// Prints problems to standard error.
+pub(super) fn problems(problems: &[Problem]) {
+    let mut out = std::io::stderr().lock();
+    for problem in problems {
+        // There is nobody to tell if standard error is gone.
+        let _ = if logs::terminal() {
+            write!(out, "{}", problem.graphical(logs::colours()))
+        } else {
+            writeln!(out, "{problem}")
+        };
+    }
+}
+
+/// How many problems there are, in words.
+pub(super) fn summary(problems: &[Problem]) -> String {
+    let errors = problems.iter().filter(|problem| problem.is_error()).count();
+    let count = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
+    match (errors, problems.len() - errors) {
+        (0, 0) => "no problems".to_owned(),
+        (0, warnings) => count(warnings, "warning"),
+        (errors, 0) => count(errors, "error"),
+        (errors, warnings) => format!("{}, {}", count(errors, "error"), count(warnings, "warning")),
+    }
+}
