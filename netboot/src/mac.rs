@@ -70,7 +70,15 @@ mod tests {
 
     #[test]
     fn refuses_the_rest() {
-        for text in ["", "52:54:00:ab:cd", "52:54:00:ab:cd:ef:01", "52:54:00:ab:cd:zz", "525400abcdef", "52:54:00:ab:cd:+f", "::::::"] {
+        for text in [
+            "",
+            "52:54:00:ab:cd",
+            "52:54:00:ab:cd:ef:01",
+            "52:54:00:ab:cd:zz",
+            "525400abcdef",
+            "52:54:00:ab:cd:+f",
+            "::::::",
+        ] {
             assert!(text.parse::<Mac>().is_err(), "{text}");
         }
     }

@@ -1,0 +1,263 @@
+//! One transfer as a state machine: event in, action out (RFC 1350 section 2 and 4, RFC 2347, 7440). Pure.
+//!
+//! It knows block numbers and time, no sockets and no bytes. Times are durations since the transfer began. Rules held here:
+//! DATA is never sent again because of a duplicate ACK, only because time is up (RFC 1123 section 4.2.3.1); an ACK in the
+//! middle of a window makes the next window begin after it; until a client's first ACK it gets one window and few retries,
+//! so that nobody can be flooded in another's name.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use super::options::Agreed;
+use super::wire::code;
+
+/// The first wait for an ACK, and the longest before back-off.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+/// The shortest wait, however fast a client answered so far: it may stop for a moment to write to its disk.
+const SHORTEST_WAIT: Duration = Duration::from_millis(200);
+/// Back-off doubles the wait up to this.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// A client that was heard before is given up after this long without progress.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Retransmissions to a client that was never heard.
+const FIRST_RETRIES: u32 = 3;
+/// The same request from the same port, this long after the last progress, is a client that starts anew.
+const ANEW: Duration = Duration::from_secs(2);
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// An ACK came.
+    Ack(u16),
+    /// An ERROR came.
+    Error {
+        /// Its code.
+        code: u16,
+        /// Its text.
+        text: String,
+    },
+    /// Time has passed, perhaps up to [`Transfer::deadline`].
+    Timeout,
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Nothing.
+    Nothing,
+    /// Send the OACK.
+    Oack,
+    /// Send these blocks; the first block of a file is 1, block numbers on the wire are the low 16 bits.
+    Send(Range<u64>),
+    /// The transfer has ended.
+    End(End),
+}
+
+/// How a transfer ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The whole file is acknowledged.
+    Done,
+    /// The client only wanted to know the size.
+    Probe,
+    /// The client sent an ERROR.
+    Refused(String),
+    /// The client fell silent; with the block that it did not acknowledge, 0 for the OACK.
+    Silent {
+        /// The first block without ACK.
+        block: u64,
+        /// How often it was sent again.
+        retries: u32,
+    },
+}
+
+/// A transfer of one file to one client.
+#[derive(Clone, Debug)]
+pub struct Transfer {
+    windowsize: u64,
+    timeout: Option<Duration>,
+    tsize: bool,
+    /// The number of the last block, the one that is shorter than the others.
+    last: u64,
+    /// The OACK is sent and waits for its ACK.
+    offered: bool,
+    /// Blocks up to here are acknowledged.
+    acked: u64,
+    /// Blocks up to here were sent at least once.
+    sent: u64,
+    heard: bool,
+    retries: u32,
+    progress_at: Duration,
+    wait: Duration,
+    deadline: Duration,
+    /// When the outstanding packets were sent, unless one of them was sent twice: then an ACK does not tell which it
+    /// answers (Karn's rule).
+    timed_from: Option<Duration>,
+    round_trip: Option<(Duration, Duration)>,
+    resent: u64,
+    ended: bool,
+}
+
+impl Transfer {
+    /// A transfer of `size` bytes at time `now`, and what to send first.
+    pub fn begin(agreed: &Agreed, size: u64, now: Duration) -> (Self, Action) {
+        let mut transfer = Self {
+            windowsize: u64::from(agreed.windowsize.max(1)),
+            timeout: agreed.timeout,
+            tsize: agreed.tsize,
+            last: size / u64::from(agreed.blksize.max(1)) + 1,
+            offered: !agreed.oack.is_empty(),
+            acked: 0,
+            sent: 0,
+            heard: false,
+            retries: 0,
+            progress_at: now,
+            wait: FIRST_WAIT,
+            deadline: now.saturating_add(FIRST_WAIT),
+            timed_from: Some(now),
+            round_trip: None,
+            resent: 0,
+            ended: false,
+        };
+        let action = if transfer.offered { Action::Oack } else { transfer.window() };
+        (transfer, action)
+    }
+
+    /// When it wants a [`Event::Timeout`].
+    pub fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
+    /// Whether the client has acknowledged anything.
+    pub fn heard(&self) -> bool {
+        self.heard
+    }
+
+    /// Blocks sent more than once.
+    pub fn resent(&self) -> u64 {
+        self.resent
+    }
+
+    /// The first block that is not acknowledged.
+    pub fn block(&self) -> u64 {
+        if self.offered { 0 } else { self.acked.saturating_add(1) }
+    }
+
+    /// Whether a request that came again from the client's port is this transfer's own, sent twice, not a new one.
+    pub fn owns(&self, same_request: bool, now: Duration) -> bool {
+        same_request && !self.ended && (!self.heard || now.saturating_sub(self.progress_at) < ANEW)
+    }
+
+    /// What to do about an event. After the end: nothing.
+    pub fn on(&mut self, event: &Event, now: Duration) -> Action {
+        if self.ended {
+            return Action::Nothing;
+        }
+        let action = match event {
+            Event::Ack(block) => self.ack(*block, now),
+            Event::Error { code, text } => self.error(*code, text),
+            Event::Timeout => self.timeout(now),
+        };
+        self.ended = matches!(action, Action::End(_));
+        action
+    }
+
+    fn ack(&mut self, block: u16, now: Duration) -> Action {
+        if self.offered {
+            // Only block 0 acknowledges an OACK.
+            if block != 0 {
+                return Action::Nothing;
+            }
+            self.offered = false;
+        } else {
+            // How far the ACK reaches beyond the last one, modulo 2^16. Nought is a duplicate, beyond what was sent is an
+            // ACK of long ago: sending for these again would double every packet from here on.
+            let reach = u64::from(block.wrapping_sub(low16(self.acked)));
+            let outstanding = self.sent.saturating_sub(self.acked);
+            if reach == 0 || reach > outstanding {
+                return Action::Nothing;
+            }
+            self.acked = self.acked.saturating_add(reach);
+        }
+        self.progress(now);
+        if self.acked >= self.last {
+            return Action::End(End::Done);
+        }
+        self.timed_from = (self.sent <= self.acked).then_some(now);
+        self.window()
+    }
+
+    fn progress(&mut self, now: Duration) {
+        self.heard = true;
+        self.retries = 0;
+        self.progress_at = now;
+        if let Some(sent_at) = self.timed_from {
+            let sample = now.saturating_sub(sent_at);
+            // RFC 6298 section 2.
+            self.round_trip = Some(match self.round_trip {
+                None => (sample, sample / 2),
+                Some((mean, spread)) => ((mean * 7 + sample) / 8, (spread * 3 + mean.abs_diff(sample)) / 4),
+            });
+        }
+        self.wait = self.timeout.unwrap_or_else(|| {
+            let (mean, spread) = self.round_trip.unwrap_or((FIRST_WAIT, Duration::ZERO));
+            (mean + spread * 4).clamp(SHORTEST_WAIT, FIRST_WAIT)
+        });
+        self.deadline = now.saturating_add(self.wait);
+    }
+
+    fn window(&mut self) -> Action {
+        let end = self.acked.saturating_add(self.windowsize).min(self.last);
+        let first = self.acked.saturating_add(1);
+        self.resent = self.resent.saturating_add(self.sent.saturating_sub(self.acked));
+        self.sent = self.sent.max(end);
+        Action::Send(first..end.saturating_add(1))
+    }
+
+    fn error(&self, number: u16, text: &str) -> Action {
+        // EDK II ends a size probe with 8, older ROMs with 0.
+        let probe = self.offered && self.tsize && [code::OPTIONS, code::UNDEFINED].contains(&number);
+        Action::End(if probe {
+            End::Probe
+        } else {
+            End::Refused(format!(
+                "the client sent error {number} \"{}\" at block {}",
+                text.escape_debug(),
+                self.block()
+            ))
+        })
+    }
+
+    fn timeout(&mut self, now: Duration) -> Action {
+        if now < self.deadline {
+            return Action::Nothing;
+        }
+        let patience = self.timeout.map_or(PATIENCE, |timeout| PATIENCE.max(timeout * 4));
+        let given_up = if self.heard {
+            now >= self.progress_at.saturating_add(patience)
+        } else {
+            self.retries >= FIRST_RETRIES
+        };
+        if given_up {
+            return Action::End(End::Silent { block: self.block(), retries: self.retries });
+        }
+        self.retries = self.retries.saturating_add(1);
+        self.timed_from = None;
+        self.wait = (self.wait * 2).min(LONGEST_WAIT.max(self.timeout.unwrap_or_default()));
+        self.deadline = now.saturating_add(self.wait);
+        if self.heard {
+            self.deadline = self.deadline.min(self.progress_at.saturating_add(patience));
+        }
+        if self.offered { Action::Oack } else { self.window() }
+    }
+}
+
+/// A block's number on the wire: it rolls over to 0.
+#[expect(clippy::cast_possible_truncation, reason = "the low 16 bits are what is meant")]
+pub const fn low16(block: u64) -> u16 {
+    block as u16
+}
+
+#[cfg(test)]
+#[path = "transfer_tests.rs"]
+mod tests;
