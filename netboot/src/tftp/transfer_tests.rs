@@ -235,11 +235,11 @@ proptest! {
                 Some(Action::End(end)) => { prop_assert_eq!(end, End::Done); break }
                 Some(Action::Nothing) => vec![],
                 Some(Action::Oack) => vec![0; copies()],
-                Some(Action::Send(range)) => range
-                    .flat_map(|block| vec![block; copies()])
-                    .filter_map(|block| client.data(block))
-                    .flat_map(|ack| vec![ack; copies()])
-                    .collect(),
+                Some(Action::Send(range)) => {
+                    let arrived: Vec<_> = range.flat_map(|block| vec![block; copies()]).collect();
+                    let acks: Vec<_> = arrived.into_iter().filter_map(|block| client.data(block)).collect();
+                    acks.into_iter().flat_map(|ack| vec![ack; copies()]).collect()
+                }
                 None => {
                     now = transfer.deadline();
                     actions.push_back(transfer.on(&Event::Timeout, now));

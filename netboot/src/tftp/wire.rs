@@ -318,7 +318,8 @@ mod tests {
         ) {
             let bytes = [&[0, opcode], tail.as_slice()].concat();
             if let Ok(packet) = parse(&bytes) {
-                prop_assert_eq!(parse(&packet.encode()), Ok(packet.clone()));
+                let written = packet.encode();
+                prop_assert_eq!(parse(&written), Ok(packet));
             }
         }
     }

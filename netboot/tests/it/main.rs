@@ -1,1 +1,3 @@
 //! The integration tests: one binary, real clients, network namespaces of its own.
+
+mod tftp;
