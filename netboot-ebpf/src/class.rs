@@ -106,7 +106,10 @@ mod tests {
     fn others() {
         assert_eq!(classify(&Marks::default()), Class::Plain);
         assert_eq!(classify(&Marks { arch: Some(7), ..Marks::default() }), Class::Plain);
-        assert_eq!(classify(&Marks { http_client: true, arch: Some(16), ..Marks::default() }), Class::Firmware);
+        assert_eq!(
+            classify(&Marks { http_client: true, arch: Some(16), ..Marks::default() }),
+            Class::Firmware
+        );
     }
 
     #[test]

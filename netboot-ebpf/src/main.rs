@@ -1,2 +1,8 @@
-//! The XDP program: glue between the kernel and the pure decisions of the library.
+//! The XDP program's object file. On the host it is empty: only the library is of use there.
+#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+
+#[cfg(target_arch = "bpf")]
+mod program;
+
+#[cfg(not(target_arch = "bpf"))]
 fn main() {}

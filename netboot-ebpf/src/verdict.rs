@@ -152,6 +152,10 @@ reasons! {
     QueueFull => "queue-full",
     /// The reply could not be sent.
     SendFailed => "send-failed",
+    /// An option is there twice (RFC 3396 would have it joined, which the program does not).
+    RepeatedOption => "repeated-option",
+    /// More options than the program reads.
+    LongRequest => "long-request",
 }
 
 /// Decides about a well-formed request of a reserved machine.
@@ -223,17 +227,41 @@ mod tests {
             ("discover", request(message::DISCOVER), Verdict::Answer(Answer::Offer)),
             ("selecting", Request { server_id: SERVER, requested: ME, ..ask }, ack),
             ("selecting with ciaddr", Request { server_id: SERVER, requested: ME, ciaddr: ME, ..ask }, ack),
-            ("selecting, other server", Request { server_id: 9, requested: ME, ..ask }, Verdict::Pass(Reason::OtherServer)),
-            ("selecting, other address", Request { server_id: SERVER, requested: 9, ..ask }, Verdict::Pass(Reason::WrongAddress)),
+            (
+                "selecting, other server",
+                Request { server_id: 9, requested: ME, ..ask },
+                Verdict::Pass(Reason::OtherServer),
+            ),
+            (
+                "selecting, other address",
+                Request { server_id: SERVER, requested: 9, ..ask },
+                Verdict::Pass(Reason::WrongAddress),
+            ),
             ("init-reboot", Request { requested: ME, ..ask }, ack),
-            ("init-reboot, other address", Request { requested: 9, ..ask }, Verdict::Pass(Reason::WrongAddress)),
+            (
+                "init-reboot, other address",
+                Request { requested: 9, ..ask },
+                Verdict::Pass(Reason::WrongAddress),
+            ),
             ("renew", Request { ciaddr: ME, ..ask }, ack),
             ("renew, other address", Request { ciaddr: 9, ..ask }, Verdict::Pass(Reason::WrongAddress)),
-            ("both addresses, different", Request { ciaddr: ME, requested: 9, ..ask }, Verdict::Pass(Reason::OddRequest)),
+            (
+                "both addresses, different",
+                Request { ciaddr: ME, requested: 9, ..ask },
+                Verdict::Pass(Reason::OddRequest),
+            ),
             ("no address at all", ask, Verdict::Pass(Reason::OddRequest)),
-            ("selecting, no address", Request { server_id: SERVER, ..ask }, Verdict::Pass(Reason::OddRequest)),
+            (
+                "selecting, no address",
+                Request { server_id: SERVER, ..ask },
+                Verdict::Pass(Reason::OddRequest),
+            ),
             ("relayed", Request { giaddr: 9, ..request(message::DISCOVER) }, Verdict::Pass(Reason::Relayed)),
-            ("option 82", Request { relay_info: true, ..request(message::DISCOVER) }, Verdict::Pass(Reason::Relayed)),
+            (
+                "option 82",
+                Request { relay_info: true, ..request(message::DISCOVER) },
+                Verdict::Pass(Reason::Relayed),
+            ),
             ("release", request(message::RELEASE), Verdict::Pass(Reason::MessageType)),
             ("none", request(0), Verdict::Pass(Reason::MessageType)),
         ];
@@ -246,7 +274,10 @@ mod tests {
     fn every_reason_has_its_own_name() {
         for (number, reason) in Reason::ALL.iter().enumerate() {
             assert_eq!(*reason as usize, number);
-            assert!(Reason::ALL.iter().filter(|other| other.name() == reason.name()).count() == 1, "{reason:?}");
+            assert!(
+                Reason::ALL.iter().filter(|other| other.name() == reason.name()).count() == 1,
+                "{reason:?}"
+            );
         }
     }
 }

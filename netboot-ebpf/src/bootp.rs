@@ -1,0 +1,171 @@
+//! The fixed BOOTP header (RFC 2131 section 2), read from a request and written over a reply's template.
+
+use crate::packet::{Destination, field};
+use crate::verdict::{Answer, Reason};
+
+/// Length of the header with the options' cookie.
+pub const HEADER: usize = 240;
+/// The smallest reply (RFC 1542 2.1).
+pub const SMALLEST: usize = 300;
+/// The largest reply (RFC 2132 9.10).
+pub const LARGEST: usize = 576 - 28;
+/// Room for a reply under construction: the longest template, two options to echo, END.
+pub const ROOM: usize = 1024;
+
+/// The fields of a request that its reply repeats, in network order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Transaction.
+    pub xid: [u8; 4],
+    /// Seconds since the client began.
+    pub secs: [u8; 2],
+    /// The broadcast flag.
+    pub flags: [u8; 2],
+    /// The address the client already uses.
+    pub ciaddr: [u8; 4],
+    /// Relay agent.
+    pub giaddr: [u8; 4],
+    /// All 16 bytes of the field.
+    pub chaddr: [u8; 16],
+}
+
+impl Header {
+    /// Reads the header of a client's request.
+    ///
+    /// # Errors
+    /// Why it is none.
+    #[inline(always)]
+    pub fn read(bytes: &[u8; HEADER]) -> Result<Self, Reason> {
+        let [op, htype, hlen] = field(bytes, 0);
+        if op != 1 {
+            return Err(Reason::NotRequest);
+        }
+        if htype != 1 || hlen != 6 {
+            return Err(Reason::BadHardware);
+        }
+        if field(bytes, 236) != [99, 130, 83, 99] {
+            return Err(Reason::BadCookie);
+        }
+        Ok(Self {
+            xid: field(bytes, 4),
+            secs: field(bytes, 8),
+            flags: field(bytes, 10),
+            ciaddr: field(bytes, 12),
+            giaddr: field(bytes, 24),
+            chaddr: field(bytes, 28),
+        })
+    }
+
+    /// The client's Ethernet address.
+    #[inline(always)]
+    pub fn mac(&self) -> [u8; 6] {
+        let [a, b, c, d, e, f, ..] = self.chaddr;
+        [a, b, c, d, e, f]
+    }
+
+    /// Where the reply goes (RFC 2131 4.1) when no relay agent is between: to the address in use, to everybody if
+    /// the client says so, else to the new address at the client's Ethernet address, for it cannot answer ARP yet.
+    #[inline(always)]
+    pub fn destination(&self, requester: [u8; 6], yiaddr: u32) -> Destination {
+        let ciaddr = u32::from_be_bytes(self.ciaddr);
+        if ciaddr != 0 {
+            Destination { mac: requester, addr: ciaddr }
+        } else if self.flags[0] & 0x80 != 0 {
+            Destination { mac: [0xff; 6], addr: u32::MAX }
+        } else {
+            Destination { mac: self.mac(), addr: yiaddr }
+        }
+    }
+
+    /// Writes what the request decides over the template at the beginning of `reply`.
+    #[inline(always)]
+    pub fn finish(&self, reply: &mut [u8; ROOM], answer: Answer) {
+        put(reply, 4, self.xid);
+        put(reply, 8, self.secs);
+        put(reply, 10, self.flags);
+        // RFC 2131 table 3: zero in an OFFER.
+        let offer = matches!(answer, Answer::Offer);
+        put(reply, 12, if offer { [0; 4] } else { self.ciaddr });
+        put(reply, 24, self.giaddr);
+        put(reply, 28, self.chaddr);
+        // Every template has option 53 first.
+        put(reply, HEADER + 2, [answer as u8]);
+    }
+}
+
+/// Writes a field at a place that the compiler knows, so that no check is left of it.
+#[inline(always)]
+fn put<const N: usize>(reply: &mut [u8; ROOM], at: usize, field: [u8; N]) {
+    if let Some(place) = reply.get_mut(at..at + N) {
+        place.copy_from_slice(&field);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{HEADER, Header, ROOM};
+    use crate::packet::{Destination, field};
+    use crate::verdict::{Answer, Reason};
+
+    fn request() -> [u8; HEADER] {
+        let mut bytes = [0; HEADER];
+        for (at, byte) in (0..).zip(bytes.iter_mut()) {
+            *byte = at;
+        }
+        bytes[..4].copy_from_slice(&[1, 1, 6, 0]);
+        bytes[236..].copy_from_slice(&[99, 130, 83, 99]);
+        bytes
+    }
+
+    #[test]
+    fn reads_each_field_from_its_place() {
+        let header = Header::read(&request()).expect("a request");
+        assert_eq!(header.xid, [4, 5, 6, 7]);
+        assert_eq!((header.secs, header.flags), ([8, 9], [10, 11]));
+        assert_eq!((header.ciaddr, header.giaddr), ([12, 13, 14, 15], [24, 25, 26, 27]));
+        assert_eq!(header.chaddr.to_vec(), (28..44).collect::<Vec<u8>>());
+        assert_eq!(header.mac(), [28, 29, 30, 31, 32, 33]);
+    }
+
+    #[test]
+    fn refuses_what_is_no_request() {
+        for (at, value, reason) in [
+            (0, 2, Reason::NotRequest),
+            (1, 6, Reason::BadHardware),
+            (2, 255, Reason::BadHardware),
+            (2, 0, Reason::BadHardware),
+            (236, 98, Reason::BadCookie),
+            (239, 0, Reason::BadCookie),
+        ] {
+            let mut bytes = request();
+            bytes[at] = value;
+            assert_eq!(Header::read(&bytes), Err(reason), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn where_a_reply_goes() {
+        let plain = Header { ciaddr: [0; 4], flags: [0; 2], ..Header::read(&request()).expect("a request") };
+        let source = [9; 6];
+        assert_eq!(plain.destination(source, 77), Destination { mac: plain.mac(), addr: 77 });
+        let loud = Header { flags: [0x80, 0], ..plain };
+        assert_eq!(loud.destination(source, 77), Destination { mac: [0xff; 6], addr: u32::MAX });
+        let bound = Header { ciaddr: [0, 0, 0, 5], ..loud };
+        assert_eq!(bound.destination(source, 77), Destination { mac: source, addr: 5 });
+    }
+
+    #[test]
+    fn writes_each_field_to_its_place() {
+        let header = Header::read(&request()).expect("a request");
+        for (answer, message, ciaddr) in [(Answer::Offer, 2, [0; 4]), (Answer::Ack, 5, [12, 13, 14, 15])] {
+            let mut reply = [0xee; ROOM];
+            header.finish(&mut reply, answer);
+            let mut expected = [0xee; ROOM];
+            expected[4..16].copy_from_slice(&request()[4..16]);
+            expected[12..16].copy_from_slice(&ciaddr);
+            expected[24..44].copy_from_slice(&request()[24..44]);
+            expected[242] = message;
+            assert_eq!(reply, expected);
+        }
+    }
+}
