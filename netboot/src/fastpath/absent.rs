@@ -1,0 +1,47 @@
+//! The fast path of a build without the feature `fastpath`: it never starts, and says why.
+
+use std::convert::Infallible;
+
+use super::{Changed, Error, Mode};
+use crate::config::Xdp;
+use crate::dhcp::options::Subnet;
+use crate::inventory::Snapshot;
+use crate::net::link::Link;
+use crate::timeline::Timeline;
+
+/// The fast path; there is no value of it in this build.
+#[derive(Debug)]
+pub struct Fastpath(Infallible);
+
+impl Fastpath {
+    /// Says that it is not there.
+    ///
+    /// # Errors
+    /// Always.
+    pub fn start(_: &Link, _: &Subnet, mode: Xdp, _: Timeline) -> Result<Self, Error> {
+        Err(if mode == Xdp::Off { Error::Off } else { Error::Absent })
+    }
+
+    /// How the program is attached.
+    pub fn mode(&self) -> Mode {
+        match self.0 {}
+    }
+
+    /// Why it is attached so and not natively.
+    pub fn note(&self) -> Option<&str> {
+        match self.0 {}
+    }
+
+    /// Takes a new snapshot.
+    ///
+    /// # Errors
+    /// Never: there is no value to call it on.
+    pub fn update(&mut self, _: &Snapshot) -> Result<Changed, Error> {
+        match self.0 {}
+    }
+
+    /// Detaches the program.
+    pub fn close(self) {
+        match self.0 {}
+    }
+}

@@ -1,0 +1,150 @@
+//! What the XDP program is to answer: from a snapshot of the machines to one template for each machine and class.
+//!
+//! Pure. The templates come from the builder of the daemon's own replies. Whatever is left out here is answered by
+//! the daemon, so leaving out is always right.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use netboot_ebpf::Class;
+use netboot_ebpf::abi::{ReplyKey, TEMPLATE_MAX};
+
+use crate::dhcp::options::{Client, Subnet, Template, template};
+use crate::inventory::{Host, Snapshot};
+use crate::mac::Mac;
+
+/// The classes that the program answers.
+pub const CLASSES: [Class; 3] = [Class::Plain, Class::Bios, Class::Ipxe];
+
+/// One answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The reserved address.
+    pub addr: Ipv4Addr,
+    /// What is sent, before the request is seen.
+    pub template: Template,
+}
+
+/// Every answer, by its key.
+pub type Entries = BTreeMap<ReplyKey, Entry>;
+
+/// A machine that the program leaves to the daemon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Its Ethernet address.
+    pub mac: Mac,
+    /// Why.
+    pub why: &'static str,
+}
+
+/// The client that a reserved machine is, as the reply builder wants it.
+pub fn client(host: &Host, class: Class) -> Client<'_> {
+    Client { addr: host.addr, hostname: Some(&host.hostname), channel: Some(&host.channel), class }
+}
+
+/// The map's key of a machine in a class.
+pub fn key(mac: Mac, class: Class) -> ReplyKey {
+    ReplyKey { mac: mac.0, class: class as u8, pad: 0 }
+}
+
+/// Builds the answers for all machines of a snapshot.
+pub fn build(snapshot: &Snapshot, subnet: &Subnet) -> (Entries, Vec<LeftOut>) {
+    let mut entries = Entries::new();
+    let mut left_out = Vec::new();
+    for host in snapshot.hosts() {
+        let mut leave = |why| left_out.push(LeftOut { mac: host.mac, why });
+        if !is(snapshot.by_mac(host.mac), host) || !is(snapshot.by_addr(host.addr), host) {
+            leave("another machine has its MAC or its address");
+            continue;
+        }
+        if !subnet.prefix.contains(host.addr) || host.addr == subnet.server {
+            leave("its address is none of this subnet's clients");
+            continue;
+        }
+        for class in CLASSES {
+            let template = template(subnet, &client(host, class));
+            if template.bytes().len() > TEMPLATE_MAX {
+                leave("its reply is too long for the XDP program");
+            } else {
+                entries.insert(key(host.mac, class), Entry { addr: host.addr, template });
+            }
+        }
+    }
+    (entries, left_out)
+}
+
+/// Is it this very machine?
+fn is(found: Option<&Host>, host: &Host) -> bool {
+    found.is_some_and(|found| std::ptr::eq(found, host))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::net::Ipv4Addr;
+
+    use netboot_ebpf::Class;
+
+    use super::{CLASSES, build, client, key};
+    use crate::dhcp::options::{Subnet, template};
+    use crate::inventory::{Host, Snapshot};
+    use crate::mac::Mac;
+
+    fn subnet() -> Subnet {
+        Subnet {
+            server: Ipv4Addr::new(192, 168, 90, 2),
+            prefix: "192.168.90.0/24".parse().expect("a prefix"),
+            lease_secs: 3600,
+            routers: vec![Ipv4Addr::new(192, 168, 90, 2)],
+            dns: vec![],
+            domain: None,
+            boot_bios: "pxelinux.0".to_owned(),
+            boot_ipxe: "pxelinux.0".to_owned(),
+        }
+    }
+
+    fn host(number: u8, addr: [u8; 4]) -> Host {
+        Host {
+            mac: Mac([2, 0, 0, 0, 0, number]),
+            addr: addr.into(),
+            hostname: format!("node{number}"),
+            channel: "stable".to_owned(),
+            template: None,
+            variables: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn each_machine_has_a_template_for_each_class() {
+        let hosts = vec![host(1, [192, 168, 90, 11]), host(2, [192, 168, 90, 12])];
+        let (entries, left_out) = build(&Snapshot::new(BTreeMap::new(), hosts.clone()), &subnet());
+        assert_eq!((entries.len(), left_out.len()), (6, 0));
+        for host in &hosts {
+            for class in CLASSES {
+                let entry = &entries[&key(host.mac, class)];
+                assert_eq!(entry.addr, host.addr);
+                assert_eq!(entry.template, template(&subnet(), &client(host, class)));
+            }
+            assert!(!entries.contains_key(&key(host.mac, Class::Firmware)));
+        }
+    }
+
+    #[test]
+    fn doubtful_machines_are_left_to_the_daemon() {
+        let long = Host { hostname: "n".repeat(255), ..host(5, [192, 168, 90, 15]) };
+        let twice = Host { addr: [192, 168, 90, 99].into(), ..host(1, [0; 4]) };
+        let hosts = vec![
+            host(1, [192, 168, 90, 11]),
+            twice,
+            host(2, [192, 168, 90, 11]),
+            host(3, [10, 0, 0, 1]),
+            host(4, [192, 168, 90, 2]),
+            long,
+        ];
+        let (entries, left_out) = build(&Snapshot::new(BTreeMap::new(), hosts), &subnet());
+        let macs: Vec<u8> = left_out.iter().map(|left| left.mac.0[5]).collect();
+        assert_eq!(macs, [1, 2, 3, 4, 5, 5, 5]);
+        assert_eq!(entries.len(), 3);
+        assert_eq!(entries[&key(Mac([2, 0, 0, 0, 0, 1]), Class::Bios)].addr, Ipv4Addr::new(192, 168, 90, 11));
+    }
+}

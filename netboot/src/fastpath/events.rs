@@ -1,0 +1,77 @@
+//! Reads the program's ring buffer: each answer becomes a step of its machine.
+
+use std::net::Ipv4Addr;
+use std::os::fd::OwnedFd;
+
+use netboot_ebpf::Class;
+use netboot_ebpf::abi::Event;
+use netboot_ebpf::verdict::message;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+
+use super::loader::Events;
+use crate::mac::Mac;
+use crate::timeline::{By, Step, Timeline};
+
+/// Reads until `stop` becomes readable, then what is left.
+pub(super) fn run(mut events: Events, stop: &OwnedFd, timeline: &Timeline) {
+    loop {
+        let mut fds = [PollFd::new(&events, PollFlags::IN), PollFd::new(stop, PollFlags::IN)];
+        match poll(&mut fds, None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => {
+                tracing::error!(%error, "the events of the fast path cannot be waited for; it answers on, unseen");
+                return;
+            }
+        }
+        let [_, stopped] = fds;
+        let stopped = !stopped.revents().is_empty();
+        drain(&mut events, timeline);
+        if stopped {
+            return;
+        }
+    }
+}
+
+fn drain(events: &mut Events, timeline: &Timeline) {
+    while let Some(record) = events.next() {
+        match Event::from_bytes(&record).as_ref().and_then(step) {
+            Some(step) => timeline.record(&step),
+            None => tracing::error!(length = record.len(), "an event of the fast path that is none"),
+        }
+    }
+}
+
+/// The step that an event tells of.
+fn step(event: &Event) -> Option<Step> {
+    let reply = match event.answer {
+        message::OFFER => "offer",
+        message::ACK => "ack",
+        _ => return None,
+    };
+    let class = Class::from_number(event.class)?;
+    Some(Step::Dhcp { mac: Mac(event.mac), addr: Ipv4Addr::from_bits(event.addr), reply, class, by: By::Xdp })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use netboot_ebpf::Class;
+    use netboot_ebpf::abi::Event;
+
+    use super::step;
+    use crate::mac::Mac;
+    use crate::timeline::{By, Step};
+
+    #[test]
+    fn an_event_is_a_step() {
+        let event =
+            Event { at_ns: 1, addr: 0xc0a8_5a0b, xid: 2, mac: [2, 0, 0, 0, 0, 1], class: 2, answer: 5 };
+        let Some(Step::Dhcp { mac, addr, reply, class, by }) = step(&event) else { panic!("no step") };
+        assert_eq!((mac, addr), (Mac(event.mac), Ipv4Addr::new(192, 168, 90, 11)));
+        assert_eq!((reply, class, by), ("ack", Class::Ipxe, By::Xdp));
+        assert!(step(&Event { answer: 6, ..event }).is_none());
+        assert!(step(&Event { class: 9, ..event }).is_none());
+    }
+}

@@ -1,0 +1,199 @@
+//! The program in the kernel: loads it, and opens its maps.
+//!
+//! Does not need RLIMIT_MEMLOCK to be raised: since Linux 5.11 maps are charged to the memory cgroup.
+
+use std::io;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
+use aya::programs::{ProgramError, Xdp};
+use aya::{Ebpf, EbpfError, EbpfLoader};
+use netboot_ebpf::abi::{self, Reply, ReplyKey, Server, map};
+
+use super::Error;
+use super::entries::Entry;
+use super::sync::Table;
+use crate::mac::Mac;
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/netboot-ebpf"));
+
+/// A key or value of the program's maps.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug)]
+struct Plain<T>(T);
+
+// SAFETY: `repr(C)`, integers only, no padding: netboot_ebpf::abi asserts the sizes.
+unsafe impl aya::Pod for Plain<ReplyKey> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Plain<Reply> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Plain<Server> {}
+
+/// The map of heartbeats: one `u64`.
+pub type Beat = Array<MapData, u64>;
+/// The counters.
+pub type Counters = PerCpuArray<MapData, u64>;
+/// The ring buffer of events.
+pub type Events = RingBuf<MapData>;
+
+/// The loaded program, not attached. When dropped, the program is detached and gone.
+#[derive(Debug)]
+pub struct Loaded {
+    ebpf: Ebpf,
+    replies: HashMap<MapData, Plain<ReplyKey>, Plain<Reply>>,
+    stamp: u64,
+}
+
+impl Loaded {
+    /// Loads the program for a server. It passes everything until there is a first heartbeat.
+    ///
+    /// # Errors
+    /// When the kernel refuses it.
+    pub fn load(addr: Ipv4Addr, mac: Mac, grace: Duration) -> Result<Self, Error> {
+        let mut ebpf = EbpfLoader::new().load(OBJECT).map_err(load_error)?;
+        let replies =
+            HashMap::try_from(take(&mut ebpf, map::REPLIES)?).map_err(|error| open(map::REPLIES, &error))?;
+        let mut server: Array<_, Plain<Server>> =
+            Array::try_from(take(&mut ebpf, map::SERVER)?).map_err(|error| open(map::SERVER, &error))?;
+        let grace_ns = u64::try_from(grace.as_nanos()).unwrap_or(u64::MAX);
+        let value = Server { grace_ns, addr: addr.to_bits(), mac: mac.0, pad: [0; 6] };
+        server.set(0, Plain(value), 0).map_err(|error| write(map::SERVER, &error))?;
+        let mut loaded = Self { ebpf, replies, stamp: 0 };
+        loaded.program()?.load().map_err(|error| load_error(error.into()))?;
+        Ok(loaded)
+    }
+
+    /// The program.
+    ///
+    /// # Errors
+    /// When the object has no such program.
+    pub fn program(&mut self) -> Result<&mut Xdp, Error> {
+        let program = self.ebpf.program_mut(abi::PROGRAM).and_then(|program| program.try_into().ok());
+        program.ok_or_else(|| Error::Load {
+            why: format!("its object file has no XDP program {}", abi::PROGRAM),
+        })
+    }
+
+    /// The map of heartbeats. Each of the maps can be taken once.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn take_beat(&mut self) -> Result<Beat, Error> {
+        Array::try_from(take(&mut self.ebpf, map::BEAT)?).map_err(|error| open(map::BEAT, &error))
+    }
+
+    /// The counters.
+    ///
+    /// # Errors
+    /// When they cannot be opened.
+    pub fn take_counters(&mut self) -> Result<Counters, Error> {
+        PerCpuArray::try_from(take(&mut self.ebpf, map::COUNTERS)?)
+            .map_err(|error| open(map::COUNTERS, &error))
+    }
+
+    /// The ring buffer.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn take_events(&mut self) -> Result<Events, Error> {
+        RingBuf::try_from(take(&mut self.ebpf, map::EVENTS)?).map_err(|error| open(map::EVENTS, &error))
+    }
+}
+
+impl Table for Loaded {
+    type Error = Error;
+
+    fn put(&mut self, key: ReplyKey, entry: &Entry) -> Result<(), Error> {
+        self.stamp += 1;
+        let Some(reply) = Reply::new(self.stamp, entry.addr.to_bits(), entry.template.bytes()) else {
+            return Err(Error::Map {
+                what: "write",
+                map: map::REPLIES,
+                why: "the reply is too long".to_owned(),
+            });
+        };
+        self.replies.insert(Plain(key), Plain(reply), 0).map_err(|error| write(map::REPLIES, &error))
+    }
+
+    fn take(&mut self, key: ReplyKey) -> Result<(), Error> {
+        match self.replies.remove(&Plain(key)) {
+            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
+            Err(error) if errno(&error) == Some(rustix::io::Errno::NOENT.raw_os_error()) => Ok(()),
+            Err(error) => Err(write(map::REPLIES, &error)),
+        }
+    }
+}
+
+/// The sum of a counter over all CPUs.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn count(counters: &Counters, index: u32) -> Result<u64, Error> {
+    let values = counters.get(&index, 0).map_err(|error| failed("read", map::COUNTERS, &error))?;
+    Ok(values.iter().sum())
+}
+
+fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, Error> {
+    ebpf.take_map(name).ok_or_else(|| Error::Map {
+        what: "open",
+        map: name,
+        why: "it is not there".to_owned(),
+    })
+}
+
+fn open(name: &'static str, error: &MapError) -> Error {
+    failed("open", name, error)
+}
+
+pub(super) fn write(name: &'static str, error: &MapError) -> Error {
+    failed("write", name, error)
+}
+
+fn failed(what: &'static str, name: &'static str, error: &MapError) -> Error {
+    Error::Map { what, map: name, why: chain(error) }
+}
+
+fn load_error(error: EbpfError) -> Error {
+    let code = match &error {
+        EbpfError::MapError(error) => errno(error),
+        EbpfError::ProgramError(ProgramError::LoadError { io_error, .. }) => io_error.raw_os_error(),
+        _ => None,
+    };
+    if let Some(code) = code
+        && code == rustix::io::Errno::PERM.raw_os_error()
+    {
+        return Error::Permission {
+            what: "loading the XDP program",
+            source: io::Error::from_raw_os_error(code),
+        };
+    }
+    Error::Load { why: chain(&error) }
+}
+
+/// The error number behind an error, if there is one.
+pub(super) fn errno(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(code) = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {
+            return Some(code);
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// An error with all its causes, in one line each.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(error) = next {
+        let cause = error.to_string();
+        if !text.ends_with(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+        next = error.source();
+    }
+    text
+}

@@ -1,0 +1,128 @@
+//! The running fast path: program, threads, and what the map holds.
+
+use std::fmt;
+use std::os::fd::OwnedFd;
+use std::sync::mpsc::{self, Sender};
+use std::thread::{self, JoinHandle};
+
+use rustix::event::{EventfdFlags, eventfd};
+
+use super::attach::{Attached, attach};
+use super::entries::{self, Entries};
+use super::heartbeat::Heartbeat;
+use super::loader::Loaded;
+use super::{Changed, Error, GRACE, Mode, events, sync};
+use crate::config::Xdp;
+use crate::dhcp::options::Subnet;
+use crate::inventory::Snapshot;
+use crate::net::link::Link;
+use crate::timeline::Timeline;
+
+/// The program, attached to the PXE interface. It answers from the first [`update`](Self::update) on, and until
+/// this value is dropped.
+pub struct Fastpath {
+    /// `None` once detached.
+    loaded: Option<Loaded>,
+    held: Entries,
+    subnet: Subnet,
+    attached: Attached,
+    /// Taken by the first update.
+    heartbeat: Option<Heartbeat>,
+    beating: Option<(Sender<()>, JoinHandle<()>)>,
+    reading: Option<(OwnedFd, JoinHandle<()>)>,
+}
+
+impl Fastpath {
+    /// Loads and attaches the program. It passes every packet until the first [`update`](Self::update).
+    ///
+    /// # Errors
+    /// When it is switched off, not permitted, or not taken by kernel or interface. The daemon then serves alone.
+    pub fn start(link: &Link, subnet: &Subnet, mode: Xdp, timeline: Timeline) -> Result<Self, Error> {
+        if mode == Xdp::Off {
+            return Err(Error::Off);
+        }
+        let mut loaded = Loaded::load(link.addr, link.mac, GRACE)?;
+        let (beat, counters) = (loaded.take_beat()?, loaded.take_counters()?);
+        let events = loaded.take_events()?;
+        let attached = attach(&mut loaded, link, mode)?;
+
+        let failed = |source| Error::Thread { name: "events", source };
+        let stop = eventfd(0, EventfdFlags::CLOEXEC).map_err(|error| failed(error.into()))?;
+        let waits = stop.try_clone().map_err(failed)?;
+        let heartbeat = Heartbeat { beat, counters, timeline: timeline.clone() };
+        let reader = thread::Builder::new()
+            .name("xdp-events".to_owned())
+            .spawn(move || events::run(events, &waits, &timeline))
+            .map_err(failed)?;
+        Ok(Self {
+            loaded: Some(loaded),
+            held: Entries::new(),
+            subnet: subnet.clone(),
+            attached,
+            heartbeat: Some(heartbeat),
+            beating: None,
+            reading: Some((stop, reader)),
+        })
+    }
+
+    /// How the program is attached.
+    pub fn mode(&self) -> Mode {
+        self.attached.mode
+    }
+
+    /// Why it is attached so and not natively.
+    pub fn note(&self) -> Option<&str> {
+        self.attached.note.as_deref()
+    }
+
+    /// Takes a new snapshot into the program's map, and lets the program answer if it is the first.
+    ///
+    /// # Errors
+    /// When the map cannot be written; the machines concerned are then answered by the daemon.
+    pub fn update(&mut self, snapshot: &Snapshot) -> Result<Changed, Error> {
+        let (wanted, left_out) = entries::build(snapshot, &self.subnet);
+        for left in left_out {
+            tracing::warn!(mac = %left.mac, why = left.why, "left to the daemon: {}", left.why);
+        }
+        let Some(loaded) = &mut self.loaded else { return Ok(Changed::default()) };
+        let result = sync::apply(loaded, &mut self.held, wanted);
+        if let Some(heartbeat) = self.heartbeat.take() {
+            let (sender, stop) = mpsc::channel();
+            let thread = thread::Builder::new()
+                .name("xdp-heartbeat".to_owned())
+                .spawn(move || heartbeat.run(&stop))
+                .map_err(|source| Error::Thread { name: "heartbeat", source })?;
+            self.beating = Some((sender, thread));
+        }
+        result
+    }
+
+    /// Detaches the program; from then on the daemon sees every packet. Dropping does the same.
+    pub fn close(self) {}
+}
+
+impl Drop for Fastpath {
+    fn drop(&mut self) {
+        // First no more answers, then the last events and counts.
+        drop(self.loaded.take());
+        if let Some((sender, thread)) = self.beating.take() {
+            drop(sender);
+            let _ = thread.join();
+        }
+        if let Some((stop, thread)) = self.reading.take() {
+            // Without the signal the thread would wait for ever; then it is better left alone.
+            if rustix::io::write(&stop, &1u64.to_ne_bytes()).is_ok() {
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Fastpath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fastpath")
+            .field("attached", &self.attached)
+            .field("held", &self.held.len())
+            .finish_non_exhaustive()
+    }
+}
