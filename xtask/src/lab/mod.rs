@@ -2,6 +2,15 @@
 //!
 //! Nothing here touches an interface of the machine: links are made inside namespaces, and are gone with them.
 
+mod blade;
+pub mod guest;
 mod namespace;
+mod network;
+mod payload;
+mod server;
 
+pub use blade::{Accel, Blade, Report};
 pub use namespace::{Child, Namespace, wait_for};
+pub use network::{Capture, Lab, SERVER_ADDR, remove_leftovers};
+pub use payload::data_directory;
+pub use server::{Server, Step, sentence};

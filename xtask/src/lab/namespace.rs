@@ -124,8 +124,10 @@ impl Child {
             .with_context(|| format!("start {command:?}"))?;
         let (sender, lines) = mpsc::channel();
         let seen = Arc::new(Mutex::new(String::new()));
-        let streams: [Option<Box<dyn Read + Send>>; 2] =
-            [child.stdout.take().map(|out| Box::new(out) as _), child.stderr.take().map(|err| Box::new(err) as _)];
+        let streams: [Option<Box<dyn Read + Send>>; 2] = [
+            child.stdout.take().map(|out| Box::new(out) as _),
+            child.stderr.take().map(|err| Box::new(err) as _),
+        ];
         for stream in streams.into_iter().flatten() {
             let (sender, seen) = (sender.clone(), Arc::clone(&seen));
             std::thread::spawn(move || {
@@ -171,7 +173,9 @@ impl Child {
             match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(line) if line.contains(text) => return Ok(line),
                 Ok(_) => {}
-                Err(end) => bail!("no line with {text:?} within {within:?} ({end}); it printed:\n{}", self.output()),
+                Err(end) => {
+                    bail!("no line with {text:?} within {within:?} ({end}); it printed:\n{}", self.output())
+                }
             }
         }
     }

@@ -1,0 +1,153 @@
+//! netboot as a lab's server: started, waited for, and its log read step by step.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use super::namespace::Child;
+use super::network::Lab;
+
+/// How long the server may take from its start to its ready line.
+const READY: Duration = Duration::from_secs(30);
+
+/// A running server. Killed when dropped; [`Server::stop`] ends it as an operator does.
+#[derive(Debug)]
+pub struct Server {
+    child: Child,
+}
+
+impl Server {
+    /// Starts `netboot serve` on the lab's `pxe0` with further arguments and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it ends or is not ready in time; the error has its log.
+    pub fn start(lab: &Lab, netboot: &Path, data: &Path, arguments: &[&str]) -> Result<Self> {
+        let mut command = lab.server.command(netboot.to_str().context("the program's path is not UTF-8")?);
+        command
+            .args(["serve", "--interface", "pxe0", "--log-format", "json", "--data"])
+            .arg(data)
+            .args(arguments);
+        let child = Child::spawn(command)?;
+        child.wait_line("\"message\":\"ready\"", READY).context("netboot did not become ready")?;
+        Ok(Self { child })
+    }
+
+    /// The process, to signal it or to read its log.
+    pub fn child(&self) -> &Child {
+        &self.child
+    }
+
+    /// The next line of its log, `None` when there is none within the time.
+    pub fn next_line(&self, within: Duration) -> Option<String> {
+        self.child.next_line(within)
+    }
+
+    /// All steps that machines have made so far.
+    pub fn steps(&self) -> Vec<Step> {
+        self.child.output().lines().filter_map(Step::parse).collect()
+    }
+
+    /// Ends it with SIGTERM and returns its whole log.
+    ///
+    /// # Errors
+    /// When it does not end in time or not with exit code 0; the error has its log.
+    pub fn stop(mut self) -> Result<String> {
+        self.child.signal("TERM")?;
+        let status = self.child.wait(Duration::from_secs(20))?;
+        let log = self.child.output();
+        anyhow::ensure!(status.success(), "netboot ended with {status}; its log:\n{log}");
+        Ok(log)
+    }
+}
+
+/// One step of a machine, as the server's log has it (target `netboot::step`).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    fields: Value,
+}
+
+impl Step {
+    /// Reads a step from a line of the log; `None` for every other line.
+    pub fn parse(line: &str) -> Option<Self> {
+        let value: Value = serde_json::from_str(line).ok()?;
+        if value.get("target")?.as_str()? != "netboot::step" {
+            return None;
+        }
+        Some(Self { fields: value.get("fields")?.clone() })
+    }
+
+    /// Its name: `dhcp`, `dhcp-ignored`, `tftp-start`, `tftp-done`, `tftp-failed` or `http`.
+    pub fn name(&self) -> &str {
+        self.text("step")
+    }
+
+    /// A field as text, empty when it has none of this name.
+    pub fn text(&self, field: &str) -> &str {
+        self.fields.get(field).and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// A field as a number, 0 when it has none of this name.
+    pub fn number(&self, field: &str) -> u64 {
+        self.fields.get(field).and_then(Value::as_u64).unwrap_or_default()
+    }
+
+    /// The sentence that an operator reads.
+    pub fn message(&self) -> &str {
+        self.text("message")
+    }
+}
+
+/// What a line of the log says to a person: level and message. Lines that are not JSON stay as they are.
+pub fn sentence(line: &str) -> String {
+    let Ok(value) = serde_json::from_str::<Value>(line) else { return line.to_owned() };
+    let level = value.get("level").and_then(Value::as_str).unwrap_or_default();
+    let Some(Value::Object(fields)) = value.get("fields") else { return line.to_owned() };
+    let mut text = String::new();
+    if level != "INFO" {
+        text.push_str(level);
+        text.push(' ');
+    }
+    text.push_str(fields.get("message").and_then(Value::as_str).unwrap_or_default());
+    for (name, value) in fields {
+        // A step's sentence says it all; other lines have facts beside it.
+        if name != "message" && !fields.contains_key("step") {
+            let shown = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            text.push_str(&format!(" {name}={shown}"));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Step, sentence};
+
+    const DHCP: &str = r#"{"timestamp":"2026-01-01T00:00:00Z","level":"INFO","fields":{"message":"DHCP offer 192.168.90.11 to 52:54:00:12:34:56","step":"dhcp","mac":"52:54:00:12:34:56","addr":"192.168.90.11","reply":"offer","class":"ipxe","by":"xdp"},"target":"netboot::step"}"#;
+
+    #[test]
+    fn a_step_is_read_from_its_line() {
+        let step = Step::parse(DHCP).unwrap();
+        assert_eq!((step.name(), step.text("by"), step.text("absent")), ("dhcp", "xdp", ""));
+        assert_eq!(step.message(), "DHCP offer 192.168.90.11 to 52:54:00:12:34:56");
+        let done = r#"{"fields":{"message":"m","step":"tftp-done","bytes":42,"file":"pxelinux.0"},"target":"netboot::step"}"#;
+        assert_eq!(Step::parse(done).unwrap().number("bytes"), 42);
+    }
+
+    #[test]
+    fn other_lines_are_no_steps() {
+        for line in ["", "plain text", "{}", r#"{"fields":{"message":"ready"},"target":"netboot::daemon"}"#] {
+            assert_eq!(Step::parse(line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_line_for_people_has_its_level_only_when_it_matters() {
+        assert_eq!(sentence(DHCP), "DHCP offer 192.168.90.11 to 52:54:00:12:34:56");
+        let warning =
+            r#"{"level":"WARN","fields":{"message":"no XDP","reason":"EPERM","tries":2},"target":"netboot"}"#;
+        assert_eq!(sentence(warning), "WARN no XDP reason=EPERM tries=2");
+        assert_eq!(sentence("panicked"), "panicked");
+    }
+}
