@@ -182,7 +182,7 @@ fn printable(line: &str) -> String {
         if next == '\x1b' {
             // CSI: up to its final letter. Other sequences have one more character.
             if rest.next() == Some('[') {
-                rest.by_ref().find(|end| end.is_ascii_alphabetic());
+                rest.by_ref().find(char::is_ascii_alphabetic);
             }
         } else if next == '\t' || !next.is_control() {
             text.push(next);

@@ -13,4 +13,4 @@ pub use blade::{Accel, Blade, Report};
 pub use namespace::{Child, Namespace, wait_for};
 pub use network::{Capture, Lab, SERVER_ADDR, remove_leftovers};
 pub use payload::data_directory;
-pub use server::{Server, Step, sentence};
+pub use server::{READY, Server, Step, sentence};

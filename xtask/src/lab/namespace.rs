@@ -105,7 +105,7 @@ pub(crate) fn run(command: &mut Command) -> Result<String> {
 /// the program's own.
 #[derive(Debug)]
 pub struct Child {
-    child: std::process::Child,
+    process: std::process::Child,
     lines: mpsc::Receiver<String>,
     seen: Arc<Mutex<String>>,
 }
@@ -116,7 +116,7 @@ impl Child {
     /// # Errors
     /// When it cannot be started.
     pub fn spawn(mut command: Command) -> Result<Self> {
-        let mut child = command
+        let mut process = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -125,8 +125,8 @@ impl Child {
         let (sender, lines) = mpsc::channel();
         let seen = Arc::new(Mutex::new(String::new()));
         let streams: [Option<Box<dyn Read + Send>>; 2] = [
-            child.stdout.take().map(|out| Box::new(out) as _),
-            child.stderr.take().map(|err| Box::new(err) as _),
+            process.stdout.take().map(|out| Box::new(out) as _),
+            process.stderr.take().map(|err| Box::new(err) as _),
         ];
         for stream in streams.into_iter().flatten() {
             let (sender, seen) = (sender.clone(), Arc::clone(&seen));
@@ -145,12 +145,12 @@ impl Child {
                 }
             });
         }
-        Ok(Self { child, lines, seen })
+        Ok(Self { process, lines, seen })
     }
 
     /// Its process id.
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.process.id()
     }
 
     /// All it printed so far, both streams.
@@ -185,7 +185,7 @@ impl Child {
     /// # Errors
     /// When the process is gone.
     pub fn signal(&self, name: &str) -> Result<()> {
-        run(Command::new("kill").args(["-s", name, &self.child.id().to_string()])).map(drop)
+        run(Command::new("kill").args(["-s", name, &self.process.id().to_string()])).map(drop)
     }
 
     /// Waits for its end.
@@ -195,7 +195,7 @@ impl Child {
     pub fn wait(&mut self, within: Duration) -> Result<ExitStatus> {
         let mut status = None;
         let ended = wait_for(within, || {
-            status = self.child.try_wait().ok().flatten();
+            status = self.process.try_wait().ok().flatten();
             status.is_some()
         });
         match status {
@@ -207,8 +207,8 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 

@@ -9,8 +9,10 @@ use serde_json::Value;
 use super::namespace::Child;
 use super::network::Lab;
 
-/// How long the server may take from its start to its ready line.
-const READY: Duration = Duration::from_secs(30);
+/// What is found in the line of the log that says that the server is ready.
+pub const READY: &str = "\"message\":\"ready\"";
+/// How long the server may take from its start to that line.
+const START: Duration = Duration::from_secs(30);
 
 /// A running server. Killed when dropped; [`Server::stop`] ends it as an operator does.
 #[derive(Debug)]
@@ -30,13 +32,18 @@ impl Server {
             .arg(data)
             .args(arguments);
         let child = Child::spawn(command)?;
-        child.wait_line("\"message\":\"ready\"", READY).context("netboot did not become ready")?;
+        child.wait_line(READY, START).context("netboot did not become ready")?;
         Ok(Self { child })
     }
 
     /// The process, to signal it or to read its log.
     pub fn child(&self) -> &Child {
         &self.child
+    }
+
+    /// Whether it has not ended.
+    pub fn is_running(&mut self) -> bool {
+        self.child.wait(Duration::ZERO).is_err()
     }
 
     /// The next line of its log, `None` when there is none within the time.
@@ -114,7 +121,7 @@ pub fn sentence(line: &str) -> String {
         // A step's sentence says it all; other lines have facts beside it.
         if name != "message" && !fields.contains_key("step") {
             let shown = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            text.push_str(&format!(" {name}={shown}"));
+            text.extend([" ", name, "=", &shown]);
         }
     }
     text
