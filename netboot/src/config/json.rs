@@ -242,7 +242,7 @@ mod tests {
             ("", "f:1:1: the file is empty"),
             ("[1]", "f:1:1: this is a list"),
             ("{\n  \"a\": 1\n  \"b\": 2 }", "f:2:9: not JSON: expected comma; put a comma here"),
-            ("{\n  \"a\" 1 }", "f:2:3: not JSON: expected colon"),
+            ("{\n  \"a\" 1 }", "f:2:7: not JSON: expected colon"),
             ("{ \"a\": 1", "f:1:1: not JSON: unterminated object; close this with }"),
             ("{ a: 1 }", "f:1:3: not JSON"),
             ("{ \"a\": 'x' }", "f:1:8: not JSON"),

@@ -34,11 +34,11 @@ pub struct Problem {
     /// What to write.
     pub help: String,
     #[serde(skip)]
-    snippet: Option<Snippet>,
+    snippet: Option<Box<Snippet>>,
 }
 
 /// Where in a file; columns count characters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 pub struct Place {
     /// From 1.
     pub line: usize,
@@ -69,7 +69,7 @@ impl Problem {
     /// A problem at a place; made by [`super::json::Source::problem`], which knows the text.
     pub(super) fn at(mut self, place: Place, snippet: Snippet) -> Self {
         self.place = Some(place);
-        self.snippet = Some(snippet);
+        self.snippet = Some(Box::new(snippet));
         self
     }
 

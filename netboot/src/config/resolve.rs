@@ -213,7 +213,7 @@ mod tests {
             ),
             (
                 r#"{"dhcp": {"pool": ["10.0.0.9-10.0.0.1"]}}"#,
-                "netboot.json:1:20: `dhcp.pool` has \"10.0.0.9-10.0.0.1\": 10.0.0.1 comes before",
+                "netboot.json:1:20: `dhcp.pool` has \"10.0.0.9-10.0.0.1\"; write a list of ranges, the lower",
             ),
             (
                 r#"{"dhcp": {"pool": ["10.0.0.1-10.0.0.9", "10.0.0.9-10.0.0.20"]}}"#,

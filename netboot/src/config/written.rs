@@ -97,13 +97,14 @@ impl Written {
     ) -> Result<(), &'static str> {
         match key {
             "pool" => {
-                self.pool =
-                    list(reader, name, value, "a list of ranges, as in [\"192.168.90.10-192.168.90.250\"]")
+                let what =
+                    "a list of ranges, the lower address first, as in [\"192.168.90.10-192.168.90.250\"]";
+                self.pool = list(reader, name, value, what);
             }
             "lease_secs" => self.lease_secs = number(reader, name, value, 60..=31_536_000),
             "authoritative" => self.authoritative = boolean(reader, name, value),
             "router" => {
-                self.router = list(reader, name, value, "an address, as in \"192.168.90.1\"; \"\" for none")
+                self.router = list(reader, name, value, "an address, as in \"192.168.90.1\"; \"\" for none");
             }
             "dns" => self.dns = list(reader, name, value, "a list of addresses, as in [\"192.168.90.1\"]"),
             "domain" => self.domain = checked(reader, name, value, domain),
@@ -218,7 +219,7 @@ where
 fn choice<T: clap::ValueEnum>(reader: &mut Reader<'_>, name: &str, value: &Value<'_>) -> Option<T> {
     let words: Vec<String> = T::value_variants()
         .iter()
-        .filter_map(|variant| variant.to_possible_value())
+        .filter_map(T::to_possible_value)
         .map(|word| format!("\"{}\"", word.get_name()))
         .collect();
     let help = format!("write one of: {}", words.join(", "));
@@ -248,10 +249,7 @@ fn checked(
 }
 
 /// Values in a list, or one alone; the empty string is an empty list.
-fn list<T: FromStr>(reader: &mut Reader<'_>, name: &str, value: &Value<'_>, what: &str) -> Option<Vec<T>>
-where
-    T::Err: Display,
-{
+fn list<T: FromStr>(reader: &mut Reader<'_>, name: &str, value: &Value<'_>, what: &str) -> Option<Vec<T>> {
     let help = format!("write {what}");
     let values = match value {
         Value::Array(array) => array.elements.as_slice(),
@@ -264,7 +262,7 @@ where
         let Some(text) = reader.text(name, value, &help) else { continue };
         match text.parse() {
             Ok(item) => read.push(item),
-            Err(error) => reader.error(value, format!("`{name}` has \"{text}\": {error}"), help.as_str()),
+            Err(_) => reader.error(value, format!("`{name}` has \"{text}\""), help.as_str()),
         }
     }
     (reader.problems.len() == before).then_some(read)

@@ -106,7 +106,9 @@ impl Inventory {
         if missing && !self.snapshots.load().hosts().is_empty() {
             // An editor may be about to put it back; nobody means to forget all machines by removing a file.
             snapshot = None;
-            problems.iter_mut().for_each(|problem| problem.severity = Severity::Error);
+            for problem in &mut problems {
+                problem.severity = Severity::Error;
+            }
         }
         let accepted = snapshot.is_some();
         if problems != *last.problems {

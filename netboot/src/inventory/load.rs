@@ -45,5 +45,7 @@ pub fn load(data: &Path, subnet: Option<Ipv4Network>) -> Loaded {
     let hosts = read::hosts(&mut reader, &object, subnet);
     let usable = !reader.problems.iter().any(Problem::is_error);
     template::check(data, &hosts.snapshot, &hosts.templates, &mut reader);
-    Loaded { snapshot: usable.then_some(hosts.snapshot), problems: reader.problems, missing: false }
+    let mut problems = reader.problems;
+    problems.sort_by(|one, other| (&one.file, one.place).cmp(&(&other.file, other.place)));
+    Loaded { snapshot: usable.then_some(hosts.snapshot), problems, missing: false }
 }

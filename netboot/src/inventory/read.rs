@@ -181,13 +181,10 @@ impl All {
     ) -> Option<Mac> {
         let example = "\"macaddr\": \"52:54:00:12:34:56\"";
         let (value, text) = string(reader, object, member, "macaddr", example)?;
-        let mac = match text.parse::<Mac>() {
-            Ok(mac) => mac,
-            Err(_) => {
-                let message = format!("`{text}` is not a MAC address");
-                reader.error(value, message, "write six hexadecimal pairs, as in 52:54:00:12:34:56");
-                return None;
-            }
+        let Ok(mac) = text.parse::<Mac>() else {
+            let message = format!("`{text}` is not a MAC address");
+            reader.error(value, message, "write six hexadecimal pairs, as in 52:54:00:12:34:56");
+            return None;
         };
         if mac.0[0] & 1 == 1 || mac.0 == [0; 6] {
             reader.error(

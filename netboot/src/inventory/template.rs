@@ -60,28 +60,23 @@ pub(super) fn check(
         users.entry(host.template()).or_default().push(host);
     }
     for (name, hosts) in users {
+        let path = data.join(name);
+        let whole = |message: String, help: String| Problem::of_file(Severity::Error, &path, message, help);
         match open(data, name) {
-            Ok(text) => {
-                undefined(&Source::new(&data.join(name), &text), snapshot, &hosts, &mut reader.problems)
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => match named.get(name) {
-                Some(place) => {
-                    let help = format!(
-                        "write {}, or remove `template` to use {DEFAULT_TEMPLATE}",
-                        data.join(name).display()
-                    );
-                    reader.error(place, format!("the template `{name}` does not exist"), help);
-                }
-                None => {
-                    let message = format!("is missing, and {} use it", count(&hosts));
-                    let help = "write a cloud-config there, or give each host its own `template`";
-                    reader.problems.push(Problem::of_file(Severity::Error, &data.join(name), message, help));
-                }
-            },
-            Err(error) => {
+            Ok(text) => undefined(&Source::new(&path, &text), snapshot, &hosts, &mut reader.problems),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 let help = format!("make it a text file in the directory of {HOSTS_FILE}");
-                let message = format!("cannot be read: {error}");
-                reader.problems.push(Problem::of_file(Severity::Error, &data.join(name), message, help));
+                reader.problems.push(whole(format!("cannot be read: {error}"), help));
+            }
+            Err(_) => {
+                if let Some(place) = named.get(name) {
+                    let help =
+                        format!("write {}, or remove `template` to use {DEFAULT_TEMPLATE}", path.display());
+                    reader.error(place, format!("the template `{name}` does not exist"), help);
+                } else {
+                    let help = "write a cloud-config there, or give each host its own `template`".to_owned();
+                    reader.problems.push(whole(format!("is missing, used by {}", count(&hosts)), help));
+                }
             }
         }
     }
