@@ -17,7 +17,7 @@ use crate::inventory::{HOSTS_FILE, template};
 
 /// How often a value may name a variable that names a variable …; two that name each other end there.
 const DEEPEST: usize = 4;
-/// Beyond this size values are put in as they are.
+/// Beyond this size names stay as they are.
 const LARGEST: usize = 4 << 20;
 
 /// Replaces every known name, the longest first where several fit; unknown names stay. Values may name variables.
@@ -33,12 +33,16 @@ fn expand(mut rest: &str, variables: &BTreeMap<&str, Cow<'_, str>>, depth: usize
         into.push_str(before);
         let longest =
             variables.iter().filter(|(name, _)| from.starts_with(**name)).max_by_key(|(name, _)| name.len());
-        let (name, value) = longest.map_or(("$", "$"), |(name, value)| (*name, value.as_ref()));
-        if depth == 0 || name == "$" || into.len() > LARGEST {
-            into.push_str(value);
-        } else {
-            expand(value, variables, depth - 1, into);
-        }
+        let name = match longest {
+            Some((name, value)) if depth > 0 && into.len() < LARGEST => {
+                expand(value, variables, depth - 1, into);
+                *name
+            }
+            _ => {
+                into.push('$');
+                "$"
+            }
+        };
         rest = from.get(name.len()..).unwrap_or_default();
     }
     into.push_str(rest);
