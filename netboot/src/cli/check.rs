@@ -26,7 +26,7 @@ pub(super) fn run(check: args::Check) -> ExitCode {
         (true, Ok(settings)) => say(&shown(settings)),
         (true, Err(_)) => {}
         (false, _) => {
-            let hosts = loaded.snapshot.map(|snapshot| format!("{} hosts, ", snapshot.hosts().len()));
+            let hosts = loaded.snapshot.map(|snapshot| report::count(snapshot.hosts().len(), "host") + ", ");
             say(&format!("{}: {}{}", data.display(), hosts.unwrap_or_default(), report::summary(&problems)));
         }
     }

@@ -18,10 +18,14 @@ pub(super) fn problems(problems: &[Problem]) {
     }
 }
 
+/// A number of things.
+pub(super) fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
 /// How many problems there are, in words.
 pub(super) fn summary(problems: &[Problem]) -> String {
     let errors = problems.iter().filter(|problem| problem.is_error()).count();
-    let count = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
     match (errors, problems.len() - errors) {
         (0, 0) => "no problems".to_owned(),
         (0, warnings) => count(warnings, "warning"),

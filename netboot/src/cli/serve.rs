@@ -26,13 +26,13 @@ pub(super) fn run(serve: args::Serve) -> ExitCode {
     };
     match daemon(settings, inventory) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => match error.downcast_ref::<Problems>() {
-            Some(problems) => refuse(problems, serve.log_format),
-            None => {
-                tracing::error!("{error:#}");
-                ExitCode::from(FAILED)
+        Err(error) => {
+            if let Some(problems) = error.downcast_ref::<Problems>() {
+                return refuse(problems, serve.log_format);
             }
-        },
+            tracing::error!("{error:#}");
+            ExitCode::from(FAILED)
+        }
     }
 }
 
