@@ -1,0 +1,278 @@
+//! `netboot check` and reload: the real binary on data directories that are right and wrong, and edits to live files.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::sync::Arc;
+use std::time::Duration;
+
+use netboot::inventory::Inventory;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+const NEAR: Duration = Duration::from_secs(20);
+
+/// Runs netboot with no setting from outside.
+fn netboot(arguments: &[&str]) -> Output {
+    netboot_with(arguments, &[])
+}
+
+fn netboot_with(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_netboot"));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("NETBOOT_")) {
+        command.env_remove(name);
+    }
+    command.args(arguments).envs(environment.iter().copied()).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// What `check` says about a data directory, paths shortened, and its exit code.
+fn check(data: &Path) -> (Option<i32>, String) {
+    let output = netboot(&["check", data.to_str().unwrap()]);
+    let said = text(&output.stderr) + &text(&output.stdout);
+    (output.status.code(), said.replace(&format!("{}/", data.display()), ""))
+}
+
+fn data(name: &str) -> std::path::PathBuf {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data")).join(name)
+}
+
+fn hosts(names: &[u8]) -> String {
+    let host = |n: &u8| {
+        format!(
+            "\"10.9.0.{n}\": {{\"macaddr\": \"52:54:00:00:00:{n:02}\", \"$hostname\": \"b{n}\", \"channel\": \"stable\"}},"
+        )
+    };
+    format!("{{\"hosts\": {{{}}}}}", names.iter().map(host).collect::<String>())
+}
+
+#[test]
+fn the_sample_is_fine() {
+    let (code, said) = check(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../data.sample")));
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.trim_end().ends_with("3 hosts, no problems") && said.lines().count() == 1, "{said}");
+}
+
+/// Each `tests/data/bad-*` has in `expected` every line that check prints about it.
+#[test]
+fn everything_that_is_wrong_is_said_at_once() {
+    let mut seen = 0;
+    for entry in fs::read_dir(data("")).unwrap() {
+        let directory = entry.unwrap().path();
+        let (code, said) = check(&directory);
+        let (problems, summary) = said.trim_end().rsplit_once('\n').unwrap();
+        assert!(summary.starts_with(directory.to_str().unwrap()), "{summary}");
+        let expected = fs::read_to_string(directory.join("expected")).unwrap();
+        assert_eq!(problems, expected.trim_end(), "{}", directory.display());
+        let errors = expected.lines().any(|line| !line.contains(": warning: "));
+        assert_eq!(code, Some(if errors { 2 } else { 0 }), "{}", directory.display());
+        seen += 1;
+    }
+    assert_eq!(seen, 4);
+}
+
+#[test]
+fn no_file_and_no_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let (code, said) = check(dir.path());
+    assert_eq!(code, Some(0));
+    assert!(said.starts_with("pxe_hosts.json: warning: there is no such file;"), "{said}");
+    let (code, said) = check(&dir.path().join("none"));
+    assert_eq!(code, Some(2));
+    assert!(said.contains("there is no such directory"), "{said}");
+}
+
+#[test]
+fn prints_the_settings() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().to_str().unwrap();
+    fs::write(
+        dir.path().join("netboot.json"),
+        r#"{"interface": "eth1", "xdp": "off", "http": {"port": 81}}"#,
+    )
+    .unwrap();
+    let print = |arguments: &[&str], environment: &[(&str, &str)]| -> serde_json::Value {
+        let output = netboot_with(&[&["check", "--print"], arguments].concat(), environment);
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let file = print(&[data], &[]);
+    assert_eq!(
+        (&file["interface"], &file["xdp"], &file["http"]["port"]),
+        (&"eth1".into(), &"off".into(), &81.into())
+    );
+    assert_eq!(file["dhcp"]["lease_secs"], 3600);
+    let environment = [
+        ("NETBOOT_DATA", data),
+        ("NETBOOT_HTTP_PORT", "82"),
+        ("NETBOOT_XDP", "native"),
+        ("NETBOOT_INTERFACE", ""),
+    ];
+    let set = print(&["--xdp", "generic"], &environment);
+    assert_eq!(
+        (&set["interface"], &set["xdp"], &set["http"]["port"]),
+        (&"eth1".into(), &"generic".into(), &82.into())
+    );
+    let pools = print(&[data], &[("NETBOOT_POOL", "10.0.0.1-10.0.0.2,10.0.0.5-10.0.0.6")]);
+    assert_eq!(pools["dhcp"]["pool"], serde_json::json!(["10.0.0.1-10.0.0.2", "10.0.0.5-10.0.0.6"]));
+    fs::remove_file(dir.path().join("netboot.json")).unwrap();
+    assert_eq!(print(&[data], &[])["interface"], serde_json::Value::Null);
+}
+
+#[test]
+fn hosts_are_held_against_the_interface_that_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("pxe_hosts.json"), hosts(&[11])).unwrap();
+    fs::write(dir.path().join("default.yaml"), "").unwrap();
+    let lab = xtask::lab::Namespace::new("check").unwrap();
+    lab.ip("link add pxe0 type veth peer name pxe1").unwrap();
+    lab.ip("addr add 10.8.0.1/24 dev pxe0").unwrap();
+    lab.ip("link set pxe0 up").unwrap();
+    lab.ip("link set pxe1 up").unwrap();
+    let arguments =
+        ["check", dir.path().to_str().unwrap(), "--interface", "pxe0", "--pool", "10.7.0.1-10.7.0.9"];
+    let output = lab.command(env!("CARGO_BIN_EXE_netboot")).args(arguments).output().unwrap();
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("pxe_hosts.json:1:12: 10.9.0.11 is outside the subnet 10.8.0.0/24; "), "{said}");
+    assert!(said.contains("the pool 10.7.0.1-10.7.0.9 is not inside the subnet 10.8.0.0/24"), "{said}");
+}
+
+#[test]
+fn serve_refuses_what_is_wrong_before_it_opens_anything() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().to_str().unwrap();
+    fs::write(dir.path().join("pxe_hosts.json"), "{\n  \"hosts\": {\n").unwrap();
+    let output = netboot(&["serve", "--interface", "none0", "--data", data]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        text(&output.stderr)
+            .contains("pxe_hosts.json:2:12: not JSON: unterminated object; close this with }"),
+        "{output:?}"
+    );
+
+    let output = netboot(&["serve", "--interface", "none0", "--data", data, "--log-format", "json"]);
+    assert_eq!(output.status.code(), Some(2));
+    let line: serde_json::Value = serde_json::from_slice(&output.stderr).unwrap();
+    assert_eq!(line["level"], "ERROR");
+    assert!(line["message"].as_str().unwrap().contains("pxe_hosts.json:2:12:"), "{line}");
+
+    fs::write(dir.path().join("pxe_hosts.json"), hosts(&[])).unwrap();
+    let output = netboot(&["serve", "--data", data]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("no PXE interface is named; give --interface"), "{output:?}");
+
+    let output =
+        netboot_with(&["serve", "--interface", "none0", "--data", data], &[("NETBOOT_LOG", "a=b=c")]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("NETBOOT_LOG is `a=b=c`"), "{output:?}");
+}
+
+#[test]
+fn help_has_examples_and_wrong_usage_is_code_2() {
+    let help = netboot(&["serve", "--help"]);
+    assert_eq!(help.status.code(), Some(0));
+    assert!(text(&help.stdout).contains("netboot serve --interface eth1 --xdp off"));
+    assert_eq!(netboot(&["serve", "--mode", "full"]).status.code(), Some(2));
+    assert_eq!(netboot(&[]).status.code(), Some(2));
+}
+
+/// A watched inventory.
+struct Live {
+    dir: tempfile::TempDir,
+    inventory: Arc<Inventory>,
+    changes: watch::Receiver<u64>,
+    stop: tokio_util::sync::DropGuard,
+}
+
+impl Live {
+    fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("pxe_hosts.json"), hosts(&[11])).unwrap();
+        fs::write(dir.path().join("default.yaml"), "").unwrap();
+        let inventory =
+            Arc::new(Inventory::open(dir.path().to_owned(), Some("10.9.0.0/24".parse().unwrap())).unwrap());
+        let stop = CancellationToken::new();
+        tokio::spawn(Arc::clone(&inventory).watch(stop.clone()));
+        Self { dir, changes: inventory.changes(), inventory, stop: stop.drop_guard() }
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.dir.path().join(name), text).unwrap();
+    }
+
+    async fn next(&mut self) -> usize {
+        tokio::time::timeout(NEAR, self.changes.changed()).await.expect("no new snapshot").unwrap();
+        self.inventory.snapshot().hosts().len()
+    }
+
+    /// Waits until the last reading found this.
+    async fn problem(&self, part: &str) {
+        let found = || self.inventory.problems().iter().any(|problem| problem.to_string().contains(part));
+        let waiting = async {
+            while !found() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(NEAR, waiting)
+            .await
+            .unwrap_or_else(|_| panic!("{part}: {:?}", self.inventory.problems()));
+    }
+}
+
+#[tokio::test]
+async fn an_edit_in_place_and_one_by_rename_are_taken() {
+    let mut live = Live::start();
+    let held = live.inventory.snapshot();
+    live.write("pxe_hosts.json", &hosts(&[11, 12]));
+    assert_eq!(live.next().await, 2);
+    live.write(".pxe_hosts.json.swp", &hosts(&[11, 12, 13]));
+    fs::rename(live.dir.path().join(".pxe_hosts.json.swp"), live.dir.path().join("pxe_hosts.json")).unwrap();
+    assert_eq!(live.next().await, 3);
+    assert_eq!(*live.changes.borrow(), 3);
+    assert_eq!(held.hosts().len(), 1, "who holds a snapshot keeps it");
+    drop(live.stop);
+}
+
+#[tokio::test]
+async fn a_bad_edit_keeps_the_old_snapshot_and_the_next_good_one_is_taken() {
+    let mut live = Live::start();
+    for (bad, part) in [
+        ("{\"hosts\": {", "pxe_hosts.json:1:11: not JSON"),
+        (
+            hosts(&[11]).replace("10.9.0.11", "10.8.0.11").as_str(),
+            "10.8.0.11 is outside the subnet 10.9.0.0/24",
+        ),
+        ("", "the file is empty"),
+    ] {
+        live.write("pxe_hosts.json", bad);
+        live.problem(part).await;
+        assert_eq!(live.inventory.snapshot().hosts().len(), 1);
+        assert_eq!(*live.changes.borrow(), 1);
+    }
+    fs::remove_file(live.dir.path().join("pxe_hosts.json")).unwrap();
+    live.problem("there is no such file").await;
+    assert_eq!(live.inventory.snapshot().hosts().len(), 1);
+    assert!(!live.inventory.reload());
+
+    live.write("pxe_hosts.json", &hosts(&[11, 12]));
+    assert_eq!(live.next().await, 2);
+    assert!(live.inventory.problems().is_empty());
+    // A template is looked at again when it changes, and is no reason for a new snapshot.
+    live.write("default.yaml", "$nobody\n");
+    live.problem("default.yaml:1:1: warning: `$nobody` is not defined for 2 hosts (10.9.0.11, …)").await;
+    assert_eq!(*live.changes.borrow(), 2);
+}
+
+#[test]
+fn the_subnet_is_held_against_the_hosts_when_it_is_known() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("pxe_hosts.json"), hosts(&[11])).unwrap();
+    let inventory = Inventory::open(dir.path().to_owned(), None).unwrap();
+    let problems = inventory.set_subnet("10.8.0.0/24".parse().unwrap()).unwrap_err();
+    assert!(problems.to_string().contains("10.9.0.11 is outside the subnet 10.8.0.0/24"), "{problems}");
+    assert!(inventory.set_subnet("10.9.0.0/24".parse().unwrap()).is_ok());
+}
