@@ -3,6 +3,7 @@
 mod api;
 pub mod app;
 mod cloud_config;
+mod connection;
 mod date;
 pub mod files;
 pub mod server;

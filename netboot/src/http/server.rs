@@ -9,6 +9,10 @@ use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use super::connection::Limited;
+
+/// How long a connection may move no byte.
+const IDLE: Duration = Duration::from_secs(30);
 /// How long answers under way may take after the stop signal.
 const GRACE: Duration = Duration::from_secs(3);
 
@@ -17,10 +21,8 @@ const GRACE: Duration = Duration::from_secs(3);
 /// # Errors
 /// When the socket fails for good.
 pub async fn run(listener: TcpListener, app: Router, stop: CancellationToken) -> io::Result<()> {
-    // A cloud-config is one small segment: do not hold it back for more.
-    let listener = listener.tap_io(|stream| {
-        let _ = stream.set_nodelay(true);
-    });
+    // axum knows how to learn the client's address from its own kinds of listener only; `tap_io` makes it one.
+    let listener = Limited::new(listener, IDLE).tap_io(|connection| connection.send_at_once());
     let service = app.into_make_service_with_connect_info::<SocketAddr>();
     let serving = axum::serve(listener, service).with_graceful_shutdown(stop.clone().cancelled_owned());
     let cut_off = async {

@@ -229,8 +229,10 @@ async fn an_edit_in_place_and_one_by_rename_are_taken() {
     let held = live.inventory.snapshot();
     live.write("pxe_hosts.json", &hosts(&[11, 12]));
     assert_eq!(live.next().await, 2);
-    live.write(".pxe_hosts.json.swp", &hosts(&[11, 12, 13]));
-    fs::rename(live.dir.path().join(".pxe_hosts.json.swp"), live.dir.path().join("pxe_hosts.json")).unwrap();
+    // Written elsewhere, so that the rename alone is seen.
+    let elsewhere = tempfile::tempdir().unwrap();
+    fs::write(elsewhere.path().join("new"), hosts(&[11, 12, 13])).unwrap();
+    fs::rename(elsewhere.path().join("new"), live.dir.path().join("pxe_hosts.json")).unwrap();
     assert_eq!(live.next().await, 3);
     assert_eq!(*live.changes.borrow(), 3);
     assert_eq!(held.hosts().len(), 1, "who holds a snapshot keeps it");
