@@ -11,7 +11,7 @@ pub(super) fn problems(problems: &[Problem]) {
     for problem in problems {
         // There is nobody to tell if standard error is gone.
         let _ = if logs::terminal() {
-            write!(out, "{}", problem.graphical(logs::colours()))
+            writeln!(out, "{}", problem.graphical(logs::colours()))
         } else {
             writeln!(out, "{problem}")
         };
