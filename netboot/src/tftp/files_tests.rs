@@ -137,7 +137,7 @@ fn says_when_it_may_not_read() {
     let it = fixture();
     let path = it.dir.path().join("tftp/closed");
     std::fs::write(&path, "x").unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o000)).unwrap();
     // Root may read everything: then that is what must come out.
     match it.files.open("closed") {
         Err(error) => assert_eq!(error.to_string(), "permission denied on the server"),

@@ -1,12 +1,13 @@
 //! TFTP: boot loaders, their configuration, kernels and initrds (RFC 1350, 2347, 2348, 2349, 7440). Read only.
 //!
 //! [`wire`] is bytes, [`options`] and [`transfer`] decide and do nothing, [`files`] turns names into contents for TFTP
-//! and HTTP alike, `session` plays one transfer, [`server`] owns the port. Packets are moved by one of two engines:
+//! and HTTP alike, `session` plays one transfer, `listener` owns the port, [`server`] its life. Packets are moved by one of two engines:
 //! `ring` (io_uring) or `plain` (tokio's sockets); both play the same sessions.
 
 mod blocks;
 mod engine;
 pub mod files;
+mod listener;
 pub mod options;
 mod plain;
 mod ring;

@@ -85,12 +85,14 @@ mod tests {
 
     use super::*;
 
+    type Pairs = &'static [(&'static str, &'static str)];
+
     const LIMITS: Limits = Limits { mtu: 1500, max_window: 64 };
 
     #[test]
     fn grants_only_what_was_asked() {
         // What is asked, what the OACK says.
-        let cases: &[(&[(&str, &str)], &[(&str, &str)])] = &[
+        let cases: &[(Pairs, Pairs)] = &[
             (&[], &[]),
             (&[("blksize", "1408")], &[("blksize", "1408")]),
             (&[("blksize", "1468")], &[("blksize", "1468")]),

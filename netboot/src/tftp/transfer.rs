@@ -71,6 +71,17 @@ pub enum End {
     },
 }
 
+/// Where a transfer stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// The OACK is sent and waits for its ACK.
+    Offered,
+    /// Blocks are sent.
+    Data,
+    /// It is over.
+    Ended,
+}
+
 /// A transfer of one file to one client.
 #[derive(Clone, Debug)]
 pub struct Transfer {
@@ -79,8 +90,7 @@ pub struct Transfer {
     tsize: bool,
     /// The number of the last block, the one that is shorter than the others.
     last: u64,
-    /// The OACK is sent and waits for its ACK.
-    offered: bool,
+    phase: Phase,
     /// Blocks up to here are acknowledged.
     acked: u64,
     /// Blocks up to here were sent at least once.
@@ -95,7 +105,6 @@ pub struct Transfer {
     timed_from: Option<Duration>,
     round_trip: Option<(Duration, Duration)>,
     resent: u64,
-    ended: bool,
 }
 
 impl Transfer {
@@ -106,7 +115,7 @@ impl Transfer {
             timeout: agreed.timeout,
             tsize: agreed.tsize,
             last: size / u64::from(agreed.blksize.max(1)) + 1,
-            offered: !agreed.oack.is_empty(),
+            phase: if agreed.oack.is_empty() { Phase::Data } else { Phase::Offered },
             acked: 0,
             sent: 0,
             heard: false,
@@ -117,9 +126,8 @@ impl Transfer {
             timed_from: Some(now),
             round_trip: None,
             resent: 0,
-            ended: false,
         };
-        let action = if transfer.offered { Action::Oack } else { transfer.window() };
+        let action = transfer.send();
         (transfer, action)
     }
 
@@ -140,17 +148,19 @@ impl Transfer {
 
     /// The first block that is not acknowledged.
     pub fn block(&self) -> u64 {
-        if self.offered { 0 } else { self.acked.saturating_add(1) }
+        if self.phase == Phase::Offered { 0 } else { self.acked.saturating_add(1) }
     }
 
     /// Whether a request that came again from the client's port is this transfer's own, sent twice, not a new one.
     pub fn owns(&self, same_request: bool, now: Duration) -> bool {
-        same_request && !self.ended && (!self.heard || now.saturating_sub(self.progress_at) < ANEW)
+        same_request
+            && self.phase != Phase::Ended
+            && (!self.heard || now.saturating_sub(self.progress_at) < ANEW)
     }
 
     /// What to do about an event. After the end: nothing.
     pub fn on(&mut self, event: &Event, now: Duration) -> Action {
-        if self.ended {
+        if self.phase == Phase::Ended {
             return Action::Nothing;
         }
         let action = match event {
@@ -158,17 +168,19 @@ impl Transfer {
             Event::Error { code, text } => self.error(*code, text),
             Event::Timeout => self.timeout(now),
         };
-        self.ended = matches!(action, Action::End(_));
+        if matches!(action, Action::End(_)) {
+            self.phase = Phase::Ended;
+        }
         action
     }
 
     fn ack(&mut self, block: u16, now: Duration) -> Action {
-        if self.offered {
+        if self.phase == Phase::Offered {
             // Only block 0 acknowledges an OACK.
             if block != 0 {
                 return Action::Nothing;
             }
-            self.offered = false;
+            self.phase = Phase::Data;
         } else {
             // How far the ACK reaches beyond the last one, modulo 2^16. Nought is a duplicate, beyond what was sent is an
             // ACK of long ago: sending for these again would double every packet from here on.
@@ -184,7 +196,7 @@ impl Transfer {
             return Action::End(End::Done);
         }
         self.timed_from = (self.sent <= self.acked).then_some(now);
-        self.window()
+        self.send()
     }
 
     fn progress(&mut self, now: Duration) {
@@ -206,7 +218,11 @@ impl Transfer {
         self.deadline = now.saturating_add(self.wait);
     }
 
-    fn window(&mut self) -> Action {
+    /// The OACK, or the window after the last ACK.
+    fn send(&mut self) -> Action {
+        if self.phase == Phase::Offered {
+            return Action::Oack;
+        }
         let end = self.acked.saturating_add(self.windowsize).min(self.last);
         let first = self.acked.saturating_add(1);
         self.resent = self.resent.saturating_add(self.sent.saturating_sub(self.acked));
@@ -216,7 +232,8 @@ impl Transfer {
 
     fn error(&self, number: u16, text: &str) -> Action {
         // EDK II ends a size probe with 8, older ROMs with 0.
-        let probe = self.offered && self.tsize && [code::OPTIONS, code::UNDEFINED].contains(&number);
+        let probe =
+            self.phase == Phase::Offered && self.tsize && [code::OPTIONS, code::UNDEFINED].contains(&number);
         Action::End(if probe {
             End::Probe
         } else {
@@ -248,7 +265,7 @@ impl Transfer {
         if self.heard {
             self.deadline = self.deadline.min(self.progress_at.saturating_add(patience));
         }
-        if self.offered { Action::Oack } else { self.window() }
+        self.send()
     }
 }
 

@@ -89,7 +89,7 @@ fn sends_again_when_time_is_up_and_backs_off() {
     let mut waits = vec![];
     let mut now = SECOND / 100;
     let end = loop {
-        waits.push((transfer.deadline() - now).as_millis());
+        waits.push(transfer.deadline().saturating_sub(now).as_millis());
         now = transfer.deadline();
         match transfer.on(&Event::Timeout, now) {
             Action::Send(range) => assert_eq!(range, 1..5),
@@ -108,10 +108,10 @@ fn progress_ends_the_back_off() {
     assert_eq!(transfer.on(&Event::Timeout, now), Action::Send(1..2));
     now += SECOND;
     assert_eq!(transfer.on(&Event::Ack(1), now), Action::Send(2..3));
-    assert_eq!(transfer.deadline() - now, SECOND, "an ACK of a block sent twice is no measure");
+    assert_eq!(transfer.deadline().saturating_sub(now), SECOND, "an ACK of a block sent twice is no measure");
     now += SECOND / 50;
     assert_eq!(transfer.on(&Event::Ack(2), now), Action::Send(3..4));
-    assert_eq!(transfer.deadline() - now, SHORTEST_WAIT);
+    assert_eq!(transfer.deadline().saturating_sub(now), SHORTEST_WAIT);
 }
 
 #[test]

@@ -1,4 +1,5 @@
 //! TFTP against real clients and hand-written bad ones, on loopback. Every test runs over both engines.
+#![allow(clippy::unwrap_used, reason = "it is all tests")]
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -219,8 +220,8 @@ fn real_clients_read_whole_files() {
                 atftp(&["windowsize 16", "blksize 1428"]),
             ];
             for (program, arguments) in clients {
-                // curl fails at an empty file when all is over, on asking for the server's address.
-                if program == "curl" && size == 0 {
+                // curl takes `tsize` 0 in an OACK for an illegal value.
+                if program == "curl" && size == 0 && arguments[1] != "--tftp-no-options" {
                     continue;
                 }
                 let _ = std::fs::remove_file(out.path().join("got"));
@@ -231,7 +232,7 @@ fn real_clients_read_whole_files() {
                 assert!(got == content, "{program} {arguments:?}: {} of {size} bytes", got.len());
             }
         }
-        server.wait_count("done", 7 * sizes.len() as u64 - 3);
+        server.wait_count("done", 7 * sizes.len() as u64 - 2);
         assert_eq!(server.count("failed"), 0);
     });
 }
@@ -408,7 +409,7 @@ fn a_request_sent_twice_is_one_transfer() {
         assert!(client.is_silent(Duration::from_millis(100)));
         // Another file from the same port is another transfer, and the end of this one.
         client.request("other", &[]);
-        let mut packets = vec![client.receive(), client.receive()];
+        let mut packets = [client.receive(), client.receive()];
         packets.sort();
         let texts: Vec<_> = packets.iter().map(|(packet, _)| packet.as_slice()).collect();
         assert_eq!(
