@@ -273,3 +273,7 @@ fn passing(error: &io::Error) -> bool {
         io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted | io::ErrorKind::OutOfMemory
     ) || error.raw_os_error() == Some(rustix::io::Errno::NOBUFS.raw_os_error())
 }
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;
