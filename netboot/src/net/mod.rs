@@ -1,2 +1,4 @@
 //! The machine's own network: the PXE interface and raw frames.
+pub mod frames;
 pub mod link;
+pub mod ports;

@@ -1,0 +1,131 @@
+//! Who has a port that we want: the error message that an operator can act on.
+//!
+//! Reads /proc of this network namespace. Only ever asked after a bind has failed.
+
+use std::fmt;
+use std::fs;
+use std::path::Path;
+
+/// A transport protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proto {
+    /// UDP
+    Udp,
+    /// TCP, listening sockets.
+    Tcp,
+}
+
+impl fmt::Display for Proto {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+        })
+    }
+}
+
+/// A process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Its id.
+    pub pid: u32,
+    /// The name of its program, as `ps` shows it.
+    pub name: String,
+}
+
+impl fmt::Display for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (pid {})", self.name, self.pid)
+    }
+}
+
+/// The process that has this port on any address, if it can be seen: other users' processes cannot without root.
+pub fn holder(proto: Proto, port: u16) -> Option<Process> {
+    let sockets: Vec<String> = ["", "6"]
+        .iter()
+        .filter_map(|family| fs::read_to_string(format!("/proc/thread-self/net/{proto}{family}")).ok())
+        .flat_map(|table| inodes(&table, proto, port))
+        .map(|inode| format!("socket:[{inode}]"))
+        .collect();
+    if sockets.is_empty() {
+        return None;
+    }
+    let pids =
+        fs::read_dir("/proc").ok()?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.into_iter().find(|pid| has_one(*pid, &sockets)).map(|pid| {
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        Process { pid, name: name.trim_end().to_owned() }
+    })
+}
+
+/// The sentence for the operator: the port, who has it, how to free it.
+pub fn taken(proto: Proto, port: u16) -> String {
+    match holder(proto, port) {
+        Some(process) => format!(
+            "port {port}/{proto} is taken by {process}; stop it (`systemctl stop {}` if it is a service, else `kill {}`) and start again",
+            process.name, process.pid
+        ),
+        None => format!(
+            "port {port}/{proto} is taken by a process that cannot be seen from here; `sudo ss -lnp` shows it; stop it and start again"
+        ),
+    }
+}
+
+/// The socket inodes of a port in a table of /proc/net.
+fn inodes(table: &str, proto: Proto, port: u16) -> Vec<u64> {
+    let suffix = format!(":{port:04X}");
+    let line = |line: &str| {
+        let mut fields = line.split_ascii_whitespace();
+        let (local, state) = (fields.nth(1)?, fields.nth(1)?);
+        // 0A is LISTEN; a connection from this port to somewhere takes nothing away.
+        let counts = local.ends_with(&suffix) && (proto == Proto::Udp || state == "0A");
+        let inode = fields.nth(5)?.parse().ok()?;
+        counts.then_some(inode)
+    };
+    table.lines().skip(1).filter_map(line).collect()
+}
+
+fn has_one(pid: u32, sockets: &[String]) -> bool {
+    let Ok(files) = fs::read_dir(Path::new("/proc").join(pid.to_string()).join("fd")) else { return false };
+    files
+        .flatten()
+        .filter_map(|file| fs::read_link(file.path()).ok())
+        .any(|target| sockets.iter().any(|socket| Path::new(socket) == target))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, UdpSocket};
+
+    use super::{Proto, holder, inodes, taken};
+
+    #[test]
+    fn finds_its_own_process() {
+        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        for (proto, port) in
+            [(Proto::Udp, udp.local_addr().unwrap().port()), (Proto::Tcp, tcp.local_addr().unwrap().port())]
+        {
+            assert_eq!(holder(proto, port).unwrap().pid, std::process::id());
+            let message = taken(proto, port);
+            let who = format!("port {port}/{proto} is taken by {}", holder(proto, port).unwrap());
+            assert!(message.starts_with(&who), "{message}");
+            assert!(message.contains(&format!("kill {}", std::process::id())), "{message}");
+        }
+    }
+
+    #[test]
+    fn reads_the_tables_of_the_kernel() {
+        let table = "\
+  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops
+  12: 00000000:0043 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 4711 2 00000000 0
+  13: 0100007F:0043 0200007F:1F90 01 00000000:00000000 00:00000000 00000000     0        0 4712 2 00000000 0
+  14: 00000000:0044 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4713 2 00000000 0
+  15: short
+";
+        assert_eq!(inodes(table, Proto::Udp, 67), [4711, 4712]);
+        assert!(inodes(table, Proto::Tcp, 67).is_empty(), "nobody listens");
+        assert_eq!(inodes(table, Proto::Tcp, 68), [4713]);
+        assert!(holder(Proto::Udp, 0).is_none());
+    }
+}
