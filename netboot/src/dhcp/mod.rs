@@ -1,2 +1,15 @@
 //! DHCP (RFC 2131, 2132): wire format, replies, decisions, leases, and the server that moves the packets.
+//!
+//! `wire`, `options`, `pool` and `policy` are pure: bytes, snapshot, leases and time go in, a value comes out.
+//! `leases` is the table in memory; `server` is the only one that has sockets and the store.
+pub mod leases;
 pub mod options;
+pub mod policy;
+pub mod pool;
+pub mod server;
+pub mod wire;
+
+mod record;
+
+#[cfg(test)]
+mod packets;

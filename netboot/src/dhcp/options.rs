@@ -15,6 +15,9 @@ use std::net::Ipv4Addr;
 use ipnetwork::Ipv4Network;
 use netboot_ebpf::Class;
 
+use crate::config::Settings;
+use crate::net::link::Link;
+
 /// Length of the BOOTP header without the options' cookie.
 pub const HEADER: usize = 236;
 /// Where the value of option 53 stands in every template.
@@ -45,6 +48,22 @@ pub struct Subnet {
     pub boot_bios: String,
     /// Boot file for iPXE.
     pub boot_ipxe: String,
+}
+
+impl Subnet {
+    /// What the clients on this interface are told.
+    pub fn new(link: &Link, settings: &Settings) -> Self {
+        Self {
+            server: link.addr,
+            prefix: link.prefix,
+            lease_secs: settings.dhcp.lease_secs,
+            routers: settings.dhcp.router.clone().unwrap_or_else(|| vec![link.addr]),
+            dns: settings.dhcp.dns.clone(),
+            domain: settings.dhcp.domain.clone(),
+            boot_bios: settings.boot.bios.clone(),
+            boot_ipxe: settings.boot.ipxe.clone(),
+        }
+    }
 }
 
 /// Whom a reply is for.
@@ -112,10 +131,36 @@ impl Builder {
         let bytes: Vec<u8> = addresses.iter().flat_map(Ipv4Addr::octets).collect();
         self.option(code, &bytes);
     }
+
+    fn pad(&mut self) {
+        self.0.resize(self.0.len().next_multiple_of(4), 0);
+    }
 }
 
 /// Builds the template of a client's OFFER and ACK.
 pub fn template(subnet: &Subnet, client: &Client<'_>) -> Template {
+    build(subnet, client, Some(subnet.lease_secs))
+}
+
+/// Builds the template of the ACK to an INFORM: the same settings, no address and no lease (RFC 2131 4.3.5).
+pub fn inform(subnet: &Subnet, client: &Client<'_>) -> Template {
+    build(subnet, &Client { addr: Ipv4Addr::UNSPECIFIED, ..*client }, None)
+}
+
+/// Builds the template of a NAK: who refuses and why, nothing that could be taken for a lease (RFC 2131 table 3).
+/// `why` is for the client's log, at most 255 bytes.
+pub fn refusal(server: Ipv4Addr, why: &str) -> Template {
+    let mut reply = Builder(vec![0; HEADER]);
+    header(&mut reply.0, Ipv4Addr::UNSPECIFIED, Ipv4Addr::UNSPECIFIED, "", "");
+    reply.0.extend_from_slice(&COOKIE);
+    reply.option(53, &[0]);
+    reply.addresses(54, &[server]);
+    reply.option(56, why.as_bytes());
+    reply.pad();
+    Template(reply.0)
+}
+
+fn build(subnet: &Subnet, client: &Client<'_>, lease: Option<u32>) -> Template {
     let mut reply = Builder(vec![0; HEADER]);
     let file = match client.class {
         Class::Bios | Class::Plain => subnet.boot_bios.as_str(),
@@ -125,13 +170,14 @@ pub fn template(subnet: &Subnet, client: &Client<'_>) -> Template {
     let server_name = subnet.server.to_string();
     header(&mut reply.0, client.addr, subnet.server, &server_name, file);
 
-    let lease = subnet.lease_secs;
     reply.0.extend_from_slice(&COOKIE);
     reply.option(53, &[0]);
     reply.addresses(54, &[subnet.server]);
-    reply.option(51, &lease.to_be_bytes());
-    reply.option(58, &(lease / 2).to_be_bytes());
-    reply.option(59, &(lease - lease / 8).to_be_bytes());
+    if let Some(lease) = lease {
+        reply.option(51, &lease.to_be_bytes());
+        reply.option(58, &(lease / 2).to_be_bytes());
+        reply.option(59, &(lease - lease / 8).to_be_bytes());
+    }
     reply.addresses(1, &[subnet.prefix.mask()]);
     reply.addresses(28, &[subnet.prefix.broadcast()]);
     reply.addresses(3, &subnet.routers);
@@ -151,9 +197,7 @@ pub fn template(subnet: &Subnet, client: &Client<'_>) -> Template {
         reply.option(60, b"PXEClient");
         reply.option(43, &[6, 1, 8, 255]);
     }
-    while !reply.0.len().is_multiple_of(4) {
-        reply.0.push(0);
-    }
+    reply.pad();
     Template(reply.0)
 }
 
@@ -196,3 +240,6 @@ pub fn finish(template: &Template, message: u8, echo: &Echo<'_>) -> Vec<u8> {
     }
     reply.0
 }
+
+#[cfg(test)]
+mod tests;

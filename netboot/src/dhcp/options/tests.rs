@@ -1,0 +1,179 @@
+use std::net::Ipv4Addr;
+
+use netboot_ebpf::Class;
+use netboot_ebpf::verdict::message;
+use proptest::prelude::*;
+
+use super::{Client, Echo, HEADER, LARGEST, MESSAGE_AT, SMALLEST, Subnet, finish, inform, refusal, template};
+use crate::dhcp::packets::{options, value};
+
+const ADDR: Ipv4Addr = Ipv4Addr::new(192, 168, 90, 11);
+
+fn subnet() -> Subnet {
+    Subnet {
+        server: [192, 168, 90, 2].into(),
+        prefix: "192.168.90.0/24".parse().unwrap(),
+        lease_secs: 3600,
+        routers: vec![[192, 168, 90, 2].into()],
+        dns: vec![[192, 168, 90, 3].into(), [192, 168, 90, 4].into()],
+        domain: Some("rack.example".into()),
+        boot_bios: "pxelinux.0".into(),
+        boot_ipxe: "boot.ipxe".into(),
+    }
+}
+
+fn client(class: Class) -> Client<'static> {
+    Client { addr: ADDR, hostname: Some("blade-1"), channel: Some("stable"), class }
+}
+
+const ECHO: Echo<'_> = Echo {
+    xid: [1, 2, 3, 4],
+    secs: [5, 6],
+    flags: [0x80, 7],
+    ciaddr: [8, 9, 10, 11],
+    giaddr: [12, 13, 14, 15],
+    chaddr: [16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31],
+    guid: Some(&[0x97; 17]),
+    client_id: Some(&[0x61; 7]),
+    relay_info: Some(&[1, 2, 0x82, 0x82]),
+};
+
+#[test]
+fn every_field_and_option_for_a_rom() {
+    let reply = finish(&template(&subnet(), &client(Class::Bios)), message::ACK, &ECHO);
+    assert_eq!(reply[..12], [2, 1, 6, 0, 1, 2, 3, 4, 5, 6, 0x80, 7]);
+    assert_eq!(reply[12..28], [8, 9, 10, 11, 192, 168, 90, 11, 192, 168, 90, 2, 12, 13, 14, 15]);
+    assert_eq!(reply[28..44], ECHO.chaddr);
+    let field = |text: &str, length: usize| [text.as_bytes(), &vec![0; length - text.len()]].concat();
+    assert_eq!(reply[44..108], field("192.168.90.2", 64));
+    assert_eq!(reply[108..236], field("pxelinux.0", 128));
+    assert_eq!(reply[MESSAGE_AT - 2..=MESSAGE_AT], [53, 1, message::ACK], "first");
+    let want: Vec<(u8, Vec<u8>)> = vec![
+        (53, vec![message::ACK]),
+        (54, vec![192, 168, 90, 2]),
+        (51, 3600_u32.to_be_bytes().to_vec()),
+        (58, 1800_u32.to_be_bytes().to_vec()),
+        (59, 3150_u32.to_be_bytes().to_vec()),
+        (1, vec![255, 255, 255, 0]),
+        (28, vec![192, 168, 90, 255]),
+        (3, vec![192, 168, 90, 2]),
+        (6, vec![192, 168, 90, 3, 192, 168, 90, 4]),
+        (12, b"blade-1".to_vec()),
+        (15, b"rack.example".to_vec()),
+        (66, b"192.168.90.2".to_vec()),
+        (67, b"pxelinux.0".to_vec()),
+        (209, b"pxelinux.cfg/stable".to_vec()),
+        (60, b"PXEClient".to_vec()),
+        (43, vec![6, 1, 8, 255]),
+        (97, vec![0x97; 17]),
+        (61, vec![0x61; 7]),
+        (82, vec![1, 2, 0x82, 0x82]),
+    ];
+    let (options, rest) = options(&reply);
+    assert_eq!(options, want);
+    assert!(rest.iter().all(|byte| *byte == 0), "nothing after END");
+}
+
+#[test]
+fn the_class_decides_the_boot_part() {
+    let table = [
+        (Class::Plain, Some("pxelinux.0"), true, false),
+        (Class::Bios, Some("pxelinux.0"), true, true),
+        (Class::Ipxe, Some("boot.ipxe"), true, false),
+        (Class::Firmware, None, false, false),
+    ];
+    for (class, file, channel, pxe) in table {
+        let reply = finish(&template(&subnet(), &client(class)), message::OFFER, &ECHO);
+        let text = |code| value(&reply, code).map(|value| String::from_utf8(value).unwrap());
+        assert_eq!(text(67).as_deref(), file, "{class:?}");
+        assert_eq!(text(66).is_some(), file.is_some(), "{class:?}");
+        assert_eq!(text(209).is_some(), channel, "{class:?}");
+        assert_eq!(value(&reply, 60).is_some(), pxe, "{class:?}");
+        assert_eq!(value(&reply, 43).is_some(), pxe, "{class:?}");
+        let name = reply[108..236].split(|byte| *byte == 0).next().unwrap();
+        assert_eq!(name, file.unwrap_or_default().as_bytes(), "{class:?}");
+        assert_eq!(reply[20..24], [192, 168, 90, 2], "siaddr in every reply");
+    }
+}
+
+#[test]
+fn what_is_not_set_is_left_out() {
+    let subnet = Subnet { routers: vec![], dns: vec![], domain: None, ..subnet() };
+    let client = Client { hostname: None, channel: None, ..client(Class::Firmware) };
+    let reply = finish(&template(&subnet, &client), message::OFFER, &Echo::default());
+    for code in [3, 6, 12, 15, 209, 60, 43, 97, 61, 82] {
+        assert_eq!(value(&reply, code), None, "{code}");
+    }
+    assert_eq!(reply.len(), SMALLEST);
+}
+
+#[test]
+fn an_inform_is_answered_without_a_lease() {
+    let reply = finish(&inform(&subnet(), &client(Class::Plain)), message::ACK, &ECHO);
+    assert_eq!(reply[16..20], [0; 4], "yiaddr");
+    for code in [51, 58, 59] {
+        assert_eq!(value(&reply, code), None, "{code}");
+    }
+    for code in [1, 3, 6, 12, 54, 67, 209] {
+        assert!(value(&reply, code).is_some(), "{code}");
+    }
+}
+
+#[test]
+fn a_refusal_has_nothing_to_be_taken_for_a_lease() {
+    let echo = Echo { ciaddr: [0; 4], guid: None, ..ECHO };
+    let reply = finish(&refusal([192, 168, 90, 2].into(), "no"), message::NAK, &echo);
+    assert_eq!(reply[12..24], [0; 12], "ciaddr, yiaddr, siaddr");
+    assert_eq!(reply[44..HEADER], [0; HEADER - 44], "sname, file");
+    let codes: Vec<u8> = options(&reply).0.iter().map(|(code, _)| *code).collect();
+    assert_eq!(codes, [53, 54, 56, 61, 82]);
+    assert_eq!(value(&reply, 53), Some(vec![message::NAK]));
+    assert_eq!(reply.len(), SMALLEST);
+}
+
+#[test]
+fn long_names_stay_whole() {
+    let subnet = Subnet { boot_bios: "d/".repeat(100), ..subnet() };
+    let reply = finish(&template(&subnet, &client(Class::Bios)), message::ACK, &ECHO);
+    assert_eq!(value(&reply, 67).unwrap(), "d/".repeat(100).as_bytes());
+    assert_eq!(reply[108..236], [0; 128], "a name that does not fit is not cut");
+    let long = [7; 300];
+    let echo = Echo { client_id: Some(&long), ..ECHO };
+    let reply = finish(&template(&subnet, &client(Class::Bios)), message::ACK, &echo);
+    let parts: Vec<usize> =
+        options(&reply).0.iter().filter(|(code, _)| *code == 61).map(|(_, part)| part.len()).collect();
+    assert_eq!(parts, [255, 45]);
+}
+
+proptest! {
+    #[test]
+    fn templates_and_replies_keep_the_rule(
+        hostname in "[a-z0-9-]{0,63}", channel in "[a-z]{0,20}", file in "[a-z/.]{0,140}", domain in "[a-z.]{0,80}",
+        dns in prop::collection::vec(any::<u32>(), 0..5),
+        guid in prop::collection::vec(any::<u8>(), 0..20), client_id in prop::collection::vec(any::<u8>(), 0..40),
+        class in 0_u8..4, message in 1_u8..=8,
+    ) {
+        let dns: Vec<Ipv4Addr> = dns.into_iter().map(Ipv4Addr::from).collect();
+        let subnet = Subnet { boot_bios: file, domain: Some(domain), dns, ..subnet() };
+        let class = Class::from_number(class).unwrap();
+        let client = Client { hostname: Some(&hostname), channel: Some(&channel), ..client(class) };
+        let template = template(&subnet, &client);
+        let bytes = template.bytes();
+        prop_assert_eq!(bytes.len() % 4, 0);
+        prop_assert_eq!(&bytes[HEADER + 4..=MESSAGE_AT], &[53, 1, 0]);
+        // No END in the template: with one put behind it, all of it is read.
+        let ended = [bytes, &[255]].concat();
+        let (_, rest) = options(&ended);
+        prop_assert!(rest.is_empty());
+
+        let echo = Echo { guid: Some(&guid), client_id: Some(&client_id), ..ECHO };
+        let reply = finish(&template, message, &echo);
+        prop_assert!(reply.len() >= SMALLEST);
+        let (options, rest) = options(&reply);
+        prop_assert!(rest.iter().all(|byte| *byte == 0));
+        prop_assert_eq!(&options[0], &(53, vec![message]));
+        prop_assert_eq!(options.last().unwrap().0, 82);
+        // Where nothing unusual is set there is room for all of it.
+        prop_assert!(reply.len() <= LARGEST || subnet.boot_bios.len() + subnet.domain.unwrap().len() > 60);
+    }
+}

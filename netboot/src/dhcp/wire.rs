@@ -1,0 +1,223 @@
+//! Bytes to [`Request`]: the only user of dhcproto, and the only file that knows how a request is laid out.
+//!
+//! RFC 2131 2 (header), RFC 2132 9.3 (option 52), RFC 3396 (options in several parts). Nothing here decides
+//! about an answer. A packet that cannot be read is a [`Reason`], never a panic: dhcproto slices the hardware
+//! address by `hlen`, does not check the cookie, stops without a word at a malformed option and does not follow
+//! option 52, so all of that is done here before it is asked.
+
+use std::net::Ipv4Addr;
+
+use dhcproto::v4::borrowed::{DhcpOptionIterator, Message};
+use dhcproto::v4::{HType, Opcode, OptionCode};
+use netboot_ebpf::class::{Class, Marks, classify};
+use netboot_ebpf::{Reason, verdict};
+
+use super::options::{COOKIE, Echo, HEADER};
+use crate::mac::Mac;
+
+/// What a client asks, as far as an answer needs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Option 53, one of [`verdict::message`] or a number that nobody knows; never 0.
+    pub message: u8,
+    /// The client's Ethernet address, from `chaddr`.
+    pub mac: Mac,
+    /// Header field `ciaddr`.
+    pub ciaddr: Ipv4Addr,
+    /// Header field `giaddr`.
+    pub giaddr: Ipv4Addr,
+    /// Option 50, unspecified when absent.
+    pub requested: Ipv4Addr,
+    /// Option 54, unspecified when absent.
+    pub server_id: Ipv4Addr,
+    /// Option 57, 0 when absent.
+    pub max_size: u16,
+    /// The kind of client.
+    pub class: Class,
+    xid: [u8; 4],
+    secs: [u8; 2],
+    flags: [u8; 2],
+    chaddr: [u8; 16],
+    guid: Option<Vec<u8>>,
+    client_id: Option<Vec<u8>>,
+    relay_info: Option<Vec<u8>>,
+}
+
+impl Request {
+    /// The client cannot be reached by unicast yet (RFC 2131 4.1).
+    pub fn broadcast(&self) -> bool {
+        self.flags[0] & 0x80 != 0
+    }
+
+    /// What a reply repeats; `ciaddr` is filled in for an ACK alone (RFC 2131 table 3).
+    pub fn echo(&self, message: u8) -> Echo<'_> {
+        let ack = message == verdict::message::ACK;
+        Echo {
+            xid: self.xid,
+            secs: self.secs,
+            flags: self.flags,
+            ciaddr: if ack { self.ciaddr.octets() } else { [0; 4] },
+            giaddr: self.giaddr.octets(),
+            chaddr: self.chaddr,
+            guid: self.guid.as_deref(),
+            client_id: self.client_id.as_deref(),
+            relay_info: self.relay_info.as_deref(),
+        }
+    }
+
+    /// The request as the decision shared with the XDP program wants it. Option 82 without a relay agent comes
+    /// from a switch that only looks on; the XDP program passes it up, and here it is answered and repeated.
+    pub fn facts(&self) -> verdict::Request {
+        verdict::Request {
+            message: self.message,
+            ciaddr: self.ciaddr.into(),
+            giaddr: self.giaddr.into(),
+            requested: self.requested.into(),
+            server_id: self.server_id.into(),
+            max_size: self.max_size,
+            relay_info: false,
+            class: self.class,
+        }
+    }
+}
+
+/// Reads a request: the UDP payload of a packet to port 67.
+///
+/// # Errors
+/// The reason for which the packet gets no answer.
+pub fn decode(bytes: &[u8]) -> Result<Request, Reason> {
+    // dhcproto reads the fields below without looking again at the length.
+    let header = Message::new(bytes).map_err(|_| Reason::Truncated)?;
+    if header.opcode() != Opcode::BootRequest {
+        return Err(Reason::NotRequest);
+    }
+    let (chaddr, mac) = hardware(&header, bytes).ok_or(Reason::BadHardware)?;
+    if bytes.get(HEADER..HEADER + COOKIE.len()) != Some(COOKIE.as_slice()) {
+        return Err(Reason::BadCookie);
+    }
+    let options = Options::read(bytes)?;
+    // Without option 53 it is plain BOOTP, which nobody boots with any more.
+    let message = options.fixed(OptionCode::MessageType)?.map_or(0, u8::from_be_bytes);
+    if message == 0 {
+        return Err(Reason::MessageType);
+    }
+    Ok(Request {
+        message,
+        mac,
+        ciaddr: header.ciaddr(),
+        giaddr: header.giaddr(),
+        requested: options.addr(OptionCode::RequestedIpAddress)?,
+        server_id: options.addr(OptionCode::ServerIdentifier)?,
+        max_size: options.fixed(OptionCode::MaxMessageSize)?.map_or(0, u16::from_be_bytes),
+        class: classify(&options.marks()),
+        xid: header.xid().to_be_bytes(),
+        secs: header.secs().to_be_bytes(),
+        flags: u16::from(header.flags()).to_be_bytes(),
+        chaddr,
+        guid: options.value(OptionCode::ClientMachineIdentifier).map(<[u8]>::to_vec),
+        client_id: options.value(OptionCode::ClientIdentifier).map(<[u8]>::to_vec),
+        relay_info: options.value(OptionCode::RelayAgentInformation).map(<[u8]>::to_vec),
+    })
+}
+
+/// Whose packet this is, if it is long enough to say, whatever else is wrong with it.
+pub fn sender(bytes: &[u8]) -> Option<Mac> {
+    hardware(&Message::new(bytes).ok()?, bytes).map(|(_, mac)| mac)
+}
+
+/// `chaddr`, whole and as an Ethernet address of one station.
+fn hardware(header: &Message<'_>, bytes: &[u8]) -> Option<([u8; 16], Mac)> {
+    let chaddr: [u8; 16] = bytes.get(28..44)?.try_into().ok()?;
+    let mac: [u8; 6] = chaddr.first_chunk().copied()?;
+    let station = mac[0] & 1 == 0 && mac != [0; 6];
+    (header.htype() == HType::Eth && header.hlen() == 6 && station).then_some((chaddr, Mac(mac)))
+}
+
+/// The options of a packet, in the order of the first part of each, the parts joined (RFC 3396 5 to 7).
+struct Options(Vec<(OptionCode, Vec<u8>)>);
+
+impl Options {
+    /// Collects from the options field, then from `file`, then from `sname`, as option 52 says.
+    fn read(bytes: &[u8]) -> Result<Self, Reason> {
+        let mut options = Self(Vec::new());
+        options.area(bytes.get(HEADER + COOKIE.len()..).unwrap_or_default())?;
+        let more: &[std::ops::Range<usize>] = match options.fixed(OptionCode::OptionOverload)? {
+            None => &[],
+            Some([1]) => &[FILE],
+            Some([2]) => &[SNAME],
+            Some([3]) => &[FILE, SNAME],
+            Some(_) => return Err(Reason::Overload),
+        };
+        for area in more {
+            options.area(bytes.get(area.clone()).unwrap_or_default())?;
+        }
+        Ok(options)
+    }
+
+    fn area(&mut self, area: &[u8]) -> Result<(), Reason> {
+        for option in DhcpOptionIterator::new(framed(area)?) {
+            match self.0.iter_mut().find(|(code, _)| *code == option.code()) {
+                Some((_, value)) => value.extend_from_slice(option.data()),
+                None => self.0.push((option.code(), option.data().to_vec())),
+            }
+        }
+        Ok(())
+    }
+
+    /// An option's value; one without any bytes says nothing and counts as absent.
+    fn value(&self, code: OptionCode) -> Option<&[u8]> {
+        let (_, value) = self.0.iter().find(|(other, _)| *other == code)?;
+        (!value.is_empty()).then_some(value.as_slice())
+    }
+
+    /// The value of an option that has one length only.
+    fn fixed<const N: usize>(&self, code: OptionCode) -> Result<Option<[u8; N]>, Reason> {
+        let Some((_, value)) = self.0.iter().find(|(other, _)| *other == code) else { return Ok(None) };
+        <[u8; N]>::try_from(value.as_slice()).map(Some).map_err(|_| Reason::BadOptionLength)
+    }
+
+    fn addr(&self, code: OptionCode) -> Result<Ipv4Addr, Reason> {
+        Ok(self.fixed::<4>(code)?.map_or(Ipv4Addr::UNSPECIFIED, Ipv4Addr::from))
+    }
+
+    fn marks(&self) -> Marks {
+        let vendor = self.value(OptionCode::ClassIdentifier).unwrap_or_default();
+        let user = self.value(OptionCode::UserClass).unwrap_or_default();
+        Marks {
+            ipxe_user_class: user == b"iPXE" || user == b"\x04iPXE",
+            ipxe_options: self.0.iter().any(|(code, _)| u8::from(*code) == 175),
+            pxe_client: vendor.starts_with(b"PXEClient"),
+            http_client: vendor.starts_with(b"HTTPClient"),
+            // A list (RFC 4578 2.1); dhcproto would keep only the first as well, and none of a short one.
+            arch: self
+                .value(OptionCode::ClientSystemArchitecture)
+                .and_then(<[u8]>::first_chunk)
+                .map(|arch| u16::from_be_bytes(*arch)),
+            arch_text: vendor
+                .strip_prefix(b"PXEClient:Arch:")
+                .and_then(|text| text.get(..5))
+                .filter(|digits| digits.iter().all(u8::is_ascii_digit))
+                .and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok()),
+        }
+    }
+}
+
+/// The header fields that option 52 turns into room for options.
+const SNAME: std::ops::Range<usize> = 44..108;
+/// See [`SNAME`].
+const FILE: std::ops::Range<usize> = 108..236;
+
+/// The part of an area before END. An option that runs past the end, or no END, is an error.
+fn framed(area: &[u8]) -> Result<&[u8], Reason> {
+    let mut at = 0;
+    loop {
+        at += match area.get(at).ok_or(Reason::BadOptions)? {
+            0 => 1,
+            255 => return area.get(..at).ok_or(Reason::BadOptions),
+            _ => 2 + usize::from(*area.get(at + 1).ok_or(Reason::BadOptions)?),
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests;

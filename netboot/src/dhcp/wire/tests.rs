@@ -1,0 +1,211 @@
+use std::net::Ipv4Addr;
+
+use netboot_ebpf::verdict::message;
+use netboot_ebpf::{Class, Reason};
+use proptest::prelude::*;
+
+use super::{Request, decode, sender};
+use crate::dhcp::packets::{Packet, option};
+use crate::mac::Mac;
+
+const MAC: Mac = Mac([0x52, 0x54, 0, 1, 2, 3]);
+
+fn packet() -> Packet {
+    Packet::new(MAC)
+}
+
+fn read(packet: &Packet) -> Request {
+    decode(&packet.bytes()).unwrap()
+}
+
+#[test]
+fn every_field_and_option() {
+    let request = read(
+        &packet()
+            .bios()
+            .message(message::REQUEST)
+            .at(3, &[1])
+            .at(10, &[0x80, 1])
+            .ciaddr([10, 0, 0, 3].into())
+            .at(24, &[10, 0, 0, 4])
+            .requested([10, 0, 0, 5].into())
+            .server_id([10, 0, 0, 6].into())
+            .with(57, [2, 64])
+            .with(61, [1, 2, 3])
+            .with(82, [1, 1, 9])
+            .with(97, [7; 17]),
+    );
+    assert_eq!(request.message, message::REQUEST);
+    assert_eq!(request.mac, MAC);
+    assert_eq!(request.ciaddr, Ipv4Addr::new(10, 0, 0, 3));
+    assert_eq!(request.giaddr, Ipv4Addr::new(10, 0, 0, 4));
+    assert_eq!(request.requested, Ipv4Addr::new(10, 0, 0, 5));
+    assert_eq!(request.server_id, Ipv4Addr::new(10, 0, 0, 6));
+    assert_eq!(request.max_size, 576);
+    assert_eq!(request.class, Class::Bios);
+    assert!(request.broadcast());
+    let echo = request.echo(message::ACK);
+    assert_eq!((&echo.xid, echo.secs, echo.flags), (b"xid!", [0, 4], [0x80, 1]));
+    assert_eq!((echo.ciaddr, echo.giaddr), ([10, 0, 0, 3], [10, 0, 0, 4]));
+    assert_eq!(echo.chaddr, [0x52, 0x54, 0, 1, 2, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(echo.guid, Some([7; 17].as_slice()));
+    assert_eq!(echo.client_id, Some([1, 2, 3].as_slice()));
+    assert_eq!(echo.relay_info, Some([1, 1, 9].as_slice()));
+    assert_eq!(request.echo(message::OFFER).ciaddr, [0; 4], "an ACK alone repeats it");
+}
+
+#[test]
+fn what_is_absent() {
+    let request = read(&packet());
+    assert!(request.requested.is_unspecified() && request.server_id.is_unspecified());
+    assert_eq!((request.max_size, request.class, request.broadcast()), (0, Class::Plain, false));
+    let echo = request.echo(message::OFFER);
+    assert_eq!((echo.guid, echo.client_id, echo.relay_info), (None, None, None));
+}
+
+#[test]
+fn classes() {
+    let table: [(&str, &[(u8, &[u8])], Class); 11] = [
+        ("ROM", &[(60, b"PXEClient:Arch:00000:UNDI:002001"), (93, &[0, 0])], Class::Bios),
+        (
+            "several architectures, the first counts",
+            &[(60, b"PXEClient"), (93, &[0, 7, 0, 0])],
+            Class::Firmware,
+        ),
+        ("no option 93", &[(60, b"PXEClient:Arch:00007:UNDI")], Class::Firmware),
+        ("no option 93, text cut short", &[(60, b"PXEClient:Arch:0000")], Class::Bios),
+        ("no option 93, text is no number", &[(60, b"PXEClient:Arch:0x007")], Class::Bios),
+        ("short option 93", &[(60, b"PXEClient"), (93, &[7])], Class::Bios),
+        ("iPXE, raw", &[(60, b"PXEClient"), (93, &[0, 0]), (77, b"iPXE")], Class::Ipxe),
+        ("iPXE, with length", &[(77, b"\x04iPXE")], Class::Ipxe),
+        ("iPXE, by its own option", &[(60, b"PXEClient"), (175, &[1, 1, 1])], Class::Ipxe),
+        ("another user class", &[(77, b"iPXE-like")], Class::Plain),
+        ("HTTP boot", &[(60, b"HTTPClient:Arch:00016"), (93, &[0, 16])], Class::Firmware),
+    ];
+    for (name, options, class) in table {
+        let packet = options.iter().fold(packet(), |packet, (code, value)| packet.with(*code, *value));
+        assert_eq!(read(&packet).class, class, "{name}");
+    }
+}
+
+#[test]
+fn parts_are_joined() {
+    let mut split = packet();
+    split.options.push((61, vec![1, 2]));
+    split.options.push((61, vec![3]));
+    split.options.push((12, b"between".to_vec()));
+    split.options.push((61, vec![4; 255]));
+    let want = [&[1, 2, 3][..], &[4; 255]].concat();
+    assert_eq!(read(&split).echo(message::OFFER).client_id, Some(want.as_slice()));
+    // Half an address here, half there.
+    let mut split = packet();
+    split.options.push((50, vec![10, 0]));
+    split.options.push((50, vec![0, 9]));
+    assert_eq!(read(&split).requested, Ipv4Addr::new(10, 0, 0, 9));
+}
+
+#[test]
+fn options_go_on_in_file_and_sname() {
+    let address = option(50, &[10, 0, 0, 9]);
+    let in_file = packet().with(52, [1]).at(108, &address).at(114, &[255]);
+    assert_eq!(read(&in_file).requested, Ipv4Addr::new(10, 0, 0, 9));
+    let in_sname = packet().with(52, [2]).at(44, &address).at(50, &[255]);
+    assert_eq!(read(&in_sname).requested, Ipv4Addr::new(10, 0, 0, 9));
+    // RFC 3396 5: first the options field, then file, then sname.
+    let both = packet().with(61, [1]).with(52, [3]).at(108, &[61, 1, 2, 255]).at(44, &[61, 1, 3, 255]);
+    assert_eq!(read(&both).echo(message::OFFER).client_id, Some([1, 2, 3].as_slice()));
+    let not_told = packet().at(108, &address).at(114, &[255]);
+    assert!(read(&not_told).requested.is_unspecified(), "a boot file's name is no option");
+    // It cannot lead back to itself.
+    let again = packet().with(52, [1]).at(108, &[52, 1, 3, 255]);
+    assert!(decode(&again.bytes()).is_ok());
+}
+
+#[test]
+fn every_fault_has_its_reason() {
+    let good = packet().bytes();
+    let cases: [(&str, Vec<u8>, Reason); 22] = [
+        ("nothing", vec![], Reason::Truncated),
+        ("header only", good[..239].to_vec(), Reason::Truncated),
+        ("a reply", packet().at(0, &[2]).bytes(), Reason::NotRequest),
+        ("neither", packet().at(0, &[9]).bytes(), Reason::NotRequest),
+        ("not Ethernet", packet().at(1, &[32]).bytes(), Reason::BadHardware),
+        ("hlen 255", packet().at(2, &[255]).bytes(), Reason::BadHardware),
+        ("hlen 17", packet().at(2, &[17]).bytes(), Reason::BadHardware),
+        ("hlen 0", packet().at(2, &[0]).bytes(), Reason::BadHardware),
+        ("nobody's address", Packet::new(Mac([0; 6])).bytes(), Reason::BadHardware),
+        ("everybody's address", Packet::new(Mac::BROADCAST).bytes(), Reason::BadHardware),
+        ("cookie", [&good[..239], &[100], &good[240..]].concat(), Reason::BadCookie),
+        ("no END", good[..good.len() - 1].to_vec(), Reason::BadOptions),
+        ("no length", [&good[..good.len() - 1], &[12]].concat(), Reason::BadOptions),
+        ("past the end", [&good[..good.len() - 1], &[12, 4, 1, 255]].concat(), Reason::BadOptions),
+        ("no END in file", packet().with(52, [1]).bytes(), Reason::BadOptions),
+        ("past the end of sname", packet().with(52, [2]).at(44, &[12, 63]).bytes(), Reason::BadOptions),
+        ("overload 0", packet().with(52, [0]).bytes(), Reason::Overload),
+        ("overload of two bytes", packet().with(52, [1, 1]).bytes(), Reason::BadOptionLength),
+        ("53 of no bytes", packet().with(53, []).bytes(), Reason::BadOptionLength),
+        ("50 of three bytes", packet().with(50, [1, 2, 3]).bytes(), Reason::BadOptionLength),
+        ("57 of no bytes", packet().with(57, []).bytes(), Reason::BadOptionLength),
+        ("message 0", packet().message(0).bytes(), Reason::MessageType),
+    ];
+    for (name, bytes, reason) in cases {
+        assert_eq!(decode(&bytes), Err(reason), "{name}");
+    }
+    let bootp = Packet { options: vec![], ..packet() };
+    assert_eq!(decode(&bootp.bytes()), Err(Reason::MessageType));
+}
+
+#[test]
+fn truncated_at_every_length() {
+    let whole = packet().bios().with(61, [1; 30]).bytes();
+    for length in 0..whole.len() {
+        let reason = decode(&whole[..length]).unwrap_err();
+        assert_eq!(reason, if length < 240 { Reason::Truncated } else { Reason::BadOptions }, "{length}");
+    }
+}
+
+#[test]
+fn empty_options_say_nothing() {
+    let request =
+        read(&packet().with(60, []).with(61, []).with(77, []).with(82, []).with(93, []).with(97, []));
+    let echo = request.echo(message::OFFER);
+    assert_eq!((echo.client_id, echo.relay_info, echo.guid), (None, None, None));
+    assert_eq!(request.class, Class::Plain);
+}
+
+#[test]
+fn the_sender_of_a_bad_packet_is_known_where_it_can_be() {
+    assert_eq!(sender(&packet().with(53, []).bytes()), Some(MAC));
+    assert_eq!(sender(&packet().at(2, &[255]).bytes()), None);
+    assert_eq!(sender(&packet().bytes()[..100]), None);
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..700)) {
+        let _ = (decode(&bytes), sender(&bytes));
+    }
+
+    /// Close to a real packet, so that the reading gets far.
+    #[test]
+    fn mutations_of_a_request_are_read_or_refused(
+        options in prop::collection::vec((any::<u8>(), prop::collection::vec(any::<u8>(), 0..40)), 0..12),
+        overload in 0_u8..5,
+        places in prop::collection::vec((0_usize..400, any::<u8>()), 0..8),
+        length in 200_usize..600,
+    ) {
+        let mut sample = packet().with(52, [overload]).at(44, &[12, 1, 1, 255]).at(108, &[50, 4, 1, 2, 3, 4, 255]);
+        sample.options.extend(options);
+        let mut bytes = sample.bytes();
+        for (at, byte) in places {
+            if let Some(place) = bytes.get_mut(at) {
+                *place = byte;
+            }
+        }
+        bytes.truncate(length);
+        if let Ok(request) = decode(&bytes) {
+            prop_assert_eq!(sender(&bytes), Some(request.mac));
+            prop_assert_ne!(request.message, 0);
+        }
+    }
+}
