@@ -154,7 +154,6 @@ impl Server {
         let mut errors = 0;
         let result = loop {
             let received = tokio::select! {
-                biased;
                 () = stop.cancelled() => break Ok(()),
                 done = self.written.recv() => match done {
                     Some(done) => {
@@ -204,11 +203,14 @@ impl Server {
         let view = View { subnet, snapshot, leases, authoritative, now };
         match policy::decide(&request, addressed, &view) {
             Outcome::Reply(reply, change) => {
-                self.change(mac, change, now, Some(Answer { mac, class, reply }), timeline)
+                self.change(mac, change, now, Some(Answer { mac, class, reply }), timeline);
             }
             Outcome::Ignore(reason, change) => {
                 match change {
-                    Change::Release(_) => timeline.count("dhcp", "release"),
+                    Change::Release(addr) => {
+                        timeline.count("dhcp", "release");
+                        tracing::info!(%mac, %addr, "the machine has given back its address");
+                    }
                     Change::Decline(addr) => {
                         timeline.count("dhcp", "decline");
                         tracing::warn!(%mac, %addr, "somebody else uses an address of the pool; it is left alone for a while");
@@ -337,6 +339,3 @@ fn socket(link: &Link, addr: Ipv4Addr) -> Result<UdpSocket, Error> {
     })?;
     UdpSocket::from_std(socket.into()).map_err(failed("register a UDP socket"))
 }
-
-#[cfg(test)]
-mod tests;

@@ -215,6 +215,21 @@ mod tests {
     }
 
     #[test]
+    fn after_a_failed_commit_the_file_is_opened_again() {
+        let state = tempfile::tempdir().unwrap();
+        let mut store = Redb::open(state.path()).unwrap();
+        store.commit(&[put("one", "1")]).unwrap();
+        // What a failed commit leaves behind, and a file that cannot be opened at the moment.
+        store.database = None;
+        let (path, away) = (state.path().join(FILE), state.path().join("away"));
+        fs::rename(&path, &away).unwrap();
+        assert!(store.commit(&[put("two", "2")]).is_err());
+        fs::rename(&away, &path).unwrap();
+        store.commit(&[put("three", "3")]).unwrap();
+        assert_eq!(content(&store), [pair("one", "1"), pair("three", "3")]);
+    }
+
+    #[test]
     fn a_damaged_file_is_put_aside_each_time_under_a_name_of_its_own() {
         let state = tempfile::tempdir().unwrap();
         let path = state.path().join(FILE);

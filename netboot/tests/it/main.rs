@@ -4,3 +4,4 @@ mod tftp;
 mod check;
 mod http;
 mod sample;
+mod dhcp;

@@ -286,6 +286,26 @@ fn thirty_at_once_get_thirty_addresses_and_keep_them() {
 }
 
 #[test]
+fn a_flood_of_newcomers_costs_no_more_than_the_pool() {
+    let mut world = World::new();
+    world.leases = Leases::new(&pool(100, 129), []);
+    let mut offers = 0;
+    for number in 0..20_000_u32 {
+        let [_, _, high, low] = number.to_be_bytes();
+        let newcomer = Mac([0x52, 0x54, 1, 0, high, low]);
+        match world.ask(&discover(newcomer)) {
+            Outcome::Reply(_, Change::Offer(address)) => {
+                world.leases.offer(address, newcomer, NOW);
+                offers += 1;
+            }
+            outcome => assert_eq!(outcome, Outcome::Ignore(Reason::PoolExhausted, Change::None)),
+        }
+    }
+    assert_eq!(offers, 30);
+    assert_eq!(short(&world.ask(&discover(BLADE))), Want::Offer(addr(11)), "a reservation is safe");
+}
+
+#[test]
 fn an_expired_lease_is_given_away_last_and_the_oldest_first() {
     let mut world = World::new();
     let lease = |last: u8, expires| Lease { addr: addr(last), mac: mac(last), expires };

@@ -65,7 +65,8 @@ fn what_is_absent() {
 
 #[test]
 fn classes() {
-    let table: [(&str, &[(u8, &[u8])], Class); 11] = [
+    type Case = (&'static str, &'static [(u8, &'static [u8])], Class);
+    let table: [Case; 11] = [
         ("ROM", &[(60, b"PXEClient:Arch:00000:UNDI:002001"), (93, &[0, 0])], Class::Bios),
         (
             "several architectures, the first counts",
