@@ -1,0 +1,158 @@
+//! Machines that boot: QEMU, a real iPXE ROM, a real pxelinux, a real Linux, against the real daemon.
+//!
+//! Each boot has a lab of its own, so they run side by side. Left out by `cargo xtask test --quick`.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use xtask::lab::{Accel, Blade, Lab, Report, Server, Step, data_directory, guest};
+
+/// The first machine of `data.sample/pxe_hosts.json`.
+const RESERVED: &str = "52:54:00:12:34:56";
+/// A machine that nobody has reserved anything for.
+const UNKNOWN: &str = "52:54:00:aa:bb:01";
+/// A boot takes 30 s on an idle machine; three at once on two busy processors take longer.
+const DEADLINE: Duration = Duration::from_secs(240);
+
+/// What is missing here for a boot, each as a sentence.
+fn missing() -> Vec<&'static str> {
+    let mut missing = Vec::new();
+    if !Path::new("/dev/net/tun").exists() {
+        missing.push("no /dev/net/tun, so no virtual machine can be plugged in");
+    }
+    if !Path::new("/usr/bin/qemu-system-x86_64").exists() {
+        missing.push("no qemu-system-x86_64: run cargo xtask setup");
+    }
+    if guest::built().is_none() {
+        missing.push("no guest in target/lab: run cargo xtask setup");
+    }
+    missing
+}
+
+/// Says why nothing boots here, past the test runner's capture.
+fn skipped() -> bool {
+    let missing = missing();
+    for why in &missing {
+        writeln!(std::io::stderr(), "skipped: {why}").unwrap();
+    }
+    !missing.is_empty()
+}
+
+/// Where taps can be made, a boot has no excuse.
+#[test]
+fn no_boot_is_skipped_where_there_are_taps() {
+    if Path::new("/dev/net/tun").exists() {
+        assert_eq!(missing(), [""; 0]);
+    }
+}
+
+/// What one boot left behind.
+struct Boot {
+    report: Report,
+    steps: Vec<Step>,
+    /// The BOOTP messages of all DHCP replies seen on the wire, without what is random in each boot.
+    replies: BTreeSet<Vec<u8>>,
+}
+
+/// Boots a machine against a server on a copy of the sample's data directory, changed by `prepare`.
+fn boot(mac: &str, arguments: &[&str], prepare: impl FnOnce(&Path)) -> Boot {
+    let place = TempDir::new().unwrap();
+    let data = place.path().join("data");
+    data_directory(&data).unwrap();
+    prepare(&data);
+    let lab = Lab::new().unwrap();
+    let capture = lab.capture(&place.path().join("dhcp.pcap")).unwrap();
+    let server = Server::start(&lab, Path::new(env!("CARGO_BIN_EXE_netboot")), &data, arguments).unwrap();
+    let mut blade = Blade::start(&lab, mac, Accel::Tcg, &place.path().join("kernel.log")).unwrap();
+    let report = blade.report(DEADLINE).unwrap_or_else(|error| panic!("{error:#}\nserver:\n{}", server.child().output()));
+    let steps = server.steps();
+    server.stop().unwrap();
+    let replies = capture.frames().unwrap().iter().filter_map(|frame| reply(frame)).collect();
+    Boot { report, steps, replies }
+}
+
+/// The BOOTP message of a DHCP reply, with `xid` and `secs` (RFC 2131 2), which the client makes up, set to zero.
+fn reply(frame: &[u8]) -> Option<Vec<u8>> {
+    const BOOTPS: [u8; 2] = [0, 67];
+    let ip = frame.get(14..)?;
+    let udp = ip.get(usize::from(ip.first()? & 0x0f) * 4..)?;
+    if udp.get(..2)? != BOOTPS {
+        return None;
+    }
+    let length = usize::from(u16::from_be_bytes(udp.get(4..6)?.try_into().ok()?));
+    let mut message = udp.get(8..length)?.to_vec();
+    message.get_mut(4..10)?.fill(0);
+    Some(message)
+}
+
+/// Who sent the offers and acknowledgements: `xdp`, `daemon` or both.
+fn answered_by(steps: &[Step]) -> BTreeSet<&str> {
+    steps.iter().filter(|step| step.name() == "dhcp").map(|step| step.text("by")).collect()
+}
+
+fn has_its_own_config(boot: &Boot) {
+    let report = &boot.report;
+    assert_eq!(report.field("hostname"), "blade1");
+    assert_eq!(report.field("address"), "192.168.90.11/24");
+    assert_eq!(report.field("server"), "192.168.90.2");
+    assert!(report.field("status").contains(" 200"), "{report:?}");
+    let config = &report.cloud_config;
+    assert!(config.starts_with("#cloud-config"), "{config}");
+    for own in ["blade1", "192.168.90.11", "203.0.113.11"] {
+        assert!(config.contains(own), "{own} is not in\n{config}");
+    }
+    for name in ["$hostname", "$private_ipv4", "$public_ipv4"] {
+        assert!(!config.contains(name), "{name} is still in\n{config}");
+    }
+    let channel = boot.steps.iter().any(|step| step.name() == "tftp-done" && step.text("file").ends_with("pxelinux.cfg/stable"));
+    assert!(channel, "the loader was not sent to its channel's file: {:?}", boot.steps);
+}
+
+/// Two boots of one machine, side by side: its DHCP answered by XDP, and by the daemon. The same bytes either way.
+#[test]
+fn a_reserved_machine_boots_with_xdp_and_without_and_sees_no_difference() {
+    if skipped() {
+        return;
+    }
+    let (with, without) = std::thread::scope(|scope| {
+        let with = scope.spawn(|| boot(RESERVED, &[], |_| {}));
+        let without = scope.spawn(|| boot(RESERVED, &["--xdp", "off"], |_| {}));
+        (with.join().unwrap(), without.join().unwrap())
+    });
+    has_its_own_config(&with);
+    has_its_own_config(&without);
+    assert_eq!(answered_by(&with.steps), BTreeSet::from(["xdp"]));
+    assert_eq!(answered_by(&without.steps), BTreeSet::from(["daemon"]));
+    // An offer and an acknowledgement for the ROM, and for the system.
+    assert_eq!(with.replies.len(), 4, "{:?}", with.steps);
+    assert_eq!(with.replies, without.replies);
+}
+
+#[test]
+fn an_unknown_machine_gets_a_pool_address_and_is_told_where_to_add_itself() {
+    const CONFIG: &str = "DEFAULT linux\nPROMPT 0\nLABEL linux\nKERNEL coreos_stable_pxe.vmlinuz\n\
+        APPEND initrd=coreos_stable_pxe_image.cpio.gz console=ttyS1,19200n8 cloud-config-url=http://192.168.90.2:8080\n";
+    if skipped() {
+        return;
+    }
+    let boot = boot(UNKNOWN, &[], |data| {
+        let directory = data.join("tftp/pxelinux.cfg");
+        std::fs::create_dir_all(&directory).unwrap();
+        std::fs::write(directory.join("default"), CONFIG).unwrap();
+    });
+    let report = &boot.report;
+    let addr: Ipv4Addr = report.field("address").strip_suffix("/24").unwrap().parse().unwrap();
+    let pool = Ipv4Addr::new(192, 168, 90, 10)..=Ipv4Addr::new(192, 168, 90, 250);
+    assert!(pool.contains(&addr), "{addr}");
+    assert!(!(11..=13).contains(&addr.octets()[3]), "{addr} is reserved for another machine");
+    assert!(report.field("status").contains(" 404"), "{report:?}");
+    assert!(report.cloud_config.starts_with("#cloud-config"), "{report:?}");
+    for word in [addr.to_string().as_str(), "pxe_hosts.json"] {
+        assert!(report.cloud_config.contains(word), "{word} is not in\n{}", report.cloud_config);
+    }
+    assert_eq!(answered_by(&boot.steps), BTreeSet::from(["daemon"]));
+}
