@@ -96,7 +96,7 @@ fn blade(netboot: &Path, deadline: Duration, logs: &Path, stop: &AtomicBool) -> 
     let mut blade = Blade::start(&lab, BLADE, Accel::best(), &logs.join("kernel.log"))?;
     screen.say("lab", &format!("blade {BLADE} is switched on ({:?})", blade.accel()));
     let mut story = Story::new();
-    let start = Instant::now();
+    let mut start = Instant::now();
     let mut off = false;
     let end = loop {
         while let Some(line) = server.next_line(Duration::ZERO) {
@@ -107,7 +107,8 @@ fn blade(netboot: &Path, deadline: Duration, logs: &Path, stop: &AtomicBool) -> 
         match blade.next_line(Duration::from_millis(50)) {
             Some(line) => {
                 if blade.accel() != accel {
-                    story = Story::new();
+                    // Another machine, as far as times go.
+                    (story, start) = (Story::new(), Instant::now());
                 }
                 story.console(&line);
                 screen.say("blade", &line);
