@@ -1,20 +1,253 @@
-//! The one place that opens privileged things and puts the parts together.
+//! The one place that opens privileged things and puts the parts together: link, inventory, leases, DHCP, XDP, TFTP and
+//! HTTP. No decision about a packet is made here.
+//!
+//! All of it starts anew, with the same leases, when the interface gets another address.
 
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result, anyhow, bail};
+use arc_swap::ArcSwap;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
+use crate::dhcp::options::Subnet;
+use crate::fastpath::Fastpath;
 use crate::inventory::Inventory;
+use crate::net::link::{Link, State, Watch};
+use crate::net::ports;
+use crate::timeline::Timeline;
+use crate::{dhcp, http, store, tftp};
 
-/// Serves until it is told to stop.
+/// Serves until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// When something that it cannot do without fails; `Problems` when the data directory does not fit the interface.
-pub async fn serve(settings: Settings, inventory: Arc<Inventory>) -> anyhow::Result<()> {
-    tracing::info!(
-        interface = settings.interface,
-        hosts = inventory.snapshot().hosts().len(),
-        "settings read"
-    );
-    tokio::signal::ctrl_c().await?;
+/// When something that it cannot do without fails; `Problems` when the hosts do not fit the interface's subnet.
+pub async fn serve(settings: Settings, inventory: Arc<Inventory>) -> Result<()> {
+    let stop = CancellationToken::new();
+    let mut background = JoinSet::new();
+    background.spawn(signals(Arc::clone(&inventory), stop.clone())?);
+    background.spawn(Arc::clone(&inventory).watch(stop.clone()));
+    let timeline = Timeline::default();
+
+    let mut watch = Watch::open(&settings.interface)?;
+    loop {
+        let link = tokio::select! {
+            () = stop.cancelled() => break,
+            link = watch.usable(|reason| tracing::warn!("waiting: {reason}")) => link?,
+        };
+        inventory.set_subnet(link.prefix)?;
+        let parts = Parts { settings: &settings, inventory: &inventory, timeline: &timeline, link: &link };
+        parts.serve(&mut watch, &stop).await?;
+        if stop.is_cancelled() {
+            break;
+        }
+    }
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    while background.join_next().await.is_some() {}
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Turns signals into what they mean here: SIGTERM and SIGINT stop, SIGHUP reads the data directory again.
+fn signals(inventory: Arc<Inventory>, stop: CancellationToken) -> Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    let mut hangup = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
+    Ok(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hangup.recv() => {
+                    tracing::info!("SIGHUP: reading the data directory again");
+                    let inventory = Arc::clone(&inventory);
+                    // What it finds is in the log.
+                    let _ = tokio::task::spawn_blocking(move || inventory.reload()).await;
+                }
+            }
+        }
+        stop.cancel();
+    })
+}
+
+/// What everything that serves one address of the interface is made from.
+struct Parts<'a> {
+    settings: &'a Settings,
+    inventory: &'a Arc<Inventory>,
+    timeline: &'a Timeline,
+    link: &'a Link,
+}
+
+impl Parts<'_> {
+    /// Starts everything on the link, and ends it when told to stop or when the link is no longer what it was.
+    async fn serve(&self, watch: &mut Watch, stop: &CancellationToken) -> Result<()> {
+        let Self { settings, inventory, timeline, link } = *self;
+        tracing::info!(interface = link.name, addr = %link.addr, prefix = %link.prefix, mac = %link.mac, "serving {} on {}", link.prefix, link.name);
+        let subnet = Subnet::new(link, settings);
+        let ends = stop.child_token();
+        let ready = Arc::new(AtomicBool::new(false));
+        let mut tasks: JoinSet<Result<()>> = JoinSet::new();
+
+        let leases = self.open_leases()?;
+        let dhcp = dhcp::server::Server::bind(link, subnet.clone(), &settings.dhcp, leases)?;
+        let files = self.files();
+        let mut tftp = self.start_tftp(files.clone(), &ends)?;
+        let listener = self.listen().await?;
+        // Subscribed first, so that no snapshot is missed after the one that XDP starts with.
+        let changes = inventory.changes();
+        // The last, for it answers from its first update on.
+        let (fastpath, xdp) = self.attach(&subnet);
+
+        let app = http::app(http::State {
+            inventory: Arc::clone(inventory),
+            files,
+            subnet: link.prefix,
+            override_from: settings.http.override_from.clone().into(),
+            timeline: timeline.clone(),
+            ready: Arc::clone(&ready),
+            xdp: Arc::new(ArcSwap::from_pointee(xdp)),
+        });
+        let token = ends.clone();
+        tasks.spawn(async move { http::server::run(listener, app, token).await.context("serve HTTP") });
+        let (snapshots, token, steps) = (inventory.snapshots(), ends.clone(), timeline.clone());
+        tasks.spawn(async move { Ok(dhcp.run(snapshots, steps, token).await?) });
+        tasks.spawn(async move { Ok(tftp.ended().await?) });
+        if let Some(fastpath) = fastpath {
+            tasks.spawn(follow(fastpath, Arc::clone(inventory), changes, ends.clone()));
+        }
+
+        ready.store(true, Ordering::Release);
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        tracing::info!(addr = %link.addr, hosts = inventory.snapshot().hosts().len(), "ready");
+
+        let result = tokio::select! {
+            () = stop.cancelled() => Ok(()),
+            state = watch.changed(link) => match state {
+                Ok(State::Up(now)) => {
+                    tracing::warn!(was = %link.addr, now = %now.addr, "the interface has changed: starting anew");
+                    Ok(())
+                }
+                // The reason is told by the wait that follows.
+                Ok(State::Missing(_)) => Ok(()),
+                Err(error) => Err(error.into()),
+            },
+            Some(ended) = tasks.join_next() => match ended {
+                Ok(Ok(())) => Err(anyhow!("a server ended by itself")),
+                Ok(Err(error)) => Err(error),
+                Err(error) => Err(error.into()),
+            },
+        };
+        ready.store(false, Ordering::Release);
+        ends.cancel();
+        let mut ending = Ok(());
+        while let Some(ended) = tasks.join_next().await {
+            ending = ending.and(ended.map_err(Into::into).flatten());
+        }
+        result.and(ending)
+    }
+
+    /// Opens the lease store in the state directory, which is made if it is not there.
+    fn open_leases(&self) -> Result<store::Redb> {
+        let state = &self.settings.state;
+        fs::create_dir_all(state).with_context(|| format!("make the state directory {}", state.display()))?;
+        Ok(store::Redb::open(state)?)
+    }
+
+    fn files(&self) -> tftp::Files {
+        let Self { settings, inventory, link, .. } = self;
+        tftp::Files::new(&settings.data, inventory.snapshots(), link.addr, settings.http.port)
+    }
+
+    fn start_tftp(&self, files: tftp::Files, stop: &CancellationToken) -> Result<tftp::server::Handle> {
+        let bind = SocketAddr::from((self.link.addr, tftp::PORT));
+        let config = tftp::server::Config {
+            bind,
+            files,
+            max_transfers: self.settings.tftp.max_transfers,
+            max_window: self.settings.tftp.max_window,
+            mtu: self.link.mtu,
+            engine: self.settings.tftp.engine,
+        };
+        tftp::server::start(config, self.timeline.clone(), stop.clone()).map_err(|error| match &error {
+            tftp::server::Error::Bind { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse => {
+                anyhow!("serve TFTP on {bind}: {}", ports::taken(ports::Proto::Udp, tftp::PORT))
+            }
+            _ => error.into(),
+        })
+    }
+
+    /// HTTP listens on every address: operators look at cloud-configs from elsewhere.
+    async fn listen(&self) -> Result<TcpListener> {
+        let port = self.settings.http.port;
+        match TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await {
+            Ok(listener) => Ok(listener),
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+                bail!("serve HTTP: {} (or choose another with --http-port)", ports::taken(ports::Proto::Tcp, port))
+            }
+            Err(error) => Err(error).with_context(|| format!("listen on TCP port {port} for HTTP")),
+        }
+    }
+
+    /// Attaches the XDP program and gives it the machines. Without it the daemon answers everybody, and says why.
+    /// Returns what people are told about it, too.
+    fn attach(&self, subnet: &Subnet) -> (Option<Fastpath>, String) {
+        let Self { settings, inventory, timeline, link } = self;
+        let attached = Fastpath::start(link, subnet, settings.xdp, (*timeline).clone()).and_then(|mut fastpath| {
+            let changed = fastpath.update(&inventory.snapshot())?;
+            Ok((fastpath, changed))
+        });
+        match attached {
+            Ok((fastpath, changed)) => {
+                let mode = fastpath.mode().name();
+                let text = fastpath.note().map_or_else(|| mode.to_owned(), |note| format!("{mode} ({note})"));
+                tracing::info!(mode, replies = changed.added, "XDP answers reserved machines: {text}");
+                (Some(fastpath), text)
+            }
+            Err(error) => {
+                let error = anyhow::Error::from(error);
+                if settings.xdp == crate::config::Xdp::Off {
+                    tracing::info!("XDP is off: the daemon answers everything");
+                } else {
+                    tracing::warn!("no XDP, the daemon answers everything: {error:#}");
+                }
+                (None, format!("off ({error:#})"))
+            }
+        }
+    }
+}
+
+/// Gives the XDP program each new snapshot, until told to stop; then detaches it.
+async fn follow(
+    mut fastpath: Fastpath,
+    inventory: Arc<Inventory>,
+    mut changes: watch::Receiver<u64>,
+    stop: CancellationToken,
+) -> Result<()> {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            changed = changes.changed() => changed.context("the inventory is gone")?,
+        }
+        let snapshot = inventory.snapshot();
+        // A hundred thousand entries take a while; nobody else waits for them.
+        let (back, result) = tokio::task::spawn_blocking(move || {
+            let result = fastpath.update(&snapshot);
+            (fastpath, result)
+        })
+        .await?;
+        fastpath = back;
+        match result {
+            Ok(changed) => tracing::info!(added = changed.added, replaced = changed.replaced, removed = changed.removed, "XDP has the new machines"),
+            Err(error) => tracing::error!("XDP: {:#}; machines it does not have are answered by the daemon", anyhow::Error::from(error)),
+        }
+    }
+    tokio::task::spawn_blocking(move || fastpath.close()).await?;
     Ok(())
 }

@@ -16,8 +16,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use ipnetwork::Ipv4Network;
 
-use super::{Files, api, cloud_config, files};
+use super::{api, cloud_config, files};
 use crate::inventory::Inventory;
+use crate::tftp::Files;
 use crate::timeline::{Step, Timeline};
 
 /// Longest path with its query, bytes. hyper bounds the headers.

@@ -4,8 +4,6 @@
 
 use std::io::{self, Seek, SeekFrom};
 use std::ops::Range;
-use std::sync::Arc;
-use std::time::SystemTime;
 
 use axum::body::Body;
 use axum::extract::{Path, State as Extract};
@@ -16,30 +14,11 @@ use tokio_util::io::ReaderStream;
 
 use super::app::State;
 use super::date;
+use crate::beneath::Refused;
+use crate::tftp::Content;
 
 /// Bytes read from disk at once: images are large, and each read is a trip to another thread.
 const CHUNK: usize = 256 << 10;
-
-/// What a name stands for.
-#[derive(Debug)]
-pub enum Content {
-    /// A regular file, open.
-    Disk {
-        /// The file, at its beginning.
-        file: std::fs::File,
-        /// Its size when it was opened, bytes.
-        size: u64,
-        /// When it was last changed.
-        modified: SystemTime,
-    },
-    /// Made for this request.
-    Generated(Vec<u8>),
-}
-
-/// Opens a file by its path below `tftp/`, as the client wrote it with its `%xx` decoded: the opener refuses what leads
-/// out of the directory, and takes leading and doubled slashes for what they are worth. `NotFound` becomes 404, `PermissionDenied` and
-/// `InvalidInput` 403, any other error 500.
-pub type Files = Arc<dyn Fn(&str) -> io::Result<Content> + Send + Sync>;
 
 /// `GET` and `HEAD` of `/tftp/…`.
 pub(super) async fn serve(
@@ -48,13 +27,14 @@ pub(super) async fn serve(
     method: Method,
     headers: HeaderMap,
 ) -> Response {
-    let opened = tokio::task::spawn_blocking(move || (state.files)(&name)).await;
-    let content = match opened.map_err(io::Error::other).flatten() {
-        Ok(content) => content,
-        Err(error) => return refusal(&error),
+    let opened = tokio::task::spawn_blocking(move || state.files.open(&name)).await;
+    let content = match opened {
+        Ok(Ok(content)) => content,
+        Ok(Err(refused)) => return refusal(&refused),
+        Err(error) => return refusal(&Refused::Io(io::Error::other(error))),
     };
     let (size, modified) = match &content {
-        Content::Disk { size, modified, .. } => (*size, Some(date::write(*modified))),
+        Content::Disk(opened) => (opened.size, Some(date::write(opened.modified))),
         Content::Generated(bytes) => (bytes.len() as u64, None),
     };
     // RFC 9110 14.2: ranges are for GET alone.
@@ -80,16 +60,14 @@ pub(super) async fn serve(
     response
 }
 
-fn refusal(error: &io::Error) -> Response {
-    match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => (StatusCode::NOT_FOUND, "not found\n"),
-        io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput => {
-            (StatusCode::FORBIDDEN, "not allowed\n")
-        }
-        _ => {
+fn refusal(refused: &Refused) -> Response {
+    match refused {
+        Refused::NotFound => (StatusCode::NOT_FOUND, "not found\n"),
+        Refused::Io(error) => {
             tracing::error!("HTTP: file cannot be opened: {error}");
             (StatusCode::INTERNAL_SERVER_ERROR, "cannot be read\n")
         }
+        _ => (StatusCode::FORBIDDEN, "not allowed\n"),
     }
     .into_response()
 }
@@ -147,12 +125,12 @@ fn with_body(status: StatusCode, content: Content, part: Range<u64>, method: &Me
     let length = part.end - part.start;
     let body = match content {
         _ if *method == Method::HEAD => Body::empty(),
-        Content::Disk { mut file, .. } => match file.seek(SeekFrom::Start(part.start)) {
+        Content::Disk(mut opened) => match opened.file.seek(SeekFrom::Start(part.start)) {
             Ok(_) => {
-                let reader = tokio::fs::File::from_std(file).take(length);
+                let reader = tokio::fs::File::from_std(opened.file).take(length);
                 Body::from_stream(ReaderStream::with_capacity(reader, CHUNK))
             }
-            Err(error) => return refusal(&error),
+            Err(error) => return refusal(&Refused::Io(error)),
         },
         Content::Generated(mut bytes) => {
             let at = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());

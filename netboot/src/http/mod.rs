@@ -9,4 +9,4 @@ pub mod files;
 pub mod server;
 
 pub use app::{State, app};
-pub use files::{Content, Files};
+

@@ -1,12 +1,10 @@
 //! Templates: reading them from the data directory and nowhere else, and what is wrong with them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags, ResolveFlags};
-
+use crate::beneath::{self, Opened, Refused};
 use super::{DEFAULT_TEMPLATE, HOSTS_FILE, Host, Snapshot};
 use crate::config::json::{Reader, Source};
 use crate::config::problem::{Problem, Severity};
@@ -19,15 +17,13 @@ const LARGEST: u64 = 1 << 20;
 /// # Errors
 /// As the file system says; `InvalidInput` when the name is not that of a regular file with UTF-8 text of at most 1 MiB.
 pub fn open(data: &Path, name: &str) -> io::Result<String> {
-    let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let directory = rustix::fs::open(data, directory, Mode::empty())?;
-    // A FIFO would block without NONBLOCK.
-    let how = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let inside = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-    let file = File::from(rustix::fs::openat2(&directory, name, how, Mode::empty(), inside)?);
-    let found = file.metadata()?;
-    if !found.is_file() || found.len() > LARGEST {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file of at most 1 MiB"));
+    let Opened { file, size, .. } = beneath::open(data, name).map_err(|refused| match refused {
+        Refused::NotFound => io::ErrorKind::NotFound.into(),
+        Refused::Io(error) => error,
+        other => io::Error::new(io::ErrorKind::InvalidInput, other),
+    })?;
+    if size > LARGEST {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "larger than 1 MiB"));
     }
     let mut text = String::new();
     file.take(LARGEST)

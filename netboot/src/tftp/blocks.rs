@@ -29,7 +29,7 @@ impl<S: Socket> Blocks<S> {
     pub(super) fn new(content: Content, blksize: u16) -> Self {
         let size = content.size();
         let (file, chunk) = match content {
-            Content::Disk { file, .. } => (Some(S::file(file)), Vec::new()),
+            Content::Disk(opened) => (Some(S::file(opened.file)), Vec::new()),
             Content::Generated(bytes) => (None, bytes),
         };
         Self { file, size, blksize, chunk, chunk_at: 0 }

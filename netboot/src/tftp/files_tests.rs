@@ -28,7 +28,7 @@ fn fixture() -> Fixture {
     symlink("/proc/self/root/etc/passwd", root.join("magic")).unwrap();
     symlink("circle", root.join("circle")).unwrap();
     symlink("nowhere", root.join("dangling")).unwrap();
-    rustix::fs::mkfifoat(rustix::fs::CWD, root.join("fifo"), Mode::RUSR).unwrap();
+    rustix::fs::mkfifoat(rustix::fs::CWD, root.join("fifo"), rustix::fs::Mode::RUSR).unwrap();
     let _socket = std::os::unix::net::UnixListener::bind(root.join("socket")).unwrap();
     let host = |number, channel: &str| Host {
         mac: Mac([2, 0, 0, 0, 0, number]),
@@ -51,11 +51,11 @@ fn fixture() -> Fixture {
     Fixture { dir, files }
 }
 
-fn read(files: &Files, name: &str) -> Result<String, NotServed> {
+fn read(files: &Files, name: &str) -> Result<String, Refused> {
     let content = files.open(name)?;
     let size = content.size();
     let text = match content {
-        Content::Disk { mut file, .. } => {
+        Content::Disk(Opened { mut file, .. }) => {
             let mut text = String::new();
             file.read_to_string(&mut text).unwrap();
             text

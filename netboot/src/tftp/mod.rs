@@ -15,3 +15,8 @@ pub mod server;
 mod session;
 pub mod transfer;
 pub mod wire;
+
+pub use files::{Content, Files};
+
+/// Where requests arrive (RFC 1350 4).
+pub const PORT: u16 = 69;

@@ -14,7 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::blocks::Blocks;
 use super::engine::Socket;
-use super::files::{Content, Files, NotServed};
+use super::files::{Content, Files};
+use crate::beneath::Refused;
 use super::options::{Agreed, Limits, negotiate};
 use super::transfer::{Action, End, Event, Transfer};
 use super::wire::{self, Packet, Request, code};
@@ -97,8 +98,8 @@ impl Session {
             Ok(content) => content,
             Err(why) => {
                 let number = match why {
-                    NotServed::NotFound => code::NOT_FOUND,
-                    NotServed::Io(_) => code::UNDEFINED,
+                    Refused::NotFound => code::NOT_FOUND,
+                    Refused::Io(_) => code::UNDEFINED,
                     _ => code::ACCESS,
                 };
                 self.send_error(&socket, number, &why.to_string()).await;
@@ -137,10 +138,10 @@ impl Session {
         }
     }
 
-    async fn open(&self, name: &str) -> Result<Content, NotServed> {
+    async fn open(&self, name: &str) -> Result<Content, Refused> {
         let (files, name) = (self.shared.files.clone(), name.to_owned());
         let opened = tokio::task::spawn_blocking(move || files.open(&name)).await;
-        opened.unwrap_or_else(|error| Err(NotServed::Io(io::Error::other(error))))
+        opened.unwrap_or_else(|error| Err(Refused::Io(io::Error::other(error))))
     }
 
     async fn converse<S: Socket>(

@@ -1,0 +1,87 @@
+//! Opens files below a directory and never one outside it: the one place through which anything is read for a client.
+//!
+//! The kernel walks the path (`openat2`, beneath, no magic links), so no symbolic link and no race leads out. Regular
+//! files only; nothing here writes.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::time::SystemTime;
+
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+/// A regular file, open for reading, with what was true when it was opened.
+#[derive(Debug)]
+pub struct Opened {
+    /// The file, at its beginning.
+    pub file: File,
+    /// Its size in bytes.
+    pub size: u64,
+    /// When it was last changed.
+    pub modified: SystemTime,
+}
+
+/// Why a name is not opened.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// There is no such file.
+    #[error("not found")]
+    NotFound,
+    /// The name is empty or too long.
+    #[error("not a file name")]
+    Name,
+    /// The name, or a symbolic link on its way, leads out of the directory.
+    #[error("leads out of its directory (an absolute link counts as out)")]
+    Outside,
+    /// A directory, FIFO, socket or device.
+    #[error("not a regular file")]
+    NotRegular,
+    /// The server itself may not read it.
+    #[error("permission denied on the server")]
+    Denied,
+    /// The disk failed.
+    #[error("cannot be read on the server: {0}")]
+    Io(#[source] io::Error),
+}
+
+/// Opens `name` below `root`. The directory itself may be replaced or be a link: that is the operator's business, so
+/// it is looked up each time.
+///
+/// # Errors
+/// Why it is not opened.
+pub fn open(root: &Path, name: &str) -> Result<Opened, Refused> {
+    let root = rustix::fs::open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    let root = root.map_err(refused)?;
+    // Without NONBLOCK a FIFO would hang until somebody writes to it.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    let mut tries = 0;
+    let file = loop {
+        match rustix::fs::openat2(&root, name, flags, Mode::empty(), resolve) {
+            // Something was renamed meanwhile, and the kernel cannot tell whether the name led out.
+            Err(Errno::AGAIN | Errno::INTR) if tries < 8 => tries += 1,
+            other => break File::from(other.map_err(refused)?),
+        }
+    };
+    let facts = file.metadata().map_err(Refused::Io)?;
+    if !facts.is_file() {
+        return Err(Refused::NotRegular);
+    }
+    // With NONBLOCK a read through io_uring may fail where it should wait for the disk.
+    rustix::fs::fcntl_setfl(&file, OFlags::empty()).map_err(|error| Refused::Io(error.into()))?;
+    let modified = facts.modified().map_err(Refused::Io)?;
+    Ok(Opened { file, size: facts.len(), modified })
+}
+
+fn refused(error: Errno) -> Refused {
+    match error {
+        Errno::NOENT | Errno::NOTDIR => Refused::NotFound,
+        Errno::XDEV | Errno::LOOP => Refused::Outside,
+        Errno::NAMETOOLONG | Errno::INVAL => Refused::Name,
+        // A socket, or a device without a driver.
+        Errno::NXIO | Errno::NODEV => Refused::NotRegular,
+        Errno::ACCESS | Errno::PERM => Refused::Denied,
+        error => Refused::Io(error.into()),
+    }
+}
