@@ -7,6 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use crate::lab::run;
 use crate::lab_dir;
 
 /// A package that is unpacked.
@@ -66,13 +67,13 @@ impl Package {
         let work = lab_dir().join("packages").join(format!(".{}-{}", self.name, std::process::id()));
         let files = work.join("files");
         std::fs::create_dir_all(&files).with_context(|| format!("create {}", files.display()))?;
-        quiet(Command::new("apt-get").args(["download", &real]).current_dir(&work))?;
+        run(Command::new("apt-get").args(["download", &real]).current_dir(&work))?;
         let archive = std::fs::read_dir(&work)?
             .filter_map(Result::ok)
             .map(|entry| entry.path())
             .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
             .with_context(|| format!("apt-get download {real} left no file in {}", work.display()))?;
-        quiet(Command::new("dpkg").arg("-x").arg(&archive).arg(&files))?;
+        run(Command::new("dpkg").arg("-x").arg(&archive).arg(&files))?;
         let home = self.dir();
         if home.exists() {
             std::fs::remove_dir_all(&home).with_context(|| format!("remove {}", home.display()))?;
@@ -84,7 +85,7 @@ impl Package {
 
     /// The package behind a meta package: its first dependency of the same family.
     fn depends_on(self) -> Result<String> {
-        let text = quiet(Command::new("apt-cache").args(["depends", "--important", self.name]))?;
+        let text = run(Command::new("apt-cache").args(["depends", "--important", self.name]))?;
         first_dependency(&text)
             .with_context(|| format!("apt-cache names no package behind {}; it printed: {text}", self.name))
     }
@@ -93,15 +94,6 @@ impl Package {
 /// The first `Depends:` of `apt-cache depends`.
 fn first_dependency(text: &str) -> Option<String> {
     text.lines().find_map(|line| line.trim().strip_prefix("Depends: ")).map(str::to_owned)
-}
-
-/// Runs a command to its end and returns its standard output.
-fn quiet(command: &mut Command) -> Result<String> {
-    let output = command.output().with_context(|| format!("start {command:?}"))?;
-    if !output.status.success() {
-        bail!("{command:?}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 #[cfg(test)]

@@ -36,14 +36,17 @@ pub(crate) fn show<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T>
     result
 }
 
-/// Runs a command to its end without showing its output.
-pub(crate) fn quiet(command: &mut Command) -> Result<()> {
+/// Runs a command to its end without showing its output, and returns what it printed.
+///
+/// # Errors
+/// When it cannot be started or fails; the error has all its output.
+pub(crate) fn quiet(command: &mut Command) -> Result<String> {
     let output = command.output().with_context(|| format!("start {}", words(command)))?;
+    let out = String::from_utf8_lossy(&output.stdout).into_owned();
     if !output.status.success() {
-        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        bail!("{}: {}\n{out}{err}", words(command), output.status);
+        bail!("{}: {}\n{out}{}", words(command), output.status, String::from_utf8_lossy(&output.stderr));
     }
-    Ok(())
+    Ok(out)
 }
 
 /// Runs a command to its end with its output shown, and says so when it fails.

@@ -68,7 +68,9 @@ fn boot(mac: &str, arguments: &[&str], prepare: impl FnOnce(&Path)) -> Boot {
     let capture = lab.capture(&place.path().join("dhcp.pcap")).unwrap();
     let server = Server::start(&lab, Path::new(env!("CARGO_BIN_EXE_netboot")), &data, arguments).unwrap();
     let mut blade = Blade::start(&lab, mac, Accel::Tcg, &place.path().join("kernel.log")).unwrap();
-    let report = blade.report(DEADLINE).unwrap_or_else(|error| panic!("{error:#}\nserver:\n{}", server.child().output()));
+    let report = blade
+        .report(DEADLINE)
+        .unwrap_or_else(|error| panic!("{error:#}\nserver:\n{}", server.child().output()));
     let steps = server.steps();
     server.stop().unwrap();
     let replies = capture.frames().unwrap().iter().filter_map(|frame| reply(frame)).collect();
@@ -108,7 +110,10 @@ fn has_its_own_config(boot: &Boot) {
     for name in ["$hostname", "$private_ipv4", "$public_ipv4"] {
         assert!(!config.contains(name), "{name} is still in\n{config}");
     }
-    let channel = boot.steps.iter().any(|step| step.name() == "tftp-done" && step.text("file").ends_with("pxelinux.cfg/stable"));
+    let channel = boot
+        .steps
+        .iter()
+        .any(|step| step.name() == "tftp-done" && step.text("file").ends_with("pxelinux.cfg/stable"));
     assert!(channel, "the loader was not sent to its channel's file: {:?}", boot.steps);
 }
 

@@ -23,7 +23,8 @@ fn vagrant_takes_the_vagrantfile() {
         }
         Ok(output) => output,
     };
-    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let text =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}");
     assert!(text.contains("validated successfully"), "{text}");
 }

@@ -10,6 +10,7 @@ mod payload;
 mod server;
 
 pub use blade::{Accel, Blade, Report};
+pub(crate) use namespace::run;
 pub use namespace::{Child, Namespace, wait_for};
 pub use network::{Capture, Lab, SERVER_ADDR, remove_leftovers};
 pub use payload::data_directory;

@@ -69,7 +69,11 @@ pub(super) fn needed(toolchain: &Toolchain) -> Vec<SystemPackage> {
 /// # Errors
 /// When apt fails twice; the error has what it said.
 pub(super) fn install(missing: &[SystemPackage]) -> Result<()> {
-    unlock_sudo("apt-get")?;
+    let names: Vec<_> = missing.iter().map(|package| package.name.as_str()).collect();
+    let install = [&["install", "--yes", "--no-install-recommends"], names.as_slice()].concat();
+    unlock_sudo("apt-get").with_context(|| {
+        format!("as root: apt-get update && apt-get {}; then run this again", install.join(" "))
+    })?;
     let apt = |what: &str, arguments: &[&str]| {
         show(what, || {
             let mut apt = as_root("env")?;
@@ -83,9 +87,8 @@ pub(super) fn install(missing: &[SystemPackage]) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    let names: Vec<_> = missing.iter().map(|package| package.name.as_str()).collect();
-    let arguments = [&["install", "--yes", "--no-install-recommends"], names.as_slice()].concat();
-    apt(&format!("apt-get install {}", names.join(" ")), &arguments).context(
-        "a package of an unknown name: this system is not Debian 12 or later, install what it holds by hand",
-    )
+    apt(&format!("apt-get install {}", names.join(" ")), &install).context(
+        "if a package has no candidate here, install what it holds by hand: the names are those of Debian 12",
+    )?;
+    Ok(())
 }

@@ -25,9 +25,9 @@ pub(super) struct Toolchain {
 /// # Errors
 /// When rustc cannot be asked.
 pub(super) fn look() -> Result<Toolchain> {
-    let text = output(rustc().arg("-vV"))?;
+    let text = quiet(rustc().arg("-vV"))?;
     let llvm = llvm_major(&text).with_context(|| format!("rustc -vV names no LLVM version:\n{text}"))?;
-    let sysroot = PathBuf::from(output(rustc().args(["--print", "sysroot"]))?.trim());
+    let sysroot = PathBuf::from(quiet(rustc().args(["--print", "sysroot"]))?.trim());
     let rust_src = sysroot.join("lib/rustlib/src/rust/library/core/Cargo.toml").exists();
     let bpf_linker = has_version("bpf-linker", BPF_LINKER);
     Ok(Toolchain { llvm, rust_src, bpf_linker })
@@ -116,7 +116,7 @@ fn cargo_install(
     cargo.args(["install", name, "--version", version, "--locked", "--force"]).args(arguments);
     cargo.current_dir(xtask::root());
     adjust(&mut cargo);
-    show(&format!("cargo install {name} {version} (a minute or more)"), || quiet(&mut cargo))
+    show(&format!("cargo install {name} {version} (a minute or more)"), || quiet(&mut cargo)).map(drop)
 }
 
 fn has_version(name: &str, version: &str) -> bool {
@@ -130,14 +130,6 @@ fn rustc() -> Command {
     let mut rustc = Command::new("rustc");
     rustc.current_dir(xtask::root());
     rustc
-}
-
-fn output(command: &mut Command) -> Result<String> {
-    let output = command.output().with_context(|| format!("start {command:?}"))?;
-    if !output.status.success() {
-        bail!("{command:?}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 fn llvm_major(text: &str) -> Option<u32> {
