@@ -1,0 +1,26 @@
+//! What an interface is: a network card, or something that the kernel made up (veth, bridge, VLAN).
+
+use futures_util::TryStreamExt;
+use rtnetlink::packet_route::link::{LinkAttribute, LinkInfo};
+
+/// The kind of a made-up interface (`veth`, `bridge`, `vlan`); `None` for a network card, or when the kernel does not say.
+pub fn made_up(index: u32) -> Option<String> {
+    // On a thread of its own, for the caller may or may not be within a runtime; it is in the same network namespace.
+    std::thread::scope(|scope| scope.spawn(|| ask(index)).join().ok().flatten())
+}
+
+fn ask(index: u32) -> Option<String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().ok()?;
+    runtime.block_on(async {
+        let (connection, handle, _) = rtnetlink::new_connection().ok()?;
+        tokio::spawn(connection);
+        let message = handle.link().get().match_index(index).execute().try_next().await.ok()??;
+        message.attributes.into_iter().find_map(|attribute| match attribute {
+            LinkAttribute::LinkInfo(infos) => infos.into_iter().find_map(|info| match info {
+                LinkInfo::Kind(kind) => Some(kind.to_string()),
+                _ => None,
+            }),
+            _ => None,
+        })
+    })
+}
