@@ -9,8 +9,9 @@ pub const HEADER: usize = 240;
 pub const SMALLEST: usize = 300;
 /// The largest reply (RFC 2132 9.10).
 pub const LARGEST: usize = 576 - 28;
-/// Room for a reply under construction: the longest template, two options to echo, END.
-pub const ROOM: usize = 1024;
+/// Room for a reply under construction: the longest template, two options to echo, END, as far as the verifier
+/// can tell.
+pub const ROOM: usize = 2048;
 
 /// The fields of a request that its reply repeats, in network order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

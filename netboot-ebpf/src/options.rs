@@ -1,12 +1,12 @@
-//! The options of a request (RFC 2132): a walk of single steps, and what a request says.
+//! The options of a request (RFC 2132): a walk of single steps, which notes what the request says.
 //!
 //! The caller copies the options into an [`Area`] and calls [`Area::step`] until it says stop: the kernel's program by
 //! `bpf_loop`, so that the verifier sees one step and not a thousand. Every index is masked and the area is
-//! twice the mask, so that no check of it is left. The position lives in the area's own memory, where the
-//! verifier does not follow it.
+//! twice the mask, so that no check of it is left. Position and findings live in the area's own memory, where the
+//! verifier does not follow them: with an `Option` for each option in registers it would look at every combination.
 
 use crate::bootp::Header;
-use crate::class::{Class, Marks, classify};
+use crate::class::{Marks, classify};
 use crate::verdict::{Reason, Request};
 
 /// The most bytes of options that are read; a client that sends more is the daemon's.
@@ -35,20 +35,36 @@ const WALKING: u32 = 0;
 const WHOLE: u32 = 1;
 const BAD: u32 = 2;
 const TWICE: u32 = 3;
+const BAD_LENGTH: u32 = 4;
+const OVERLOADED: u32 = 5;
 
 /// The options of one request after the other. Memory of the caller; all zero at first.
 #[repr(C)]
 pub struct Area {
     /// The options; `LONGEST` of them are used.
     pub bytes: [u8; 2 * LONGEST],
-    /// For each code: the number of the walk that met it, shifted by 16, and where it stood. Nothing is cleared
-    /// between requests; the number tells what is old.
-    seen: [u64; 256],
-    walk: u64,
+    /// A bit for each code that was met.
+    seen: [u64; 4],
     at: u32,
     end: u32,
     state: u32,
-    pad: u32,
+    found: Found,
+}
+
+/// What was met so far. Numbers in network order; zeros: not there.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct Found {
+    requested: [u8; 4],
+    server_id: [u8; 4],
+    max_size: [u8; 2],
+    message: u8,
+    relay_info: bool,
+    guid_at: u32,
+    guid_len: u32,
+    client_id_at: u32,
+    client_id_len: u32,
+    marks: Marks,
 }
 
 /// An option that the reply repeats: where it stands in the options, with code and length; `len` 0: not there.
@@ -72,53 +88,127 @@ pub struct Facts {
 }
 
 impl Area {
-    /// An area that has met nothing.
-    pub const fn new() -> Self {
-        Self { bytes: [0; 2 * LONGEST], seen: [0; 256], walk: 0, at: 0, end: 0, state: WALKING, pad: 0 }
-    }
-
     /// Begins a walk over the first `length` bytes.
     #[inline(always)]
     pub fn begin(&mut self, length: u32) {
-        self.walk = self.walk.wrapping_add(1);
+        self.seen = [0; 4];
         self.at = 0;
         self.end = length;
         self.state = WALKING;
+        self.found = Found::default();
     }
 
     /// Takes one step; `true`: the walk is over.
     #[inline(always)]
     pub fn step(&mut self) -> bool {
+        let state = self.next();
+        self.state = state;
+        state != WALKING
+    }
+
+    #[inline(always)]
+    fn next(&mut self) -> u32 {
         let (at, end) = (self.at, self.end);
         if at >= end {
             // No END: whatever came behind is lost.
-            self.state = BAD;
-            return true;
+            return BAD;
         }
         let here = at as usize & MASK;
         let code = self.bytes[here];
         if code == PAD {
             self.at = at.wrapping_add(1);
-            return false;
+            return WALKING;
         }
         if code == END {
-            self.state = WHOLE;
-            return true;
+            return WHOLE;
         }
-        let next = at.wrapping_add(2).wrapping_add(u32::from(self.bytes[here + 1]));
+        let len = self.bytes[here + 1];
+        let next = at.wrapping_add(2).wrapping_add(u32::from(len));
         if next > end {
-            self.state = BAD;
-            return true;
+            return BAD;
         }
-        let walk = self.walk;
-        let seen = &mut self.seen[usize::from(code)];
-        if *seen >> 16 == walk {
-            self.state = TWICE;
-            return true;
-        }
-        *seen = walk << 16 | here as u64;
         self.at = next;
-        false
+        let word = &mut self.seen[usize::from(code >> 6)];
+        let bit = 1 << (code & 63);
+        if *word & bit != 0 {
+            return TWICE;
+        }
+        *word |= bit;
+        self.note(here, code, len)
+    }
+
+    /// Notes what an option says.
+    #[inline(always)]
+    fn note(&mut self, at: usize, code: u8, len: u8) -> u32 {
+        match (code, len) {
+            (OVERLOAD, _) => return OVERLOADED,
+            (MESSAGE, 1) => [self.found.message] = self.value(at, 0),
+            (MAX_SIZE, 2) => self.found.max_size = self.value(at, 0),
+            (REQUESTED, 4) => self.found.requested = self.value(at, 0),
+            (SERVER_ID, 4) => self.found.server_id = self.value(at, 0),
+            (RELAY_INFO, _) => self.found.relay_info = true,
+            (IPXE, _) => self.found.marks.ipxe_options = true,
+            (MESSAGE | MAX_SIZE | REQUESTED | SERVER_ID, _)
+            | (GUID | CLIENT_ID | USER_CLASS | VENDOR_CLASS | ARCH, 0) => return BAD_LENGTH,
+            #[allow(clippy::cast_possible_truncation, reason = "masked")]
+            (GUID, _) => (self.found.guid_at, self.found.guid_len) = (at as u32, u32::from(len) + 2),
+            #[allow(clippy::cast_possible_truncation, reason = "masked")]
+            (CLIENT_ID, _) => {
+                (self.found.client_id_at, self.found.client_id_len) = (at as u32, u32::from(len) + 2)
+            }
+            (USER_CLASS, 4) => self.found.marks.ipxe_user_class = self.says(at, 0, b"iPXE"),
+            (USER_CLASS, 5) => self.found.marks.ipxe_user_class = self.says(at, 0, b"\x04iPXE"),
+            (VENDOR_CLASS, _) => self.vendor_class(at, len),
+            (ARCH, _) if len & 1 != 0 => return BAD_LENGTH,
+            (ARCH, _) => self.found.marks.arch = Some(u16::from_be_bytes(self.value(at, 0))),
+            _ => {}
+        }
+        WALKING
+    }
+
+    #[inline(always)]
+    fn vendor_class(&mut self, at: usize, len: u8) {
+        self.found.marks.pxe_client = len >= 9 && self.says(at, 0, b"PXEClient");
+        self.found.marks.http_client = len >= 10 && self.says(at, 0, b"HTTPClient");
+        if len >= 20 {
+            self.found.marks.arch_text = self.arch_text(at);
+        }
+    }
+
+    /// The five digits of `PXEClient:Arch:00007`.
+    #[inline(always)]
+    fn arch_text(&self, at: usize) -> Option<u16> {
+        let digits: [u8; 5] = self.value(at, 15);
+        let mut arch = 0u32;
+        let mut beyond = 0;
+        for digit in digits {
+            let digit = u32::from(digit).wrapping_sub(u32::from(b'0'));
+            beyond |= u32::from(digit > 9);
+            arch = arch.wrapping_mul(10).wrapping_add(digit);
+        }
+        let whole = beyond == 0 && self.says(at, 9, b":Arch:");
+        u16::try_from(arch).ok().filter(|_| whole)
+    }
+
+    /// Bytes of the value of an option.
+    #[inline(always)]
+    fn value<const N: usize>(&self, at: usize, from: usize) -> [u8; N] {
+        let mut bytes = [0; N];
+        for (number, byte) in bytes.iter_mut().enumerate() {
+            *byte = self.bytes[(at & MASK) + 2 + from + number];
+        }
+        bytes
+    }
+
+    /// Is `text` in the value of the option, from byte `from` on? Without branches.
+    #[inline(always)]
+    fn says<const N: usize>(&self, at: usize, from: usize, text: &[u8; N]) -> bool {
+        let value: [u8; N] = self.value(at, from);
+        let mut differs = 0;
+        for (byte, wanted) in value.iter().zip(text) {
+            differs |= byte ^ wanted;
+        }
+        differs == 0
     }
 
     /// What the request says, once the walk is over.
@@ -130,129 +220,33 @@ impl Area {
         match self.state {
             WHOLE => {}
             TWICE => return Err(Reason::RepeatedOption),
+            BAD_LENGTH => return Err(Reason::BadOptionLength),
+            OVERLOADED => return Err(Reason::Overload),
             _ => return Err(Reason::BadOptions),
         }
-        if self.find(OVERLOAD).is_some() {
-            return Err(Reason::Overload);
-        }
-        let [_, _, _, message] = self.number(MESSAGE, 1)?;
-        let [_, _, max_a, max_b] = self.number(MAX_SIZE, 2)?;
+        let found = &self.found;
         let request = Request {
-            message,
+            message: found.message,
             ciaddr: u32::from_be_bytes(header.ciaddr),
             giaddr: u32::from_be_bytes(header.giaddr),
-            requested: u32::from_be_bytes(self.number(REQUESTED, 4)?),
-            server_id: u32::from_be_bytes(self.number(SERVER_ID, 4)?),
-            max_size: u16::from_be_bytes([max_a, max_b]),
-            relay_info: self.find(RELAY_INFO).is_some(),
-            class: self.class()?,
+            requested: u32::from_be_bytes(found.requested),
+            server_id: u32::from_be_bytes(found.server_id),
+            max_size: u16::from_be_bytes(found.max_size),
+            relay_info: found.relay_info,
+            class: classify(&found.marks),
         };
-        Ok(Facts { request, guid: self.echo(GUID)?, client_id: self.echo(CLIENT_ID)? })
-    }
-
-    /// Where an option of this request stands.
-    #[inline(always)]
-    fn find(&self, code: u8) -> Option<usize> {
-        let seen = self.seen[usize::from(code)];
-        #[allow(clippy::cast_possible_truncation, reason = "masked")]
-        let at = seen as usize & MASK;
-        if seen >> 16 == self.walk { Some(at) } else { None }
-    }
-
-    #[inline(always)]
-    fn len(&self, at: usize) -> u8 {
-        self.bytes[(at & MASK) + 1]
-    }
-
-    /// A byte of the value of an option.
-    #[inline(always)]
-    fn value(&self, at: usize, number: usize) -> u8 {
-        self.bytes[(at & MASK) + 2 + number]
-    }
-
-    /// A number of 1, 2 or 4 bytes, at the end of the four; zeros when the option is not there.
-    #[inline(always)]
-    fn number(&self, code: u8, len: u8) -> Result<[u8; 4], Reason> {
-        let Some(at) = self.find(code) else { return Ok([0; 4]) };
-        if self.len(at) != len {
-            return Err(Reason::BadOptionLength);
-        }
-        Ok(match len {
-            1 => [0, 0, 0, self.value(at, 0)],
-            2 => [0, 0, self.value(at, 0), self.value(at, 1)],
-            _ => [self.value(at, 0), self.value(at, 1), self.value(at, 2), self.value(at, 3)],
-        })
-    }
-
-    #[inline(always)]
-    fn echo(&self, code: u8) -> Result<Echo, Reason> {
-        match self.find(code) {
-            None => Ok(Echo { at: 0, len: 0 }),
-            Some(at) if self.len(at) == 0 => Err(Reason::BadOptionLength),
-            Some(at) => Ok(Echo { at, len: usize::from(self.len(at)) + 2 }),
-        }
-    }
-
-    /// Is `text` in the value of the option, from byte `from` on? Without branches.
-    #[inline(always)]
-    fn says<const N: usize>(&self, at: usize, from: usize, text: &[u8; N]) -> bool {
-        let mut differs = 0;
-        for (number, byte) in text.iter().enumerate() {
-            differs |= self.value(at, from + number) ^ byte;
-        }
-        differs == 0
-    }
-
-    #[inline(always)]
-    fn class(&self) -> Result<Class, Reason> {
-        let mut marks = Marks { ipxe_options: self.find(IPXE).is_some(), ..Marks::default() };
-        if let Some(at) = self.find(USER_CLASS) {
-            marks.ipxe_user_class = match self.len(at) {
-                0 => return Err(Reason::BadOptionLength),
-                4 => self.says(at, 0, b"iPXE"),
-                5 => self.says(at, 0, b"\x04iPXE"),
-                _ => false,
-            };
-        }
-        if let Some(at) = self.find(VENDOR_CLASS) {
-            let len = self.len(at);
-            if len == 0 {
-                return Err(Reason::BadOptionLength);
-            }
-            marks.pxe_client = len >= 9 && self.says(at, 0, b"PXEClient");
-            marks.http_client = len >= 10 && self.says(at, 0, b"HTTPClient");
-            if len >= 20 {
-                marks.arch_text = self.arch_text(at);
-            }
-        }
-        if let Some(at) = self.find(ARCH) {
-            let len = self.len(at);
-            if len == 0 || len & 1 != 0 {
-                return Err(Reason::BadOptionLength);
-            }
-            marks.arch = Some(u16::from_be_bytes([self.value(at, 0), self.value(at, 1)]));
-        }
-        Ok(classify(&marks))
-    }
-
-    /// The five digits of `PXEClient:Arch:00007`.
-    #[inline(always)]
-    fn arch_text(&self, at: usize) -> Option<u16> {
-        let mut arch = 0u32;
-        let mut digits = self.says(at, 9, b":Arch:");
-        for number in 15..20 {
-            let digit = u32::from(self.value(at, number)).wrapping_sub(u32::from(b'0'));
-            digits &= digit <= 9;
-            arch = arch.wrapping_mul(10).wrapping_add(digit);
-        }
-        #[allow(clippy::cast_possible_truncation, reason = "compared with the largest")]
-        if digits && arch <= 0xffff { Some(arch as u16) } else { None }
+        let guid = Echo { at: found.guid_at as usize & MASK, len: found.guid_len as usize & 511 };
+        let client_id =
+            Echo { at: found.client_id_at as usize & MASK, len: found.client_id_len as usize & 511 };
+        Ok(Facts { request, guid, client_id })
     }
 }
 
 impl Default for Area {
+    /// An area that has met nothing.
     fn default() -> Self {
-        Self::new()
+        let found = Found::default();
+        Self { bytes: [0; 2 * LONGEST], seen: [0; 4], at: 0, end: 0, state: WALKING, found }
     }
 }
 

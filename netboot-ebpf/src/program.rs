@@ -5,11 +5,11 @@
 //! written over the request by one store.
 
 use core::ffi::{c_long, c_void};
-use core::mem::size_of;
+use core::mem::{align_of, offset_of, size_of};
 
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::xdp_action::{XDP_PASS, XDP_TX};
-use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, xdp_md};
+use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, BPF_RB_NO_WAKEUP, xdp_md};
 use aya_ebpf::helpers::generated::{
     bpf_csum_diff, bpf_ktime_get_ns, bpf_loop, bpf_xdp_adjust_head, bpf_xdp_adjust_tail,
     bpf_xdp_get_buff_len, bpf_xdp_load_bytes, bpf_xdp_store_bytes,
@@ -42,6 +42,7 @@ static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 struct Scratch {
     area: Area,
     frame: Frame,
+    hidden: u8,
 }
 
 /// The reply under construction. Its headers stand before it as they will in the frame.
@@ -116,21 +117,22 @@ fn answer<const L2: usize>(
 
     let scratch = SCRATCH.get_ptr_mut(0).ok_or(Reason::NoEntry)?;
     // SAFETY: a value of this CPU's own, aligned by the map, all integers; nothing else refers to it now.
-    let Scratch { area, frame } = unsafe { &mut *scratch };
+    let Scratch { area, frame, hidden } = unsafe { &mut *scratch };
     read_options::<L2>(ctx, area, data - bootp::HEADER)?;
     let facts = area.facts(&header)?;
     if facts.request.class == Class::Firmware {
         return Err(Reason::OtherClass);
     }
 
-    let key = ReplyKey { mac: header.mac(), class: facts.request.class as u8, pad: 0 };
+    let key = ReplyKey { mac: header.mac(), class: unknown(hidden, facts.request.class as u8), pad: 0 };
     // SAFETY: if the daemon replaces the value while it is read, the second look below sees it.
     let reply = unsafe { REPLIES.get(&key) }.ok_or(Reason::Unknown)?;
     let (stamp, addr) = (reply.stamp, reply.addr);
     let answer = match decide(&facts.request, &Host { addr, server: server.addr }) {
-        Verdict::Answer(answer) => answer,
+        Verdict::Answer(answer) => unknown(hidden, answer as u8),
         Verdict::Pass(reason) => return Err(reason),
     };
+    let answer = if answer == Answer::Offer as u8 { Answer::Offer } else { Answer::Ack };
     let size = build::<L2>(ctx, frame, reply, &header, &facts, answer)?;
     // SAFETY: as above; only the stamp is read.
     if unsafe { REPLIES.get(&key) }.map(|reply| reply.stamp) != Some(stamp) {
@@ -157,6 +159,17 @@ fn answer<const L2: usize>(
         answer: answer as u8,
     });
     Ok(answer)
+}
+
+/// The same number, of which the verifier knows nothing: it would go on once for each value that it knows.
+#[inline(always)]
+fn unknown(hidden: &mut u8, number: u8) -> u8 {
+    let hidden: *mut u8 = hidden;
+    // SAFETY: comes from a reference.
+    unsafe {
+        hidden.write_volatile(number);
+        hidden.read_volatile()
+    }
 }
 
 /// The time, if the daemon was alive within the grace time.
@@ -218,13 +231,8 @@ fn build<const L2: usize>(
     if facts.request.max_size != 0 && usize::from(facts.request.max_size) < IP_UDP + size {
         return Err(Reason::TooSmall);
     }
+    copy(&mut frame.payload, reply);
     let payload = &mut frame.payload;
-    if let Some((head, tail)) = payload.split_first_chunk_mut::<512>() {
-        *head = reply.bytes;
-        if let Some(tail) = tail.first_chunk_mut::<{ 2 * HALF - 8 - 512 }>() {
-            *tail = [0; _];
-        }
-    }
     header.finish(payload, answer);
     repeat::<L2>(ctx, payload, guid_at, facts.guid)?;
     repeat::<L2>(ctx, payload, client_id_at, facts.client_id)?;
@@ -232,7 +240,27 @@ fn build<const L2: usize>(
     Ok(size)
 }
 
-/// Copies an option of the request, with code and length, into the reply.
+/// Copies the template and clears what the largest reply and its checksum reach behind it. Word by word: bytes would
+/// be a loop, which costs more than all the rest.
+#[inline(always)]
+fn copy(payload: &mut [u8; bootp::ROOM], reply: &Reply) {
+    let from: *const u64 = reply.bytes.as_ptr().cast();
+    let to: *mut u64 = payload.as_mut_ptr().cast();
+    let (template, all) = (reply.bytes.len() / 8, (2 * HALF).div_ceil(8));
+    // SAFETY: `all` words lie within the payload; it and the template stand at multiples of 8, as asserted below.
+    unsafe {
+        for word in 0..template {
+            to.add(word).write(from.add(word).read());
+        }
+        for word in template..all {
+            to.add(word).write(0);
+        }
+    }
+}
+
+/// Copies an option of the request, with code and length, into the reply, and the byte behind it: there is one, END
+/// at the latest, and what comes next in the reply is written over it. So an option that is not there is no
+/// case of its own.
 #[inline(always)]
 fn repeat<const L2: usize>(
     ctx: &XdpContext,
@@ -240,13 +268,10 @@ fn repeat<const L2: usize>(
     at: usize,
     option: Echo,
 ) -> Result<(), Reason> {
-    if option.len == 0 {
-        return Ok(());
-    }
     let from = (L2 + IP_UDP + bootp::HEADER + option.at) as u32;
     let Some(place) = payload.get_mut(at) else { return Err(Reason::LongEcho) };
     // SAFETY: `build` has seen to it that both options fit.
-    if unsafe { load(ctx, from, place, option.len as u32) } != 0 {
+    if unsafe { load(ctx, from, place, option.len as u32 + 1) } != 0 {
         return Err(Reason::BadLength);
     }
     Ok(())
@@ -292,7 +317,8 @@ fn tell(event: Event) {
     match EVENTS.reserve::<Event>(0) {
         Some(mut place) => {
             place.write(event);
-            place.submit(0);
+            // The daemon looks by itself; to wake it for each answer would cost more than the answer.
+            place.submit(u64::from(BPF_RB_NO_WAKEUP));
         }
         None => count(abi::EVENTS_LOST),
     }
@@ -321,9 +347,11 @@ unsafe fn load(ctx: &XdpContext, from: u32, to: *mut u8, length: u32) -> i64 {
 
 const _: () = {
     assert!(size_of::<Frame>() == 48 + bootp::ROOM);
+    assert!(offset_of!(Frame, payload).is_multiple_of(8) && align_of::<Frame>() == 8);
+    assert!(offset_of!(Reply, bytes).is_multiple_of(8) && align_of::<Reply>() == 8);
     assert!(8 + LARGEST <= 2 * HALF && HALF.is_multiple_of(4) && HALF <= 512);
-    // The longest template and two of the longest options, masked as the verifier sees them.
-    assert!(abi::TEMPLATE_MAX + 2 * 257 < bootp::ROOM);
+    // The longest template and two of the longest options, by their masks.
+    assert!(abi::TEMPLATE_MAX + 2 * 511 < bootp::ROOM);
 };
 
 #[panic_handler]

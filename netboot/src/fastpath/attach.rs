@@ -4,13 +4,12 @@
 //! mode. So interfaces that the kernel made up take the generic mode at once.
 
 use aya::programs::XdpMode;
-use futures_util::TryStreamExt;
-use rtnetlink::packet_route::link::{LinkAttribute, LinkInfo};
 use rustix::io::Errno;
 
 use super::loader::{Loaded, chain, errno};
 use super::{Error, Mode};
 use crate::config::Xdp;
+use crate::net::kind::made_up;
 use crate::net::link::Link;
 
 /// How the program got attached, and why not natively.
@@ -33,7 +32,7 @@ pub(super) fn attach(loaded: &mut Loaded, link: &Link, setting: Xdp) -> Result<A
             Ok(Attached { mode: Mode::Generic, note: Some("the setting `xdp` says so".to_owned()) })
         }
         Xdp::Auto => {
-            let why = match kind(link.index) {
+            let why = match made_up(link.index) {
                 Some(kind) => format!("{} is a {kind} interface", link.name),
                 None => match attach_as(loaded, link, Mode::Native) {
                     Ok(()) => return Ok(Attached { mode: Mode::Native, note: None }),
@@ -73,27 +72,4 @@ fn attach_as(loaded: &mut Loaded, link: &Link, mode: Mode) -> Result<(), Error> 
         _ => what,
     };
     Err(Error::Attach { interface: name.clone(), mode, why })
-}
-
-/// What kind of made-up interface it is (`veth`, `bridge`, `vlan`); `None` for a network card, or when the kernel does not say.
-fn kind(index: u32) -> Option<String> {
-    // Of its own, for the caller may or may not be within a runtime; a new thread is in the same network namespace.
-    std::thread::scope(|scope| scope.spawn(|| ask_kind(index)).join().ok().flatten())
-}
-
-fn ask_kind(index: u32) -> Option<String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().ok()?;
-    runtime.block_on(async {
-        let (connection, handle, _) = rtnetlink::new_connection().ok()?;
-        let connection = tokio::spawn(connection);
-        let message = handle.link().get().match_index(index).execute().try_next().await.ok()??;
-        connection.abort();
-        message.attributes.into_iter().find_map(|attribute| match attribute {
-            LinkAttribute::LinkInfo(infos) => infos.into_iter().find_map(|info| match info {
-                LinkInfo::Kind(kind) => Some(kind.to_string()),
-                _ => None,
-            }),
-            _ => None,
-        })
-    })
 }

@@ -1,43 +1,23 @@
 //! Reads the program's ring buffer: each answer becomes a step of its machine.
 
 use std::net::Ipv4Addr;
-use std::os::fd::OwnedFd;
 
 use netboot_ebpf::Class;
 use netboot_ebpf::abi::Event;
 use netboot_ebpf::verdict::message;
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::Errno;
 
 use super::loader::Events;
 use crate::mac::Mac;
 use crate::timeline::{By, Step, Timeline};
 
-/// Reads until `stop` becomes readable, then what is left.
-pub(super) fn run(mut events: Events, stop: &OwnedFd, timeline: &Timeline) {
-    loop {
-        let mut fds = [PollFd::new(&events, PollFlags::IN), PollFd::new(stop, PollFlags::IN)];
-        match poll(&mut fds, None) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => {
-                tracing::error!(%error, "the events of the fast path cannot be waited for; it answers on, unseen");
-                return;
-            }
-        }
-        let [_, stopped] = fds;
-        let stopped = !stopped.revents().is_empty();
-        drain(&mut events, timeline);
-        if stopped {
-            return;
-        }
-    }
-}
-
-fn drain(events: &mut Events, timeline: &Timeline) {
-    while let Some(record) = events.next() {
-        match Event::from_bytes(&record).as_ref().and_then(step) {
-            Some(step) => timeline.record(&step),
-            None => tracing::error!(length = record.len(), "an event of the fast path that is none"),
+/// Records at most `most` answers.
+pub(super) fn record(events: &mut Events, most: usize, timeline: &Timeline) {
+    for _ in 0..most {
+        let Some(record) = events.next() else { return };
+        if let Some(step) = Event::from_bytes(&record).as_ref().and_then(step) {
+            timeline.record(&step);
+        } else {
+            tracing::error!(length = record.len(), "an event of the fast path that is none");
         }
     }
 }

@@ -51,7 +51,7 @@ impl Loaded {
     /// # Errors
     /// When the kernel refuses it.
     pub fn load(addr: Ipv4Addr, mac: Mac, grace: Duration) -> Result<Self, Error> {
-        let mut ebpf = EbpfLoader::new().load(OBJECT).map_err(load_error)?;
+        let mut ebpf = EbpfLoader::new().load(OBJECT).map_err(|error| load_error(&error))?;
         let replies =
             HashMap::try_from(take(&mut ebpf, map::REPLIES)?).map_err(|error| open(map::REPLIES, &error))?;
         let mut server: Array<_, Plain<Server>> =
@@ -60,7 +60,7 @@ impl Loaded {
         let value = Server { grace_ns, addr: addr.to_bits(), mac: mac.0, pad: [0; 6] };
         server.set(0, Plain(value), 0).map_err(|error| write(map::SERVER, &error))?;
         let mut loaded = Self { ebpf, replies, stamp: 0 };
-        loaded.program()?.load().map_err(|error| load_error(error.into()))?;
+        loaded.program()?.load().map_err(|error| load_error(&error.into()))?;
         Ok(loaded)
     }
 
@@ -154,8 +154,8 @@ fn failed(what: &'static str, name: &'static str, error: &MapError) -> Error {
     Error::Map { what, map: name, why: chain(error) }
 }
 
-fn load_error(error: EbpfError) -> Error {
-    let code = match &error {
+fn load_error(error: &EbpfError) -> Error {
+    let code = match error {
         EbpfError::MapError(error) => errno(error),
         EbpfError::ProgramError(ProgramError::LoadError { io_error, .. }) => io_error.raw_os_error(),
         _ => None,
@@ -168,7 +168,7 @@ fn load_error(error: EbpfError) -> Error {
             source: io::Error::from_raw_os_error(code),
         };
     }
-    Error::Load { why: chain(&error) }
+    Error::Load { why: chain(error) }
 }
 
 /// The error number behind an error, if there is one.

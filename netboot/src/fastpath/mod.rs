@@ -94,12 +94,7 @@ pub enum Error {
         /// What the kernel said.
         why: String,
     },
-    /// A thread or its signal could not be made.
-    #[error("start the {name} thread of the fast path")]
-    Thread {
-        /// Its name.
-        name: &'static str,
-        /// Why.
-        source: io::Error,
-    },
+    /// The thread could not be made.
+    #[error("start the thread of the fast path")]
+    Thread(#[source] io::Error),
 }

@@ -1,17 +1,14 @@
-//! The running fast path: program, threads, and what the map holds.
+//! The running fast path: program, thread, and what the map holds.
 
 use std::fmt;
-use std::os::fd::OwnedFd;
 use std::sync::mpsc::{self, Sender};
 use std::thread::{self, JoinHandle};
-
-use rustix::event::{EventfdFlags, eventfd};
 
 use super::attach::{Attached, attach};
 use super::entries::{self, Entries};
 use super::heartbeat::Heartbeat;
 use super::loader::Loaded;
-use super::{Changed, Error, GRACE, Mode, events, sync};
+use super::{Changed, Error, GRACE, Mode, sync};
 use crate::config::Xdp;
 use crate::dhcp::options::Subnet;
 use crate::inventory::Snapshot;
@@ -29,7 +26,6 @@ pub struct Fastpath {
     /// Taken by the first update.
     heartbeat: Option<Heartbeat>,
     beating: Option<(Sender<()>, JoinHandle<()>)>,
-    reading: Option<(OwnedFd, JoinHandle<()>)>,
 }
 
 impl Fastpath {
@@ -42,26 +38,16 @@ impl Fastpath {
             return Err(Error::Off);
         }
         let mut loaded = Loaded::load(link.addr, link.mac, GRACE)?;
-        let (beat, counters) = (loaded.take_beat()?, loaded.take_counters()?);
-        let events = loaded.take_events()?;
+        let (beat, counters, events) = (loaded.take_beat()?, loaded.take_counters()?, loaded.take_events()?);
         let attached = attach(&mut loaded, link, mode)?;
 
-        let failed = |source| Error::Thread { name: "events", source };
-        let stop = eventfd(0, EventfdFlags::CLOEXEC).map_err(|error| failed(error.into()))?;
-        let waits = stop.try_clone().map_err(failed)?;
-        let heartbeat = Heartbeat { beat, counters, timeline: timeline.clone() };
-        let reader = thread::Builder::new()
-            .name("xdp-events".to_owned())
-            .spawn(move || events::run(events, &waits, &timeline))
-            .map_err(failed)?;
         Ok(Self {
             loaded: Some(loaded),
             held: Entries::new(),
             subnet: subnet.clone(),
             attached,
-            heartbeat: Some(heartbeat),
+            heartbeat: Some(Heartbeat { beat, counters, events, timeline }),
             beating: None,
-            reading: Some((stop, reader)),
         })
     }
 
@@ -91,7 +77,7 @@ impl Fastpath {
             let thread = thread::Builder::new()
                 .name("xdp-heartbeat".to_owned())
                 .spawn(move || heartbeat.run(&stop))
-                .map_err(|source| Error::Thread { name: "heartbeat", source })?;
+                .map_err(Error::Thread)?;
             self.beating = Some((sender, thread));
         }
         result
@@ -108,12 +94,6 @@ impl Drop for Fastpath {
         if let Some((sender, thread)) = self.beating.take() {
             drop(sender);
             let _ = thread.join();
-        }
-        if let Some((stop, thread)) = self.reading.take() {
-            // Without the signal the thread would wait for ever; then it is better left alone.
-            if rustix::io::write(&stop, &1u64.to_ne_bytes()).is_ok() {
-                let _ = thread.join();
-            }
         }
     }
 }

@@ -52,10 +52,8 @@ pub fn apply<T: Table>(table: &mut T, held: &mut Entries, wanted: Entries) -> Re
         })
         .collect();
     for (key, gone) in &stale {
-        if let Err(error) = table.take(*key) {
-            // It still holds its address, so nothing may be put in that could have the same.
-            return Err(error);
-        }
+        // If it stays it still holds its address, so nothing may be put in that could have the same.
+        table.take(*key)?;
         held.remove(key);
         changed.removed += usize::from(*gone);
     }
