@@ -5,3 +5,5 @@ mod check;
 mod http;
 mod sample;
 mod dhcp;
+#[cfg(feature = "fastpath")]
+mod xdp;

@@ -1,0 +1,50 @@
+//! The XDP program: packets in, verdict and packets out.
+//!
+//! `table` runs the loaded program on made packets (`BPF_PROG_TEST_RUN`), `live` on frames between two network
+//! namespaces, `refused` where it cannot be attached. The expected replies are the daemon's own
+//! (`dhcp::options::finish`), with headers and checksums computed here once more.
+
+mod live;
+mod packets;
+mod refused;
+mod table;
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use netboot::dhcp::options::Subnet;
+use netboot::inventory::{Host, Snapshot};
+use netboot::mac::Mac;
+
+const SERVER: Ipv4Addr = Ipv4Addr::new(192, 168, 90, 2);
+const BLADE: Mac = Mac([0x52, 0x54, 0, 0, 0, 11]);
+const BLADE_ADDR: Ipv4Addr = Ipv4Addr::new(192, 168, 90, 11);
+
+fn subnet() -> Subnet {
+    Subnet {
+        server: SERVER,
+        prefix: "192.168.90.0/24".parse().unwrap(),
+        lease_secs: 3600,
+        routers: vec![SERVER],
+        dns: vec![SERVER, Ipv4Addr::new(192, 168, 90, 3)],
+        domain: Some("example.net".to_owned()),
+        boot_bios: "pxelinux.0".to_owned(),
+        boot_ipxe: "boot/loader.ipxe".to_owned(),
+    }
+}
+
+fn blade() -> Host {
+    Host {
+        mac: BLADE,
+        addr: BLADE_ADDR,
+        hostname: "node11".to_owned(),
+        channel: "stable".to_owned(),
+        template: None,
+        variables: BTreeMap::new(),
+    }
+}
+
+fn snapshot() -> Snapshot {
+    let other = Host { mac: Mac([0x52, 0x54, 0, 0, 0, 12]), addr: [192, 168, 90, 12].into(), ..blade() };
+    Snapshot::new(BTreeMap::new(), vec![blade(), other])
+}
