@@ -1,6 +1,6 @@
 //! The fixed BOOTP header (RFC 2131 section 2), read from a request and written over a reply's template.
 
-use crate::packet::{Destination, field};
+use crate::packet::{Destination, field, put};
 use crate::verdict::{Answer, Reason};
 
 /// Length of the header with the options' cookie.
@@ -94,18 +94,10 @@ impl Header {
     }
 }
 
-/// Writes a field at a place that the compiler knows, so that no check is left of it.
-#[inline(always)]
-fn put<const N: usize>(reply: &mut [u8; ROOM], at: usize, field: [u8; N]) {
-    if let Some(place) = reply.get_mut(at..at + N) {
-        place.copy_from_slice(&field);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::{HEADER, Header, ROOM};
-    use crate::packet::{Destination, field};
+    use crate::packet::{Destination, field, put};
     use crate::verdict::{Answer, Reason};
 
     fn request() -> [u8; HEADER] {

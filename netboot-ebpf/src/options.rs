@@ -38,33 +38,42 @@ const TWICE: u32 = 3;
 const BAD_LENGTH: u32 = 4;
 const OVERLOADED: u32 = 5;
 
-/// The options of one request after the other. Memory of the caller; all zero at first.
+/// The options of one request after the other. Memory of the caller.
 #[repr(C)]
 pub struct Area {
     /// The options; `LONGEST` of them are used.
     pub bytes: [u8; 2 * LONGEST],
-    /// A bit for each code that was met.
+    /// What the walk has met; all zero before it begins.
+    pub notes: Notes,
+}
+
+/// What a walk has met so far. Integers and flags, so that zero bytes are a good value: nothing was met.
+#[repr(C, align(8))]
+#[derive(Default)]
+pub struct Notes {
+    /// A bit for each code.
     seen: [u64; 4],
     at: u32,
     end: u32,
     state: u32,
-    found: Found,
-}
-
-/// What was met so far. Numbers in network order; zeros: not there.
-#[repr(C)]
-#[derive(Clone, Copy, Default)]
-struct Found {
+    guid_at: u32,
+    guid_len: u32,
+    client_id_at: u32,
+    client_id_len: u32,
+    /// Numbers in network order; zeros: not there.
     requested: [u8; 4],
     server_id: [u8; 4],
     max_size: [u8; 2],
     message: u8,
     relay_info: bool,
-    guid_at: u32,
-    guid_len: u32,
-    client_id_at: u32,
-    client_id_len: u32,
-    marks: Marks,
+    ipxe_user_class: bool,
+    ipxe_options: bool,
+    pxe_client: bool,
+    http_client: bool,
+    has_arch: bool,
+    has_arch_text: bool,
+    arch: [u8; 2],
+    arch_text: u16,
 }
 
 /// An option that the reply repeats: where it stands in the options, with code and length; `len` 0: not there.
@@ -88,27 +97,23 @@ pub struct Facts {
 }
 
 impl Area {
-    /// Begins a walk over the first `length` bytes.
+    /// Begins a walk over the first `length` bytes. The notes must be zero.
     #[inline(always)]
     pub fn begin(&mut self, length: u32) {
-        self.seen = [0; 4];
-        self.at = 0;
-        self.end = length;
-        self.state = WALKING;
-        self.found = Found::default();
+        self.notes.end = length;
     }
 
     /// Takes one step; `true`: the walk is over.
     #[inline(always)]
     pub fn step(&mut self) -> bool {
         let state = self.next();
-        self.state = state;
+        self.notes.state = state;
         state != WALKING
     }
 
     #[inline(always)]
     fn next(&mut self) -> u32 {
-        let (at, end) = (self.at, self.end);
+        let (at, end) = (self.notes.at, self.notes.end);
         if at >= end {
             // No END: whatever came behind is lost.
             return BAD;
@@ -116,7 +121,7 @@ impl Area {
         let here = at as usize & MASK;
         let code = self.bytes[here];
         if code == PAD {
-            self.at = at.wrapping_add(1);
+            self.notes.at = at.wrapping_add(1);
             return WALKING;
         }
         if code == END {
@@ -127,8 +132,8 @@ impl Area {
         if next > end {
             return BAD;
         }
-        self.at = next;
-        let word = &mut self.seen[usize::from(code >> 6)];
+        self.notes.at = next;
+        let word = &mut self.notes.seen[usize::from(code >> 6)];
         let bit = 1 << (code & 63);
         if *word & bit != 0 {
             return TWICE;
@@ -142,25 +147,27 @@ impl Area {
     fn note(&mut self, at: usize, code: u8, len: u8) -> u32 {
         match (code, len) {
             (OVERLOAD, _) => return OVERLOADED,
-            (MESSAGE, 1) => [self.found.message] = self.value(at, 0),
-            (MAX_SIZE, 2) => self.found.max_size = self.value(at, 0),
-            (REQUESTED, 4) => self.found.requested = self.value(at, 0),
-            (SERVER_ID, 4) => self.found.server_id = self.value(at, 0),
-            (RELAY_INFO, _) => self.found.relay_info = true,
-            (IPXE, _) => self.found.marks.ipxe_options = true,
+            (MESSAGE, 1) => [self.notes.message] = self.value(at, 0),
+            (MAX_SIZE, 2) => self.notes.max_size = self.value(at, 0),
+            (REQUESTED, 4) => self.notes.requested = self.value(at, 0),
+            (SERVER_ID, 4) => self.notes.server_id = self.value(at, 0),
+            (RELAY_INFO, _) => self.notes.relay_info = true,
+            (IPXE, _) => self.notes.ipxe_options = true,
             (MESSAGE | MAX_SIZE | REQUESTED | SERVER_ID, _)
             | (GUID | CLIENT_ID | USER_CLASS | VENDOR_CLASS | ARCH, 0) => return BAD_LENGTH,
             #[allow(clippy::cast_possible_truncation, reason = "masked")]
-            (GUID, _) => (self.found.guid_at, self.found.guid_len) = (at as u32, u32::from(len) + 2),
+            (GUID, _) => (self.notes.guid_at, self.notes.guid_len) = (at as u32, u32::from(len) + 2),
             #[allow(clippy::cast_possible_truncation, reason = "masked")]
             (CLIENT_ID, _) => {
-                (self.found.client_id_at, self.found.client_id_len) = (at as u32, u32::from(len) + 2)
+                (self.notes.client_id_at, self.notes.client_id_len) = (at as u32, u32::from(len) + 2)
             }
-            (USER_CLASS, 4) => self.found.marks.ipxe_user_class = self.says(at, 0, b"iPXE"),
-            (USER_CLASS, 5) => self.found.marks.ipxe_user_class = self.says(at, 0, b"\x04iPXE"),
+            (USER_CLASS, 4) => self.notes.ipxe_user_class = self.says(at, 0, b"iPXE"),
+            (USER_CLASS, 5) => self.notes.ipxe_user_class = self.says(at, 0, b"\x04iPXE"),
             (VENDOR_CLASS, _) => self.vendor_class(at, len),
             (ARCH, _) if len & 1 != 0 => return BAD_LENGTH,
-            (ARCH, _) => self.found.marks.arch = Some(u16::from_be_bytes(self.value(at, 0))),
+            (ARCH, _) => {
+                (self.notes.has_arch, self.notes.arch) = (true, self.value(at, 0));
+            }
             _ => {}
         }
         WALKING
@@ -168,16 +175,17 @@ impl Area {
 
     #[inline(always)]
     fn vendor_class(&mut self, at: usize, len: u8) {
-        self.found.marks.pxe_client = len >= 9 && self.says(at, 0, b"PXEClient");
-        self.found.marks.http_client = len >= 10 && self.says(at, 0, b"HTTPClient");
+        self.notes.pxe_client = len >= 9 && self.says(at, 0, b"PXEClient");
+        self.notes.http_client = len >= 10 && self.says(at, 0, b"HTTPClient");
         if len >= 20 {
-            self.found.marks.arch_text = self.arch_text(at);
+            let (whole, arch) = self.arch_text(at);
+            (self.notes.has_arch_text, self.notes.arch_text) = (whole, arch);
         }
     }
 
     /// The five digits of `PXEClient:Arch:00007`.
     #[inline(always)]
-    fn arch_text(&self, at: usize) -> Option<u16> {
+    fn arch_text(&self, at: usize) -> (bool, u16) {
         let digits: [u8; 5] = self.value(at, 15);
         let mut arch = 0u32;
         let mut beyond = 0;
@@ -187,7 +195,9 @@ impl Area {
             arch = arch.wrapping_mul(10).wrapping_add(digit);
         }
         let whole = beyond == 0 && self.says(at, 9, b":Arch:");
-        u16::try_from(arch).ok().filter(|_| whole)
+        #[allow(clippy::cast_possible_truncation, reason = "told by the flag")]
+        let truncated = arch as u16;
+        (whole && arch <= u32::from(u16::MAX), truncated)
     }
 
     /// Bytes of the value of an option.
@@ -217,27 +227,35 @@ impl Area {
     /// Why the daemon has to look at it.
     #[inline(always)]
     pub fn facts(&self, header: &Header) -> Result<Facts, Reason> {
-        match self.state {
+        match self.notes.state {
             WHOLE => {}
             TWICE => return Err(Reason::RepeatedOption),
             BAD_LENGTH => return Err(Reason::BadOptionLength),
             OVERLOADED => return Err(Reason::Overload),
             _ => return Err(Reason::BadOptions),
         }
-        let found = &self.found;
+        let notes = &self.notes;
+        let marks = Marks {
+            ipxe_user_class: notes.ipxe_user_class,
+            ipxe_options: notes.ipxe_options,
+            pxe_client: notes.pxe_client,
+            http_client: notes.http_client,
+            arch: notes.has_arch.then_some(u16::from_be_bytes(notes.arch)),
+            arch_text: notes.has_arch_text.then_some(notes.arch_text),
+        };
         let request = Request {
-            message: found.message,
+            message: notes.message,
             ciaddr: u32::from_be_bytes(header.ciaddr),
             giaddr: u32::from_be_bytes(header.giaddr),
-            requested: u32::from_be_bytes(found.requested),
-            server_id: u32::from_be_bytes(found.server_id),
-            max_size: u16::from_be_bytes(found.max_size),
-            relay_info: found.relay_info,
-            class: classify(&found.marks),
+            requested: u32::from_be_bytes(notes.requested),
+            server_id: u32::from_be_bytes(notes.server_id),
+            max_size: u16::from_be_bytes(notes.max_size),
+            relay_info: notes.relay_info,
+            class: classify(&marks),
         };
-        let guid = Echo { at: found.guid_at as usize & MASK, len: found.guid_len as usize & 511 };
+        let guid = Echo { at: notes.guid_at as usize & MASK, len: notes.guid_len as usize & 511 };
         let client_id =
-            Echo { at: found.client_id_at as usize & MASK, len: found.client_id_len as usize & 511 };
+            Echo { at: notes.client_id_at as usize & MASK, len: notes.client_id_len as usize & 511 };
         Ok(Facts { request, guid, client_id })
     }
 }
@@ -245,8 +263,7 @@ impl Area {
 impl Default for Area {
     /// An area that has met nothing.
     fn default() -> Self {
-        let found = Found::default();
-        Self { bytes: [0; 2 * LONGEST], seen: [0; 4], at: 0, end: 0, state: WALKING, found }
+        Self { bytes: [0; 2 * LONGEST], notes: Notes::default() }
     }
 }
 

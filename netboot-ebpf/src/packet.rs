@@ -22,6 +22,14 @@ pub fn field<const N: usize, const M: usize>(bytes: &[u8; N], at: usize) -> [u8;
     bytes.get(at..).and_then(|rest| rest.first_chunk()).copied().unwrap_or([0; M])
 }
 
+/// Writes a field at a place that the compiler knows; nothing outside.
+#[inline(always)]
+pub fn put<const N: usize, const M: usize>(bytes: &mut [u8; N], at: usize, field: [u8; M]) {
+    if let Some(place) = bytes.get_mut(at..).and_then(|rest| rest.first_chunk_mut()) {
+        *place = field;
+    }
+}
+
 /// Is the frame for this host? Broadcast, or its own address.
 #[inline(always)]
 pub fn for_us(ethernet: &[u8; ETHERNET], mac: &[u8; 6]) -> bool {
@@ -80,12 +88,17 @@ pub struct Destination {
 /// The Ethernet header of a reply, with the tag of the request behind it if that had one, at the end of the room.
 #[inline(always)]
 pub fn ethernet(room: &mut [u8; 20], to: [u8; 6], from: [u8; 6], tag: Option<[u8; 2]>) {
-    let [t0, t1, t2, t3, t4, t5] = to;
-    let [f0, f1, f2, f3, f4, f5] = from;
-    *room = match tag {
-        None => [0, 0, 0, 0, 0, 0, t0, t1, t2, t3, t4, t5, f0, f1, f2, f3, f4, f5, 8, 0],
-        Some([a, b]) => [0, 0, t0, t1, t2, t3, t4, t5, f0, f1, f2, f3, f4, f5, 0x81, 0, a, b, 8, 0],
+    put(room, 18, IPV4.to_be_bytes());
+    let at = match tag {
+        None => 20 - ETHERNET,
+        Some(tag) => {
+            put(room, 14, TAGGED.to_be_bytes());
+            put(room, 16, tag);
+            20 - ETHERNET_TAGGED
+        }
     };
+    put(room, at, to);
+    put(room, at + 6, from);
 }
 
 /// The IPv4 header of a reply: TTL 64, no identification, no flags.
@@ -95,9 +108,8 @@ pub fn ipv4(from: u32, to: u32, data: u16) -> [u8; 20] {
     let [s0, s1, s2, s3] = from.to_be_bytes();
     let [d0, d1, d2, d3] = to.to_be_bytes();
     let mut header = [0x45, 0, l0, l1, 0, 0, 0, 0, 64, 17, 0, 0, s0, s1, s2, s3, d0, d1, d2, d3];
-    let [c0, c1] = csum::ipv4(&header).to_ne_bytes();
-    header[10] = c0;
-    header[11] = c1;
+    let checksum = csum::ipv4(&header);
+    put(&mut header, 10, checksum.to_ne_bytes());
     header
 }
 

@@ -19,7 +19,7 @@ use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
 use aya_ebpf::programs::XdpContext;
 use netboot_ebpf::abi::{self, Event, Reply, ReplyKey, Server};
 use netboot_ebpf::bootp::{self, Header, LARGEST, SMALLEST};
-use netboot_ebpf::options::{Area, Echo, Facts, LONGEST, STEPS};
+use netboot_ebpf::options::{Area, Echo, Facts, LONGEST, Notes, STEPS};
 use netboot_ebpf::packet::{self, ETHERNET, ETHERNET_TAGGED, IP_UDP};
 use netboot_ebpf::{Answer, Class, Host, Reason, Verdict, csum, decide};
 
@@ -197,6 +197,8 @@ fn read_options<const L2: usize>(ctx: &XdpContext, area: &mut Area, length: usiz
     if unsafe { load(ctx, from, area.bytes.as_mut_ptr(), length as u32) } != 0 {
         return Err(Reason::BadLength);
     }
+    // SAFETY: zero bytes are good notes.
+    unsafe { wipe((&raw mut area.notes).cast(), size_of::<Notes>() / 8) };
     area.begin(length as u32);
     let mut walker: *mut Area = area;
     // SAFETY: the callback gets the address of `walker`, which outlives the call.
@@ -252,9 +254,19 @@ fn copy(payload: &mut [u8; bootp::ROOM], reply: &Reply) {
         for word in 0..template {
             to.add(word).write(from.add(word).read());
         }
-        for word in template..all {
-            to.add(word).write(0);
-        }
+        wipe(to.add(template), all - template);
+    }
+}
+
+/// Zeros, volatile: else the compiler would call a loop over bytes, which without CAP_PERFMON the verifier refuses.
+///
+/// # Safety
+/// So many words at `to` must be writable, and good as zeros.
+#[inline(always)]
+unsafe fn wipe(to: *mut u64, words: usize) {
+    for word in 0..words {
+        // SAFETY: see above.
+        unsafe { to.add(word).write_volatile(0) };
     }
 }
 
@@ -347,6 +359,7 @@ unsafe fn load(ctx: &XdpContext, from: u32, to: *mut u8, length: u32) -> i64 {
 
 const _: () = {
     assert!(size_of::<Frame>() == 48 + bootp::ROOM);
+    assert!(align_of::<Notes>() == 8 && size_of::<Notes>().is_multiple_of(8));
     assert!(offset_of!(Frame, payload).is_multiple_of(8) && align_of::<Frame>() == 8);
     assert!(offset_of!(Reply, bytes).is_multiple_of(8) && align_of::<Reply>() == 8);
     assert!(8 + LARGEST <= 2 * HALF && HALF.is_multiple_of(4) && HALF <= 512);

@@ -1,6 +1,6 @@
 //! The walk against a simple one that is easy to believe, and the facts as a table.
 
-use super::{Area, Echo, Facts, LONGEST, STEPS};
+use super::{Area, Echo, Facts, LONGEST, Notes, STEPS};
 use crate::bootp::Header;
 use crate::class::Class;
 use crate::verdict::Reason;
@@ -16,6 +16,7 @@ const HEADER: Header = Header {
 
 fn read(area: &mut Area, options: &[u8]) -> Result<Facts, Reason> {
     area.bytes[..options.len()].copy_from_slice(options);
+    area.notes = Notes::default();
     area.begin(u32::try_from(options.len()).expect("short"));
     for _ in 0..STEPS {
         if area.step() {
