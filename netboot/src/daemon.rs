@@ -189,7 +189,10 @@ impl Parts<'_> {
         match TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await {
             Ok(listener) => Ok(listener),
             Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-                bail!("serve HTTP: {} (or choose another with --http-port)", ports::taken(ports::Proto::Tcp, port))
+                bail!(
+                    "serve HTTP: {} (or choose another with --http-port)",
+                    ports::taken(ports::Proto::Tcp, port)
+                )
             }
             Err(error) => Err(error).with_context(|| format!("listen on TCP port {port} for HTTP")),
         }
@@ -199,10 +202,11 @@ impl Parts<'_> {
     /// Returns what people are told about it, too.
     fn attach(&self, subnet: &Subnet) -> (Option<Fastpath>, String) {
         let Self { settings, inventory, timeline, link } = self;
-        let attached = Fastpath::start(link, subnet, settings.xdp, (*timeline).clone()).and_then(|mut fastpath| {
-            let changed = fastpath.update(&inventory.snapshot())?;
-            Ok((fastpath, changed))
-        });
+        let attached =
+            Fastpath::start(link, subnet, settings.xdp, (*timeline).clone()).and_then(|mut fastpath| {
+                let changed = fastpath.update(&inventory.snapshot())?;
+                Ok((fastpath, changed))
+            });
         match attached {
             Ok((fastpath, changed)) => {
                 let mode = fastpath.mode().name();
@@ -244,8 +248,16 @@ async fn follow(
         .await?;
         fastpath = back;
         match result {
-            Ok(changed) => tracing::info!(added = changed.added, replaced = changed.replaced, removed = changed.removed, "XDP has the new machines"),
-            Err(error) => tracing::error!("XDP: {:#}; machines it does not have are answered by the daemon", anyhow::Error::from(error)),
+            Ok(changed) => tracing::info!(
+                added = changed.added,
+                replaced = changed.replaced,
+                removed = changed.removed,
+                "XDP has the new machines"
+            ),
+            Err(error) => tracing::error!(
+                "XDP: {:#}; machines it does not have are answered by the daemon",
+                anyhow::Error::from(error)
+            ),
         }
     }
     tokio::task::spawn_blocking(move || fastpath.close()).await?;

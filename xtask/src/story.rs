@@ -105,7 +105,7 @@ mod tests {
     use super::Story;
 
     fn step(fields: &str) -> String {
-        format!(r#"{{"level":"INFO","fields":{{"message":"m",{fields}}},"target":"netboot::step"}}"#)
+        format!(r#"{{"level":"INFO","message":"m",{fields},"target":"netboot::step"}}"#)
     }
 
     #[test]

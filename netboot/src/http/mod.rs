@@ -9,4 +9,3 @@ pub mod files;
 pub mod server;
 
 pub use app::{State, app};
-

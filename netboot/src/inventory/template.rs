@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 use std::path::Path;
 
-use crate::beneath::{self, Opened, Refused};
 use super::{DEFAULT_TEMPLATE, HOSTS_FILE, Host, Snapshot};
+use crate::beneath::{self, Opened, Refused};
 use crate::config::json::{Reader, Source};
 use crate::config::problem::{Problem, Severity};
 

@@ -120,7 +120,9 @@ impl Watch {
             Ok(Some(found)) => found,
             // ENODEV, or EINVAL from kernels that do not know the name attribute
             Ok(None) | Err(rtnetlink::Error::NetlinkError(_)) => {
-                return Ok(State::Missing(format!("interface {name} does not exist (`ip link` lists those that do)")));
+                return Ok(State::Missing(format!(
+                    "interface {name} does not exist (`ip link` lists those that do)"
+                )));
             }
             Err(error) => return Err(failed(error)),
         };

@@ -15,10 +15,10 @@ use tokio_util::sync::CancellationToken;
 use super::blocks::Blocks;
 use super::engine::Socket;
 use super::files::{Content, Files};
-use crate::beneath::Refused;
 use super::options::{Agreed, Limits, negotiate};
 use super::transfer::{Action, End, Event, Transfer};
 use super::wire::{self, Packet, Request, code};
+use crate::beneath::Refused;
 use crate::timeline::{Step, Timeline};
 
 /// Room for a packet of a client: an ACK or an ERROR.

@@ -34,7 +34,7 @@ const EFFECTS: &[&str] = &[
 const HOMES: &[(&str, &[&str])] = &[
     ("dhcproto", &["dhcp/wire.rs"]),
     ("tokio_uring", &["tftp/ring.rs"]),
-    ("redb", &["store/redb.rs"]),
+    ("::redb", &["store/redb.rs"]),
     ("crate::cli", &[]),
     ("crate::daemon", &["cli/"]),
     ("dhcp::server", &["daemon.rs", "dhcp/"]),
@@ -48,15 +48,16 @@ const HOMES: &[(&str, &[&str])] = &[
 /// Folders, and the other parts that they may import.
 const KNOWS: &[(&str, &[&str])] = &[
     ("mac.rs", &[]),
+    ("beneath.rs", &[]),
     ("config/", &["inventory"]),
-    ("inventory/", &["mac", "config"]),
+    ("inventory/", &["beneath", "mac", "config"]),
     ("store/", &[]),
     ("net/", &["mac"]),
     ("timeline/", &["mac"]),
     ("dhcp/", &["mac", "config", "inventory", "net", "store", "timeline"]),
     ("fastpath/", &["mac", "config", "inventory", "net", "dhcp", "timeline"]),
-    ("tftp/", &["config", "inventory", "net", "timeline"]),
-    ("http/", &["config", "inventory", "mac", "net", "tftp", "timeline"]),
+    ("tftp/", &["beneath", "config", "inventory", "net", "timeline"]),
+    ("http/", &["beneath", "config", "inventory", "mac", "net", "tftp", "timeline"]),
 ];
 
 /// Every source file below `src`, as (path relative to it, code outside comments and inline tests).
@@ -70,7 +71,8 @@ fn sources() -> Vec<(String, String)> {
                 let name = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
                 let text = fs::read_to_string(&path).unwrap();
                 let code = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
-                let code: Vec<&str> = code.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+                let code: Vec<&str> =
+                    code.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
                 found.push((name, code.join("\n")));
             }
         }
@@ -86,7 +88,8 @@ fn sources() -> Vec<(String, String)> {
 fn decisions_are_pure() {
     let sources = sources();
     for pure in PURE {
-        let (_, code) = sources.iter().find(|(name, _)| name == pure).unwrap_or_else(|| panic!("{pure} is gone"));
+        let (_, code) =
+            sources.iter().find(|(name, _)| name == pure).unwrap_or_else(|| panic!("{pure} is gone"));
         for effect in EFFECTS {
             assert!(!code.contains(effect), "{pure} decides only, but says `{effect}`");
         }

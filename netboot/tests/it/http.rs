@@ -186,7 +186,9 @@ async fn another_hosts_config_is_for_those_who_may_see_it() {
 async fn head_has_the_headers_alone_and_other_methods_are_refused() {
     let dir = directory();
     let app = app(served(dir.path()));
-    for (path, size) in [("/", Some(52)), ("/tftp/images/a%20b", Some(256)), ("/tftp/pxelinux.cfg/stable", None)] {
+    for (path, size) in
+        [("/", Some(52)), ("/tftp/images/a%20b", Some(256)), ("/tftp/pxelinux.cfg/stable", None)]
+    {
         let whole = get(&app, "10.9.0.11", path).await;
         // A generated text is as long as it is.
         let length = &size.unwrap_or(whole.body.len()).to_string();
@@ -196,7 +198,11 @@ async fn head_has_the_headers_alone_and_other_methods_are_refused() {
             Request::head(path).header("range", "bytes=1-2").body(Body::empty()).unwrap(),
         )
         .await;
-        assert_eq!((head.status, head.body.len(), head.header("content-length")), (200, 0, length.as_str()), "{path}");
+        assert_eq!(
+            (head.status, head.body.len(), head.header("content-length")),
+            (200, 0, length.as_str()),
+            "{path}"
+        );
         assert_eq!(&whole.body.len().to_string(), length, "{path}");
         for method in ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW"] {
             let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();

@@ -82,7 +82,7 @@ impl Step {
         if value.get("target")?.as_str()? != "netboot::step" {
             return None;
         }
-        Some(Self { fields: value.get("fields")?.clone() })
+        Some(Self { fields: value })
     }
 
     /// Its name: `dhcp`, `dhcp-ignored`, `tftp-start`, `tftp-done`, `tftp-failed` or `http`.
@@ -109,17 +109,18 @@ impl Step {
 /// What a line of the log says to a person: level and message. Lines that are not JSON stay as they are.
 pub fn sentence(line: &str) -> String {
     let Ok(value) = serde_json::from_str::<Value>(line) else { return line.to_owned() };
-    let level = value.get("level").and_then(Value::as_str).unwrap_or_default();
-    let Some(Value::Object(fields)) = value.get("fields") else { return line.to_owned() };
+    let Value::Object(fields) = value else { return line.to_owned() };
+    let level = fields.get("level").and_then(Value::as_str).unwrap_or_default();
     let mut text = String::new();
     if level != "INFO" {
         text.push_str(level);
         text.push(' ');
     }
     text.push_str(fields.get("message").and_then(Value::as_str).unwrap_or_default());
-    for (name, value) in fields {
+    for (name, value) in &fields {
         // A step's sentence says it all; other lines have facts beside it.
-        if name != "message" && !fields.contains_key("step") {
+        let framing = ["timestamp", "level", "message", "target"].contains(&name.as_str());
+        if !framing && !fields.contains_key("step") {
             let shown = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
             text.extend([" ", name, "=", &shown]);
         }
@@ -131,20 +132,20 @@ pub fn sentence(line: &str) -> String {
 mod tests {
     use super::{Step, sentence};
 
-    const DHCP: &str = r#"{"timestamp":"2026-01-01T00:00:00Z","level":"INFO","fields":{"message":"DHCP offer 192.168.90.11 to 52:54:00:12:34:56","step":"dhcp","mac":"52:54:00:12:34:56","addr":"192.168.90.11","reply":"offer","class":"ipxe","by":"xdp"},"target":"netboot::step"}"#;
+    const DHCP: &str = r#"{"timestamp":"2026-01-01T00:00:00Z","level":"INFO","message":"DHCP offer 192.168.90.11 to 52:54:00:12:34:56","step":"dhcp","mac":"52:54:00:12:34:56","addr":"192.168.90.11","reply":"offer","class":"ipxe","by":"xdp","target":"netboot::step"}"#;
 
     #[test]
     fn a_step_is_read_from_its_line() {
         let step = Step::parse(DHCP).unwrap();
         assert_eq!((step.name(), step.text("by"), step.text("absent")), ("dhcp", "xdp", ""));
         assert_eq!(step.message(), "DHCP offer 192.168.90.11 to 52:54:00:12:34:56");
-        let done = r#"{"fields":{"message":"m","step":"tftp-done","bytes":42,"file":"pxelinux.0"},"target":"netboot::step"}"#;
+        let done = r#"{"message":"m","step":"tftp-done","bytes":42,"file":"pxelinux.0","target":"netboot::step"}"#;
         assert_eq!(Step::parse(done).unwrap().number("bytes"), 42);
     }
 
     #[test]
     fn other_lines_are_no_steps() {
-        for line in ["", "plain text", "{}", r#"{"fields":{"message":"ready"},"target":"netboot::daemon"}"#] {
+        for line in ["", "plain text", "{}", r#"{"message":"ready","target":"netboot::daemon"}"#] {
             assert_eq!(Step::parse(line), None, "{line}");
         }
     }
@@ -153,7 +154,7 @@ mod tests {
     fn a_line_for_people_has_its_level_only_when_it_matters() {
         assert_eq!(sentence(DHCP), "DHCP offer 192.168.90.11 to 52:54:00:12:34:56");
         let warning =
-            r#"{"level":"WARN","fields":{"message":"no XDP","reason":"EPERM","tries":2},"target":"netboot"}"#;
+            r#"{"level":"WARN","message":"no XDP","reason":"EPERM","tries":2,"target":"netboot"}"#;
         assert_eq!(sentence(warning), "WARN no XDP reason=EPERM tries=2");
         assert_eq!(sentence("panicked"), "panicked");
     }

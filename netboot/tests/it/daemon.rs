@@ -1,0 +1,308 @@
+//! The whole program in a lab, asked by real clients, edited, signalled and killed.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use xtask::lab::{Child, Lab, Namespace, Server, wait_for};
+
+const NETBOOT: &str = env!("CARGO_BIN_EXE_netboot");
+const SOON: Duration = Duration::from_secs(20);
+
+/// What udhcpc calls with each event: prints what it was told.
+const SCRIPT: &str = "#!/bin/sh\necho \"event=$1\"\nenv | grep -E '^(ip|mask|broadcast|router|dns|hostname|domain|siaddr|boot_file|serverid|lease|renewaltime|rebindtime)=' || true\n";
+
+/// A data directory with the two files that an operator has, and `tftp/`.
+fn data(hosts: &str) -> TempDir {
+    let data = tempfile::tempdir().unwrap();
+    fs::create_dir(data.path().join("tftp")).unwrap();
+    fs::write(data.path().join("pxe_hosts.json"), hosts).unwrap();
+    fs::write(data.path().join("default.yaml"), "#cloud-config\nhostname: $hostname\naddr: $private_ipv4\n")
+        .unwrap();
+    data
+}
+
+/// One reserved machine, with the trailing commas that operators write.
+const BLADE: &str = r#"{
+  "common": {},
+  "hosts": {
+    "192.168.90.77": { "macaddr": "52:54:00:00:00:77", "$hostname": "blade77", "channel": "beta", },
+  },
+}"#;
+
+fn lab() -> Lab {
+    xtask::lab::remove_leftovers().unwrap();
+    Lab::new().unwrap()
+}
+
+/// A client with this Ethernet address.
+fn client(lab: &Lab, mac: &str) -> Namespace {
+    let client = lab.client("client").unwrap();
+    client.ip(&format!("link set eth0 down address {mac}")).unwrap();
+    client.ip("link set eth0 up").unwrap();
+    client
+}
+
+/// Asks with udhcpc and returns what it was told; empty when it got no lease. `asks`: how often it tries.
+fn udhcpc(client: &Namespace, asks: u32, arguments: &[&str]) -> String {
+    let directory = tempfile::tempdir().unwrap();
+    let script = directory.path().join("script");
+    fs::write(&script, SCRIPT).unwrap();
+    let mut command = client.command("udhcpc");
+    command.args(["-i", "eth0", "-f", "-n", "-q", "-A", "1", "-T", "1", "-t", &asks.to_string(), "-s"]);
+    let runs = Command::new("chmod").arg("+x").arg(&script).status().unwrap();
+    assert!(runs.success());
+    let output = command.arg(&script).args(arguments).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    if text.contains("event=bound") { text } else { String::new() }
+}
+
+/// The value of `name=` in what a client printed.
+fn value<'a>(text: &'a str, name: &str) -> &'a str {
+    let prefix = format!("{name}=");
+    text.lines().find_map(|line| line.strip_prefix(&prefix)).unwrap_or_default()
+}
+
+fn status(lab: &Lab) -> serde_json::Value {
+    let text = lab.server.shell("curl -s --max-time 5 http://127.0.0.1:8080/api/v1/status").unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+#[test]
+fn a_reserved_machine_gets_its_own_address_and_options() {
+    for xdp in ["generic", "off"] {
+        let (lab, data) = (lab(), data(BLADE));
+        let server = Server::start(&lab, Path::new(NETBOOT), data.path(), &["--xdp", xdp]).unwrap();
+        let told = udhcpc(&client(&lab, "52:54:00:00:00:77"), 5, &[]);
+        for (name, expected) in [
+            ("ip", "192.168.90.77"),
+            ("mask", "24"),
+            ("hostname", "blade77"),
+            ("router", "192.168.90.2"),
+            ("broadcast", "192.168.90.255"),
+            ("serverid", "192.168.90.2"),
+            ("siaddr", "192.168.90.2"),
+            ("boot_file", "pxelinux.0"),
+            ("lease", "3600"),
+        ] {
+            assert_eq!(value(&told, name), expected, "{name} with --xdp {xdp}: {told}");
+        }
+        let by = if xdp == "off" { "daemon" } else { "xdp" };
+        let replied = |reply: &str| {
+            let steps = server.steps();
+            steps.iter().any(|step| step.text("reply") == reply && step.text("by") == by)
+        };
+        assert!(
+            wait_for(SOON, || replied("offer") && replied("ack")),
+            "--xdp {xdp}: {}",
+            server.child().output()
+        );
+        server.stop().unwrap();
+    }
+}
+
+#[test]
+fn an_unknown_machine_gets_one_pool_address_and_keeps_it() {
+    let (lab, data) = (lab(), data(BLADE));
+    let server = Server::start(&lab, Path::new(NETBOOT), data.path(), &[]).unwrap();
+    let machine = client(&lab, "52:54:00:00:01:01");
+    let told = udhcpc(&machine, 5, &[]);
+    let address: std::net::Ipv4Addr = value(&told, "ip").parse().unwrap();
+    assert!((10..=250).contains(&address.octets()[3]), "{told}");
+    // Another client identifier, as the ROM, the loader and the system of one machine have: still one lease.
+    let again = udhcpc(&machine, 5, &["-x", "0x3d:00112233445566"]);
+    assert_eq!(value(&again, "ip"), address.to_string());
+    let other = udhcpc(&client(&lab, "52:54:00:00:01:02"), 5, &[]);
+    assert_ne!(value(&other, "ip"), address.to_string());
+    server.stop().unwrap();
+}
+
+#[test]
+fn dhclient_is_served_as_well() {
+    let (lab, data) = (lab(), data(BLADE));
+    let server = Server::start(&lab, Path::new(NETBOOT), data.path(), &["--xdp", "off"]).unwrap();
+    let machine = client(&lab, "52:54:00:00:00:77");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().display();
+    let line = format!(
+        "timeout 30 dhclient -1 -v -d -sf /bin/true -cf /dev/null -lf {path}/leases -pf {path}/pid eth0 2>&1 & \
+         for i in $(seq 100); do grep -q fixed-address {path}/leases 2>/dev/null && break; sleep 0.2; done; \
+         kill $(cat {path}/pid); cat {path}/leases"
+    );
+    let leases = machine.shell(&line).unwrap();
+    assert!(leases.contains("fixed-address 192.168.90.77;"), "{leases}");
+    assert!(leases.contains("option dhcp-server-identifier 192.168.90.2;"), "{leases}");
+    server.stop().unwrap();
+}
+
+#[test]
+fn a_lease_survives_kill_9() {
+    let (lab, data) = (lab(), data(BLADE));
+    let mut addresses = Vec::new();
+    let server = Server::start(&lab, Path::new(NETBOOT), data.path(), &[]).unwrap();
+    let machines: Vec<Namespace> = (0..4).map(|n| client(&lab, &format!("52:54:00:00:02:0{n}"))).collect();
+    for machine in &machines[..3] {
+        addresses.push(value(&udhcpc(machine, 5, &[]), "ip").to_owned());
+    }
+    server.child().signal("KILL").unwrap();
+    drop(server);
+    let server = Server::start(&lab, Path::new(NETBOOT), data.path(), &[]).unwrap();
+    // A newcomer must not get an address that was acknowledged before the crash …
+    let newcomer = value(&udhcpc(&machines[3], 5, &[]), "ip").to_owned();
+    assert!(!newcomer.is_empty() && !addresses.contains(&newcomer), "{newcomer} of {addresses:?}");
+    // … and each machine that asks to keep its address may (INIT-REBOOT is answered for known leases alone).
+    for (machine, address) in machines.iter().zip(&addresses) {
+        assert_eq!(value(&udhcpc(machine, 5, &["-r", address]), "ip"), address);
+    }
+    server.stop().unwrap();
+}
+
+#[test]
+fn the_hosts_file_is_read_again_when_it_is_saved() {
+    let (lab, data) = (lab(), data(r#"{ "hosts": {} }"#));
+    let server = Server::start(&lab, Path::new(NETBOOT), data.path(), &[]).unwrap();
+    let machine = client(&lab, "52:54:00:00:00:77");
+    assert_ne!(value(&udhcpc(&machine, 5, &[]), "ip"), "192.168.90.77");
+
+    let file = data.path().join("pxe_hosts.json");
+    let hosts = |expected: u64| wait_for(SOON, || status(&lab)["inventory"]["hosts"] == expected);
+    fs::write(&file, BLADE).unwrap();
+    assert!(hosts(1), "{}", server.child().output());
+    assert_eq!(value(&udhcpc(&machine, 5, &[]), "ip"), "192.168.90.77");
+
+    // A broken file changes nothing and is named with line and column.
+    fs::write(&file, "{ \"hosts\": {\n  oops\n").unwrap();
+    assert!(
+        wait_for(SOON, || server.child().output().contains("pxe_hosts.json:2:3")),
+        "{}",
+        server.child().output()
+    );
+    assert_eq!(value(&udhcpc(&machine, 5, &[]), "ip"), "192.168.90.77");
+    server.stop().unwrap();
+}
+
+#[test]
+fn waits_for_the_interface_and_its_address() {
+    let (lab, data) = (lab(), data(BLADE));
+    let mut command = lab.server.command(NETBOOT);
+    command.args(["serve", "--interface", "late0", "--log-format", "json", "--data"]).arg(data.path());
+    let server = Child::spawn(command).unwrap();
+    server.wait_line("interface late0 does not exist", SOON).unwrap();
+    lab.server.ip("link add late0 type veth peer name late1").unwrap();
+    server.wait_line("interface late0 is down", SOON).unwrap();
+    lab.server.ip("link set late0 up").unwrap();
+    server.wait_line("interface late0 has no IPv4 address", SOON).unwrap();
+    lab.server.ip("addr add 192.168.90.3/24 dev late0").unwrap();
+    server.wait_line("\"message\":\"ready\"", SOON).unwrap();
+    // Another address: it serves with that one.
+    lab.server.ip("addr del 192.168.90.3/24 dev late0").unwrap();
+    server.wait_line("interface late0 has no IPv4 address", SOON).unwrap();
+    lab.server.ip("addr add 192.168.90.4/25 dev late0").unwrap();
+    server.wait_line("\"message\":\"ready\"", SOON).unwrap();
+}
+
+#[test]
+fn a_port_that_is_taken_is_named_with_its_process() {
+    let (lab, data) = (lab(), data(BLADE));
+    let _first = Server::start(&lab, Path::new(NETBOOT), data.path(), &["--xdp", "off"]).unwrap();
+    for (state, port, expected) in [("one", "8081", "67"), ("two", "8080", "")] {
+        let mut command = lab.server.command(NETBOOT);
+        command
+            .args(["serve", "--interface", "pxe0", "--xdp", "off", "--http-port", port, "--data"])
+            .arg(data.path());
+        command.arg("--state").arg(data.path().join(state));
+        let mut second = Child::spawn(command).unwrap();
+        assert_eq!(second.wait(SOON).unwrap().code(), Some(1), "{}", second.output());
+        let output = second.output();
+        assert!(
+            output.contains(expected) && output.contains("netboot") && output.contains("pid"),
+            "{output}"
+        );
+    }
+}
+
+#[test]
+fn two_servers_do_not_share_a_state_directory() {
+    let (lab, data) = (lab(), data(BLADE));
+    let _first = Server::start(&lab, Path::new(NETBOOT), data.path(), &["--xdp", "off"]).unwrap();
+    let other = lab.client("other").unwrap();
+    other.ip("addr add 192.168.90.9/24 dev eth0").unwrap();
+    let mut command = other.command(NETBOOT);
+    command.args(["serve", "--interface", "eth0", "--xdp", "off", "--data"]).arg(data.path());
+    let mut second = Child::spawn(command).unwrap();
+    assert_eq!(second.wait(SOON).unwrap().code(), Some(1));
+    assert!(second.output().contains("leases.redb"), "{}", second.output());
+}
+
+#[test]
+fn a_broken_hosts_file_at_the_start_is_exit_code_2() {
+    let (lab, data) = (lab(), data("{ \"hosts\": {\n  oops\n"));
+    let mut command = lab.server.command(NETBOOT);
+    command.args(["serve", "--interface", "pxe0", "--data"]).arg(data.path());
+    let mut server = Child::spawn(command).unwrap();
+    assert_eq!(server.wait(SOON).unwrap().code(), Some(2));
+    assert!(server.output().contains("pxe_hosts.json:2:3"), "{}", server.output());
+}
+
+#[test]
+fn a_host_outside_the_subnet_is_refused_at_the_start() {
+    let (lab, data) = (lab(), data(&BLADE.replace("192.168.90.77", "10.9.9.9")));
+    let mut command = lab.server.command(NETBOOT);
+    command.args(["serve", "--interface", "pxe0", "--data"]).arg(data.path());
+    let mut server = Child::spawn(command).unwrap();
+    assert_eq!(server.wait(SOON).unwrap().code(), Some(2));
+    let output = server.output();
+    assert!(output.contains("10.9.9.9") && output.contains("192.168.90.0/24"), "{output}");
+}
+
+#[test]
+fn odd_packets_are_counted_by_reason_and_hurt_nobody() {
+    let (lab, data) = (lab(), data(BLADE));
+    let server = Server::start(&lab, Path::new(NETBOOT), data.path(), &["--xdp", "off"]).unwrap();
+    let sender = client(&lab, "52:54:00:00:03:01");
+    sender.ip("addr add 192.168.90.240/24 dev eth0").unwrap();
+    // A BOOTP header as hex, then variations of it.
+    let header = |hlen: &str| {
+        format!("0101{hlen}00{}{}", "00".repeat(24), "52540000030100".to_owned() + &"00".repeat(201))
+    };
+    let cookie = "63825363";
+    for (packet, reason) in [
+        ("0101".to_owned(), "truncated"),
+        (format!("{}{cookie}350101ff", header("ff")), "bad-hardware-address"),
+        (format!("{}00000000350101ff", header("06")), "bad-cookie"),
+        (format!("{}{cookie}35ff01", header("06")), "bad-options"),
+        (format!("{}{cookie}3500ff", header("06")), "bad-option-length"),
+        (format!("{}{cookie}ff", header("06")), "message-type"),
+    ] {
+        let escaped: String = packet
+            .as_bytes()
+            .chunks(2)
+            .map(|pair| {
+                format!("\\{:03o}", u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
+            })
+            .collect();
+        sender.shell(&format!("printf '{escaped}' | busybox nc -u -w 1 192.168.90.2 67 || true")).unwrap();
+        assert!(
+            wait_for(SOON, || status(&lab)["counters"]["dhcp"][reason].as_u64() >= Some(1)),
+            "{reason}: {}",
+            status(&lab)
+        );
+    }
+    assert_eq!(value(&udhcpc(&client(&lab, "52:54:00:00:00:77"), 5, &[]), "ip"), "192.168.90.77");
+    server.stop().unwrap();
+}
+
+#[test]
+fn stopping_detaches_the_program() {
+    let (lab, data) = (lab(), data(BLADE));
+    let server = Server::start(&lab, Path::new(NETBOOT), data.path(), &["--xdp", "generic"]).unwrap();
+    assert!(lab.server.ip("link show pxe0").unwrap().contains("xdp"));
+    server.stop().unwrap();
+    assert!(!lab.server.ip("link show pxe0").unwrap().contains("xdp"));
+    // Killed, it cannot detach: the kernel does.
+    let server = Server::start(&lab, Path::new(NETBOOT), data.path(), &["--xdp", "generic"]).unwrap();
+    server.child().signal("KILL").unwrap();
+    assert!(wait_for(SOON, || !lab.server.ip("link show pxe0").unwrap().contains("xdp")));
+}
