@@ -303,12 +303,8 @@ fn a_size_probe_is_no_failure() {
         client.send(&Packet::Error { code: 8, text: "User aborted the transfer".to_owned() }, from);
         server.wait_count("size-probe", 1);
         assert_eq!(server.count("failed"), 0);
-        // The port is closed at once: what comes after is answered by nobody.
-        client.socket.connect(from).unwrap();
-        assert!(
-            wait_for(WITHIN, || client.socket.send(b"\0\x04\0\0").is_err()),
-            "the transfer's port is still open"
-        );
+        // The port is free at once, though a receive was waiting on it.
+        assert!(wait_for(WITHIN, || UdpSocket::bind(from).is_ok()), "the transfer's port is still taken");
     });
 }
 
@@ -425,6 +421,29 @@ fn beyond_the_cap_it_says_so() {
         clients[0].send(&Packet::Error { code: 0, text: "enough".to_owned() }, froms[0]);
         server.wait_count("failed", 2);
         assert_eq!(Client::new(server.addr()).read("file", &[]).len(), 2000);
+    });
+}
+
+#[test]
+fn an_address_cannot_take_every_place() {
+    both(|engine| {
+        let server = Server::new(engine);
+        server.file("file", &pattern(2000));
+        // What has ended takes no place.
+        for _ in 0..200 {
+            assert_eq!(server.ask("absent", &[]).error().0, 1);
+        }
+        let clients: Vec<_> = (0..128).map(|_| server.ask("file", &[])).collect();
+        for client in &clients {
+            assert_eq!(client.data().0, 1);
+        }
+        assert_eq!(
+            server.ask("file", &[]).error(),
+            (0, "too many transfers to your address: try again".to_owned())
+        );
+        let neighbour = Client { socket: UdpSocket::bind("127.0.0.2:0").unwrap(), server: server.addr() };
+        neighbour.socket.set_read_timeout(Some(WITHIN)).unwrap();
+        assert_eq!(neighbour.read("file", &[]).len(), 2000);
     });
 }
 

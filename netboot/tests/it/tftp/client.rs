@@ -80,7 +80,7 @@ impl Drop for Server {
 /// A client's socket. What it does is for the test to say.
 pub(super) struct Client {
     pub(super) socket: UdpSocket,
-    server: SocketAddr,
+    pub(super) server: SocketAddr,
 }
 
 impl Client {
