@@ -128,6 +128,8 @@ impl Parts<'_> {
         tracing::info!(addr = %link.addr, hosts = inventory.snapshot().hosts().len(), "ready");
 
         let result = tokio::select! {
+            // When told to stop, servers end: that is then no failure of theirs.
+            biased;
             () = stop.cancelled() => Ok(()),
             state = watch.changed(link) => match state {
                 Ok(State::Up(now)) => {

@@ -1,6 +1,7 @@
 //! The whole program in a lab, asked by real clients, edited, signalled and killed.
 
 use std::fs;
+use std::net::UdpSocket;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -263,32 +264,28 @@ fn odd_packets_are_counted_by_reason_and_hurt_nobody() {
     let server = Server::start(&lab, Path::new(NETBOOT), data.path(), &["--xdp", "off"]).unwrap();
     let sender = client(&lab, "52:54:00:00:03:01");
     sender.ip("addr add 192.168.90.240/24 dev eth0").unwrap();
-    // A BOOTP header as hex, then variations of it.
-    let header = |hlen: &str| {
-        format!("0101{hlen}00{}{}", "00".repeat(24), "52540000030100".to_owned() + &"00".repeat(201))
+    let socket = sender.inside(|| UdpSocket::bind(("192.168.90.240", 68)).unwrap()).unwrap();
+    // A BOOTP header with this hlen, then the cookie and the options.
+    let packet = |hlen: u8, cookie: [u8; 4], options: &[u8]| {
+        let mut packet = vec![1, 1, hlen, 0];
+        packet.resize(236, 0);
+        packet[28..34].copy_from_slice(&[0x52, 0x54, 0, 0, 3, 1]);
+        packet.extend(cookie);
+        packet.extend(options);
+        packet
     };
-    let cookie = "63825363";
+    let cookie = [99, 130, 83, 99];
     for (packet, reason) in [
-        ("0101".to_owned(), "truncated"),
-        (format!("{}{cookie}350101ff", header("ff")), "bad-hardware-address"),
-        (format!("{}00000000350101ff", header("06")), "bad-cookie"),
-        (format!("{}{cookie}35ff01", header("06")), "bad-options"),
-        (format!("{}{cookie}3500ff", header("06")), "bad-option-length"),
-        (format!("{}{cookie}ff", header("06")), "message-type"),
+        (vec![1, 1], "truncated"),
+        (packet(255, cookie, &[53, 1, 1, 255]), "bad-hardware-address"),
+        (packet(6, [0; 4], &[53, 1, 1, 255]), "bad-cookie"),
+        (packet(6, cookie, &[53, 255, 1]), "bad-options"),
+        (packet(6, cookie, &[53, 0, 255]), "bad-option-length"),
+        (packet(6, cookie, &[255]), "message-type"),
     ] {
-        let escaped: String = packet
-            .as_bytes()
-            .chunks(2)
-            .map(|pair| {
-                format!("\\{:03o}", u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
-            })
-            .collect();
-        sender.shell(&format!("printf '{escaped}' | busybox nc -u -w 1 192.168.90.2 67 || true")).unwrap();
-        assert!(
-            wait_for(SOON, || status(&lab)["counters"]["dhcp"][reason].as_u64() >= Some(1)),
-            "{reason}: {}",
-            status(&lab)
-        );
+        socket.send_to(&packet, "192.168.90.2:67").unwrap();
+        let counted = || status(&lab)["counters"]["dhcp"][reason].as_u64() >= Some(1);
+        assert!(wait_for(SOON, counted), "{reason}: {}", status(&lab));
     }
     assert_eq!(value(&udhcpc(&client(&lab, "52:54:00:00:00:77"), 5, &[]), "ip"), "192.168.90.77");
     server.stop().unwrap();

@@ -57,10 +57,10 @@ fn real_clients_read_whole_files() {
         for size in sizes {
             let content = pattern(size);
             server.file("file", &content);
-            let port = server.port();
-            let url = format!("tftp://127.0.0.1:{port}/file");
+            let (host, port) = (server.host(), server.port());
+            let url = format!("tftp://{host}:{port}/file");
             let atftp = |options: &[&str]| {
-                let tail = ["-g", "-r", "file", "-l", "got", "127.0.0.1", &port];
+                let tail = ["-g", "-r", "file", "-l", "got", &host, &port];
                 (
                     "atftp",
                     options
@@ -75,7 +75,7 @@ fn real_clients_read_whole_files() {
                 (program, arguments.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>())
             };
             let clients: [(&str, Vec<String>); 7] = [
-                own("tftp", &["-m", "binary", "127.0.0.1", &port, "-c", "get", "file", "got"]),
+                own("tftp", &["-m", "binary", &host, &port, "-c", "get", "file", "got"]),
                 own("curl", &["-sS", "-o", "got", &url]),
                 own("curl", &["-sS", "--tftp-blksize", "1468", "-o", "got", &url]),
                 own("curl", &["-sS", "--tftp-no-options", "-o", "got", &url]),
@@ -107,16 +107,15 @@ fn real_clients_see_why_not() {
         let server = Server::new(engine);
         server.file("file", b"text\n");
         let out = tempfile::tempdir().unwrap();
-        let port = server.port();
+        let (host, port) = (server.host(), server.port());
         let (_, output) =
-            run("tftp", &["-m", "binary", "127.0.0.1", &port, "-c", "get", "absent", "got"], out.path());
+            run("tftp", &["-m", "binary", &host, &port, "-c", "get", "absent", "got"], out.path());
         assert!(output.contains("not found"), "{output}");
-        let (_, output) =
-            run("tftp", &["-m", "ascii", "127.0.0.1", &port, "-c", "get", "file", "got"], out.path());
+        let (_, output) = run("tftp", &["-m", "ascii", &host, &port, "-c", "get", "file", "got"], out.path());
         assert!(output.contains("octet"), "{output}");
         std::fs::write(out.path().join("mine"), "x").unwrap();
         let (_, output) =
-            run("tftp", &["-m", "binary", "127.0.0.1", &port, "-c", "put", "mine", "new"], out.path());
+            run("tftp", &["-m", "binary", &host, &port, "-c", "put", "mine", "new"], out.path());
         assert!(output.contains("read-only"), "{output}");
         assert!(!server.dir.path().join("tftp/new").exists());
         server.wait_count("failed", 3);

@@ -1,6 +1,8 @@
 //! Network namespaces and the processes in them; both end with their value.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
+use std::os::fd::AsFd;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
@@ -8,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 /// A network namespace, deleted when dropped.
 #[derive(Debug)]
@@ -67,6 +70,23 @@ impl Namespace {
         self.ip(&format!("link set {here} up"))?;
         other.ip(&format!("link set {there} up"))?;
         Ok(())
+    }
+
+    /// Runs something on a thread of its own inside, as the opening of a socket that is used here.
+    ///
+    /// # Errors
+    /// When the namespace cannot be entered. A panic goes on here.
+    pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
+        let path = format!("/run/netns/{}", self.name);
+        let file = File::open(&path).with_context(|| format!("open {path}"))?;
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
+                    .with_context(|| format!("enter {path}"))?;
+                Ok(work())
+            });
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
     }
 
     /// Starts a program inside; it is killed when the [`Child`] is dropped.

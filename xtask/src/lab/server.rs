@@ -139,7 +139,8 @@ mod tests {
         let step = Step::parse(DHCP).unwrap();
         assert_eq!((step.name(), step.text("by"), step.text("absent")), ("dhcp", "xdp", ""));
         assert_eq!(step.message(), "DHCP offer 192.168.90.11 to 52:54:00:12:34:56");
-        let done = r#"{"message":"m","step":"tftp-done","bytes":42,"file":"pxelinux.0","target":"netboot::step"}"#;
+        let done =
+            r#"{"message":"m","step":"tftp-done","bytes":42,"file":"pxelinux.0","target":"netboot::step"}"#;
         assert_eq!(Step::parse(done).unwrap().number("bytes"), 42);
     }
 
@@ -153,8 +154,7 @@ mod tests {
     #[test]
     fn a_line_for_people_has_its_level_only_when_it_matters() {
         assert_eq!(sentence(DHCP), "DHCP offer 192.168.90.11 to 52:54:00:12:34:56");
-        let warning =
-            r#"{"level":"WARN","message":"no XDP","reason":"EPERM","tries":2,"target":"netboot"}"#;
+        let warning = r#"{"level":"WARN","message":"no XDP","reason":"EPERM","tries":2,"target":"netboot"}"#;
         assert_eq!(sentence(warning), "WARN no XDP reason=EPERM tries=2");
         assert_eq!(sentence("panicked"), "panicked");
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -31,11 +32,13 @@ impl Server {
     }
 
     pub(super) fn with(engine: Engine, change: impl FnOnce(&mut Config)) -> Self {
+        // An address of its own: a late packet of another test must not find a port that has changed hands.
+        static NUMBER: AtomicU8 = AtomicU8::new(1);
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("tftp")).unwrap();
         let inventory = Arc::new(ArcSwap::from_pointee(Snapshot::new(BTreeMap::new(), vec![])));
         let files = Files::new(dir.path(), inventory, Ipv4Addr::LOCALHOST, 8080);
-        let bind = (Ipv4Addr::LOCALHOST, 0).into();
+        let bind = (Ipv4Addr::new(127, 1, 0, NUMBER.fetch_add(1, Ordering::Relaxed)), 0).into();
         let mut config = Config { bind, files, max_transfers: 256, max_window: 64, mtu: 1500, engine };
         change(&mut config);
         let (timeline, stop) = (Timeline::default(), CancellationToken::new());
@@ -49,6 +52,10 @@ impl Server {
 
     pub(super) fn addr(&self) -> SocketAddr {
         self.handle.local_addr()
+    }
+
+    pub(super) fn host(&self) -> String {
+        self.addr().ip().to_string()
     }
 
     pub(super) fn port(&self) -> String {
