@@ -10,6 +10,8 @@ use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::{ProgramError, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use netboot_ebpf::abi::{self, Reply, ReplyKey, Server, map};
+use rustix::io::Errno;
+use rustix::thread::{CapabilitySet, capabilities};
 
 use super::Error;
 use super::entries::Entry;
@@ -119,7 +121,7 @@ impl Table for Loaded {
     fn take(&mut self, key: ReplyKey) -> Result<(), Error> {
         match self.replies.remove(&Plain(key)) {
             Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
-            Err(error) if errno(&error) == Some(rustix::io::Errno::NOENT.raw_os_error()) => Ok(()),
+            Err(error) if errno(&error) == Some(Errno::NOENT.raw_os_error()) => Ok(()),
             Err(error) => Err(write(map::REPLIES, &error)),
         }
     }
@@ -160,15 +162,19 @@ fn load_error(error: &EbpfError) -> Error {
         EbpfError::ProgramError(ProgramError::LoadError { io_error, .. }) => io_error.raw_os_error(),
         _ => None,
     };
-    if let Some(code) = code
-        && code == rustix::io::Errno::PERM.raw_os_error()
-    {
-        return Error::Permission {
-            what: "loading the XDP program",
-            source: io::Error::from_raw_os_error(code),
-        };
+    // Without CAP_PERFMON it is the verifier that refuses, in words that do not say so.
+    let known = code.map(Errno::from_raw_os_error);
+    if known == Some(Errno::PERM) || (known == Some(Errno::ACCESS) && !may_load()) {
+        let source = code.map_or_else(|| Errno::PERM.into(), io::Error::from_raw_os_error);
+        return Error::Permission { what: "loading the XDP program", source };
     }
     Error::Load { why: chain(error) }
+}
+
+/// Whether the thread has what the kernel wants for this program.
+fn may_load() -> bool {
+    let wanted = CapabilitySet::BPF | CapabilitySet::PERFMON | CapabilitySet::NET_ADMIN;
+    capabilities(None).is_ok_and(|sets| sets.effective.contains(wanted))
 }
 
 /// The error number behind an error, if there is one.

@@ -60,8 +60,11 @@ pub enum Error {
     /// The program is not in this binary.
     #[error("this netboot was built without the fast path (cargo feature `fastpath`)")]
     Absent,
-    /// The kernel wants a capability.
-    #[error("{what} needs the capabilities CAP_BPF and CAP_NET_ADMIN: run as root, or grant them")]
+    /// The kernel wants a capability: CAP_NET_ADMIN for the network, CAP_PERFMON for a program that works with pointers
+    /// as freely as this one, CAP_BPF for any.
+    #[error(
+        "{what} needs the capabilities CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN: run as root, or grant them"
+    )]
     Permission {
         /// What was tried.
         what: &'static str,

@@ -34,7 +34,7 @@ fn xdp_says_why_it_is_not_there() {
 }
 
 #[test]
-fn xdp_needs_two_capabilities_and_no_more() {
+fn xdp_needs_three_capabilities_and_no_more() {
     let namespace = Namespace::new("server").unwrap();
     namespace.ip("link add br0 type bridge").unwrap();
     let bridge = link(&namespace, "br0");
@@ -49,10 +49,12 @@ fn xdp_needs_two_capabilities_and_no_more() {
             Fastpath::start(&bridge, &subnet(), Xdp::Generic, Timeline::default()).map(drop)
         })
     };
-    let error = with(CapabilitySet::empty()).unwrap_err();
-    assert!(matches!(error, Error::Permission { .. }), "{error}");
-    assert!(error.to_string().contains("CAP_BPF"), "{error}");
-    let error = with(CapabilitySet::BPF).unwrap_err();
-    assert!(matches!(error, Error::Permission { .. }), "{error}");
-    with(CapabilitySet::BPF | CapabilitySet::NET_ADMIN).unwrap_or_else(|error| panic!("{error}"));
+    let all = CapabilitySet::BPF | CapabilitySet::PERFMON | CapabilitySet::NET_ADMIN;
+    let lacking = [CapabilitySet::BPF, CapabilitySet::PERFMON, CapabilitySet::NET_ADMIN].map(|one| all - one);
+    for capabilities in [CapabilitySet::empty()].into_iter().chain(lacking) {
+        let error = with(capabilities).unwrap_err();
+        assert!(matches!(error, Error::Permission { .. }), "{capabilities:?}: {error}");
+        assert!(error.to_string().contains("CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN"), "{error}");
+    }
+    with(all).unwrap_or_else(|error| panic!("{error}"));
 }
