@@ -60,8 +60,7 @@ impl Header {
     /// The client's Ethernet address.
     #[inline(always)]
     pub fn mac(&self) -> [u8; 6] {
-        let [a, b, c, d, e, f, ..] = self.chaddr;
-        [a, b, c, d, e, f]
+        field(&self.chaddr, 0)
     }
 
     /// Where the reply goes (RFC 2131 4.1) when no relay agent is between: to the address in use, to everybody if
@@ -97,7 +96,7 @@ impl Header {
 #[cfg(test)]
 mod tests {
     use super::{HEADER, Header, ROOM};
-    use crate::packet::{Destination, field, put};
+    use crate::packet::Destination;
     use crate::verdict::{Answer, Reason};
 
     fn request() -> [u8; HEADER] {

@@ -45,6 +45,7 @@ impl Class {
 
 /// What the options of a request say about its sender.
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Marks {
     /// Option 77 is `iPXE`, raw or behind one length byte (RFC 3004 wants the length, iPXE leaves it out).
     pub ipxe_user_class: bool,

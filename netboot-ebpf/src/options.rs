@@ -159,7 +159,7 @@ impl Area {
             (GUID, _) => (self.notes.guid_at, self.notes.guid_len) = (at as u32, u32::from(len) + 2),
             #[allow(clippy::cast_possible_truncation, reason = "masked")]
             (CLIENT_ID, _) => {
-                (self.notes.client_id_at, self.notes.client_id_len) = (at as u32, u32::from(len) + 2)
+                (self.notes.client_id_at, self.notes.client_id_len) = (at as u32, u32::from(len) + 2);
             }
             (USER_CLASS, 4) => self.notes.ipxe_user_class = self.says(at, 0, b"iPXE"),
             (USER_CLASS, 5) => self.notes.ipxe_user_class = self.says(at, 0, b"\x04iPXE"),
@@ -195,9 +195,10 @@ impl Area {
             arch = arch.wrapping_mul(10).wrapping_add(digit);
         }
         let whole = beyond == 0 && self.says(at, 9, b":Arch:");
-        #[allow(clippy::cast_possible_truncation, reason = "told by the flag")]
-        let truncated = arch as u16;
-        (whole && arch <= u32::from(u16::MAX), truncated)
+        match u16::try_from(arch) {
+            Ok(arch) => (whole, arch),
+            Err(_) => (false, 0),
+        }
     }
 
     /// Bytes of the value of an option.

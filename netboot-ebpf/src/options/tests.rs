@@ -26,9 +26,12 @@ fn read(area: &mut Area, options: &[u8]) -> Result<Facts, Reason> {
     area.facts(&HEADER)
 }
 
+/// An option: code, place, value.
+type Met<'a> = (u8, usize, &'a [u8]);
+
 /// What a walk that is easy to believe finds: each option with the place where it stands.
-fn simple(all: &[u8]) -> Result<Vec<(u8, usize, &[u8])>, Reason> {
-    let mut found: Vec<(u8, usize, &[u8])> = Vec::new();
+fn simple(all: &[u8]) -> Result<Vec<Met<'_>>, Reason> {
+    let mut found: Vec<Met<'_>> = Vec::new();
     let mut options = all;
     loop {
         let at = all.len() - options.len();

@@ -3,6 +3,7 @@
 //! `table` runs the loaded program on made packets (`BPF_PROG_TEST_RUN`), `live` on frames between two network
 //! namespaces, `refused` where it cannot be attached. The expected replies are the daemon's own
 //! (`dhcp::options::finish`), with headers and checksums computed here once more.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 mod live;
 mod packets;
