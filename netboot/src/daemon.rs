@@ -233,13 +233,13 @@ impl Parts<'_> {
 async fn follow(
     mut fastpath: Fastpath,
     inventory: Arc<Inventory>,
-    mut changes: watch::Receiver<u64>,
+    mut news: watch::Receiver<u64>,
     stop: CancellationToken,
 ) -> Result<()> {
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
-            changed = changes.changed() => changed.context("the inventory is gone")?,
+            result = news.changed() => result.context("the inventory is gone")?,
         }
         let snapshot = inventory.snapshot();
         // A hundred thousand entries take a while; nobody else waits for them.

@@ -16,6 +16,7 @@ use ipnetwork::Ipv4Network;
 use netboot_ebpf::Class;
 
 use crate::config::Settings;
+use crate::inventory::Host;
 use crate::net::link::Link;
 
 /// Length of the BOOTP header without the options' cookie.
@@ -77,6 +78,14 @@ pub struct Client<'a> {
     pub channel: Option<&'a str>,
     /// The class, which decides the boot part.
     pub class: Class,
+}
+
+impl<'a> Client<'a> {
+    /// A client with this address; what its reservation says of it, if it has one.
+    pub fn new(addr: Ipv4Addr, host: Option<&'a Host>, class: Class) -> Self {
+        let (hostname, channel) = host.map(|host| (host.hostname.as_str(), host.channel.as_str())).unzip();
+        Self { addr, hostname, channel, class }
+    }
 }
 
 /// The part of a reply that does not depend on the request; a multiple of 4 bytes, no END.

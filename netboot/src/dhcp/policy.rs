@@ -8,7 +8,7 @@
 use std::net::Ipv4Addr;
 
 use netboot_ebpf::verdict::{self, Verdict, message};
-use netboot_ebpf::{Answer, Class, Reason};
+use netboot_ebpf::{Answer, Reason};
 
 use super::leases::Leases;
 use super::options::{Client, LARGEST, Subnet, Template, finish, inform, refusal, template};
@@ -139,7 +139,13 @@ pub fn decide(request: &Request, addressed: Addressed, view: &View<'_>) -> Outco
                 (Known::Pool(_), Answer::Ack) => Change::Lease(addr),
             };
             let (host, class) = (client.host(), request.class);
-            finished(request, answer as u8, addr, &template(view.subnet, &whom(addr, host, class)), change)
+            finished(
+                request,
+                answer as u8,
+                addr,
+                &template(view.subnet, &Client::new(addr, host, class)),
+                change,
+            )
         }
         // The client has an address from somebody else now (RFC 2131 3.1, step 4).
         Verdict::Pass(Reason::OtherServer) => Outcome::Ignore(Reason::OtherServer, Change::Forget),
@@ -181,13 +187,6 @@ impl<'a> Known<'a> {
             Self::Pool(_) => None,
         }
     }
-}
-
-/// The client of a reply, as the option builder wants it.
-fn whom(addr: Ipv4Addr, host: Option<&Host>, class: Class) -> Client<'_> {
-    let (hostname, channel) =
-        (host.map(|host| host.hostname.as_str()), host.map(|host| host.channel.as_str()));
-    Client { addr, hostname, channel, class }
 }
 
 /// The address to offer, in the order of RFC 2131 4.3.1: the one it has or had, the one it was offered, the one it
@@ -253,7 +252,7 @@ fn answer_inform(request: &Request, view: &View<'_>) -> Outcome {
     if !view.subnet.prefix.contains(addr) {
         return Reason::WrongAddress.into();
     }
-    let template = inform(view.subnet, &whom(addr, view.snapshot.by_mac(request.mac), request.class));
+    let template = inform(view.subnet, &Client::new(addr, view.snapshot.by_mac(request.mac), request.class));
     finished(request, message::ACK, addr, &template, Change::None)
 }
 

@@ -37,11 +37,6 @@ pub struct LeftOut {
     pub why: &'static str,
 }
 
-/// The client that a reserved machine is, as the reply builder wants it.
-pub fn client(host: &Host, class: Class) -> Client<'_> {
-    Client { addr: host.addr, hostname: Some(&host.hostname), channel: Some(&host.channel), class }
-}
-
 /// The map's key of a machine in a class.
 pub fn key(mac: Mac, class: Class) -> ReplyKey {
     ReplyKey { mac: mac.0, class: class as u8, pad: 0 }
@@ -62,7 +57,7 @@ pub fn build(snapshot: &Snapshot, subnet: &Subnet) -> (Entries, Vec<LeftOut>) {
             continue;
         }
         for class in CLASSES {
-            let template = template(subnet, &client(host, class));
+            let template = template(subnet, &Client::new(host.addr, Some(host), class));
             if template.bytes().len() > TEMPLATE_MAX {
                 leave("its reply is too long for the XDP program");
             } else {
@@ -85,7 +80,7 @@ mod tests {
 
     use netboot_ebpf::Class;
 
-    use super::{CLASSES, build, client, key};
+    use super::{CLASSES, Client, build, key};
     use crate::dhcp::options::{Subnet, template};
     use crate::inventory::{Host, Snapshot};
     use crate::mac::Mac;
@@ -123,7 +118,7 @@ mod tests {
             for class in CLASSES {
                 let entry = &entries[&key(host.mac, class)];
                 assert_eq!(entry.addr, host.addr);
-                assert_eq!(entry.template, template(&subnet(), &client(host, class)));
+                assert_eq!(entry.template, template(&subnet(), &Client::new(host.addr, Some(host), class)));
             }
             assert!(!entries.contains_key(&key(host.mac, Class::Firmware)));
         }

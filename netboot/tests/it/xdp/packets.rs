@@ -2,8 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use netboot::dhcp::options::{Echo, finish, template};
-use netboot::fastpath::entries::client;
+use netboot::dhcp::options::{Client, Echo, finish, template};
 use netboot::mac::Mac;
 use netboot_ebpf::{Answer, Class};
 
@@ -127,7 +126,8 @@ impl Request {
 
     /// The frame of the daemon's answer to the reserved machine. The options 97 and 61 are found in the plain way.
     pub(super) fn reply(&self, answer: Answer, class: Class, to: (Mac, Ipv4Addr)) -> Vec<u8> {
-        let template = template(&subnet(), &client(&blade(), class));
+        let blade = blade();
+        let template = template(&subnet(), &Client::new(blade.addr, Some(&blade), class));
         let ciaddr = if answer == Answer::Ack { self.ciaddr.octets() } else { [0; 4] };
         let echo = Echo {
             xid: [0xde, 0xad, 0xbe, 0xef],
