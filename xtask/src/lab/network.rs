@@ -85,9 +85,22 @@ impl Lab {
     /// When tcpdump does not start to listen.
     pub fn capture(&self, file: &Path) -> Result<Capture> {
         let name = file.to_str().context("the capture's path is not UTF-8")?;
+        // --immediate-mode: the kernel would else keep the last second's packets for itself.
         // -Z root: tcpdump would else give up root and then may not write below a private directory.
-        let arguments =
-            ["-i", "uplink", "-n", "-U", "-Z", "root", "-s", "0", "-w", name, "udp and (port 67 or port 68)"];
+        let arguments = [
+            "-i",
+            "uplink",
+            "-n",
+            "-U",
+            "--immediate-mode",
+            "-Z",
+            "root",
+            "-s",
+            "0",
+            "-w",
+            name,
+            "udp and (port 67 or port 68)",
+        ];
         let child = self.switch.spawn("tcpdump", &arguments)?;
         child.wait_line("listening on", Duration::from_secs(10))?;
         Ok(Capture { child, file: file.to_owned() })
