@@ -135,3 +135,38 @@ fn is_part(name: &str) -> bool {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     source.join(name).is_dir() || source.join(name).with_extension("rs").is_file()
 }
+
+#[test]
+fn every_promise_has_its_test() {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut code = String::new();
+    for root in [package.join("src"), package.join("tests/it"), package.join("../netboot-ebpf/src")] {
+        read_all(&root, &mut code);
+    }
+    let text = fs::read_to_string(package.join("SPECIFICATION.md")).unwrap();
+    let named: Vec<&str> = text.split('`').skip(1).step_by(2).filter(|word| word.contains("::")).collect();
+    assert!(named.len() > 40, "the promises name their tests in backticks");
+    for test in named {
+        let name = test.rsplit("::").next().unwrap_or_default();
+        assert!(
+            code.contains(&format!("fn {name}(")),
+            "SPECIFICATION.md names `{test}`, which does not exist"
+        );
+    }
+    // Every numbered line names at least one.
+    for line in text.lines().filter(|line| line.starts_with(|c: char| c.is_ascii_digit())) {
+        assert!(line.contains("::"), "a promise without a test: {line}");
+    }
+}
+
+/// Everything that Rust files below a directory say.
+fn read_all(directory: &Path, text: &mut String) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            read_all(&path, text);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            text.push_str(&fs::read_to_string(&path).unwrap());
+        }
+    }
+}
