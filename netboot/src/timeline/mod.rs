@@ -136,19 +136,19 @@ impl Timeline {
         match step {
             Step::Dhcp { mac, addr, reply, class, by } => {
                 self.count("dhcp", reply);
-                tracing::info!(target: "netboot::step", step = "dhcp", %mac, %addr, reply, class = class.name(), by = by.name(), "DHCP {reply} {addr} to {mac}");
+                tracing::info!(target: "netboot::step", step = "dhcp", %mac, %addr, reply, class = class.name(), by = by.name(), "DHCP {reply} {addr} to {mac} ({}, by {})", class.name(), by.name());
             }
             Step::DhcpIgnored { mac, reason } => {
                 self.count("dhcp", reason.name());
                 tracing::info!(target: "netboot::step", step = "dhcp-ignored", %mac, reason = reason.name(), "no DHCP answer to {mac}: {}", reason.name());
             }
             Step::TftpStart { peer, file, size, blksize, windowsize } => {
-                tracing::info!(target: "netboot::step", step = "tftp-start", addr = %peer.ip(), file, size, blksize, windowsize, "TFTP {file} to {}", peer.ip());
+                tracing::info!(target: "netboot::step", step = "tftp-start", addr = %peer.ip(), file, size, blksize, windowsize, "TFTP {file} to {}: {size} bytes", peer.ip());
             }
             Step::TftpDone { peer, file, bytes, took, resent } => {
                 self.count("tftp", "done");
                 let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-                tracing::info!(target: "netboot::step", step = "tftp-done", addr = %peer.ip(), file, bytes, millis, resent, "TFTP {file} to {} done", peer.ip());
+                tracing::info!(target: "netboot::step", step = "tftp-done", addr = %peer.ip(), file, bytes, millis, resent, "TFTP {file} to {} done: {bytes} bytes in {millis} ms", peer.ip());
             }
             Step::TftpFailed { peer, file, why } => {
                 self.count("tftp", "failed");

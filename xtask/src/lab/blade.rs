@@ -4,7 +4,7 @@
 //! gives. The second, `ttyS1`, is the kernel's console and goes to a file.
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -27,13 +27,24 @@ pub enum Accel {
 }
 
 impl Accel {
-    /// KVM where this process may use it. Whether it works shows only when a guest runs: [`Blade`] falls back by itself.
+    /// KVM where this process may use it and it has not failed before. Whether it works shows only when a guest runs:
+    /// [`Blade`] falls back by itself, and remembers it for this kernel.
     pub fn best() -> Self {
-        match OpenOptions::new().read(true).write(true).open("/dev/kvm") {
-            Ok(_) => Self::Kvm,
-            Err(_) => Self::Tcg,
+        let failed = fs::read_to_string(failure()).is_ok_and(|kernel| kernel == running_kernel());
+        if failed || OpenOptions::new().read(true).write(true).open("/dev/kvm").is_err() {
+            return Self::Tcg;
         }
+        Self::Kvm
     }
+}
+
+/// The file that says under which kernel KVM failed.
+fn failure() -> PathBuf {
+    crate::lab_dir().join("kvm-failed")
+}
+
+fn running_kernel() -> String {
+    rustix::system::uname().version().to_string_lossy().into_owned()
 }
 
 /// A running blade, switched off when dropped.
@@ -136,6 +147,8 @@ impl<'lab> Blade<'lab> {
 
     fn fall_back(&mut self) -> Result<()> {
         self.accel = Accel::Tcg;
+        // Only saves time: where it cannot be written the next run finds out anew.
+        let _ = fs::write(failure(), running_kernel());
         if !self.is_off() {
             self.child.signal("KILL")?;
             self.child.wait(Duration::from_secs(5))?;
