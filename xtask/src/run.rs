@@ -106,6 +106,7 @@ fn blade(netboot: &Path, deadline: Duration, logs: &Path, stop: &AtomicBool) -> 
         let accel = blade.accel();
         match blade.next_line(Duration::from_millis(50)) {
             Some(line) => {
+                off = false;
                 if blade.accel() != accel {
                     // Another machine, as far as times go.
                     (story, start) = (Story::new(), Instant::now());

@@ -122,10 +122,12 @@ impl<'lab> Blade<'lab> {
         let deadline = Instant::now() + within;
         let mut off = false;
         while Instant::now() < deadline {
-            if self.next_line(Duration::from_millis(200)).is_none() {
-                if off {
-                    break;
-                }
+            // A blade that was off under KVM is on again after its next line.
+            if self.next_line(Duration::from_millis(200)).is_some() {
+                off = false;
+            } else if off {
+                break;
+            } else {
                 off = self.is_off();
             }
         }
