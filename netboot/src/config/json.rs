@@ -198,14 +198,19 @@ impl<'s> Reader<'s> {
         self.source.lines.partition_point(|begin| *begin <= at.start())
     }
 
-    /// Notes every name that an object has twice: only one of the two would count.
+    /// Notes every name that an object has twice: only one of the two would count. Of an operator's `$variable` it is
+    /// the last, as it always was.
     pub fn unique(&mut self, object: &Object<'_>) {
         let mut seen = HashMap::with_capacity(object.properties.len());
         for member in &object.properties {
             let name = member.name.as_str();
             if let Some(first) = seen.get(name) {
                 let message = format!("`{name}` is here a second time, first in line {first}");
-                self.error(&member.name, message, "keep one of the two");
+                if name.starts_with('$') {
+                    self.warning(&member.name, message, "the last one counts, remove the other");
+                } else {
+                    self.error(&member.name, message, "keep one of the two");
+                }
             } else {
                 seen.insert(name, self.line(&member.name));
             }

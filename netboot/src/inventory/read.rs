@@ -16,6 +16,8 @@ use crate::mac::Mac;
 
 /// Longest channel: with `pxelinux.cfg/` before it, option 209 stays small.
 const LONGEST_CHANNEL: usize = 64;
+/// Longest host name, its domain included: with the other options it must leave a reply small enough.
+const LONGEST_HOSTNAME: usize = 128;
 /// Longest template name: what a file system takes.
 const LONGEST_TEMPLATE: usize = 255;
 
@@ -137,6 +139,16 @@ impl All {
         }
         let mac = self.mac(reader, object, member, addr);
         let hostname = required(reader, object, member, "$hostname", "\"$hostname\": \"blade1\"", hostname);
+        if let (Some(text), Some(value)) = (&hostname, last(object, "$hostname"))
+            && text.contains(['.', '_'])
+        {
+            let message = format!("`$hostname` is \"{text}\", with a dot or an underscore");
+            reader.warning(
+                value,
+                message,
+                "some clients take letters, digits and hyphens alone; it is handed out as it is",
+            );
+        }
         let channel = required(reader, object, member, "channel", "\"channel\": \"stable\"", channel);
         let template = self.template(reader, object);
         if let (Some(addr), Some(mac), Some(hostname), Some(channel), Ok(template)) =
@@ -225,13 +237,18 @@ fn string<'v, 'a>(
     name: &str,
     example: &str,
 ) -> Option<(&'v Value<'a>, &'v str)> {
-    let Some(member) = object.get(name) else {
+    let Some(value) = last(object, name) else {
         let message = format!("host `{}` has no `{name}`", host.name.as_str());
         reader.error(&host.name, message, format!("add {example}"));
         return None;
     };
-    let text = reader.text(name, &member.value, &format!("write {example}"))?;
-    Some((&member.value, text))
+    let text = reader.text(name, value, &format!("write {example}"))?;
+    Some((value, text))
+}
+
+/// The value of a member; of two the last, as everywhere where JSON is read.
+fn last<'v, 'a>(object: &'v Object<'a>, name: &str) -> Option<&'v Value<'a>> {
+    object.properties.iter().rev().find(|member| member.name.as_str() == name).map(|member| &member.value)
 }
 
 /// A member that every host must have, by its rule.
@@ -253,13 +270,19 @@ fn required(
     }
 }
 
-/// One DNS label (RFC 1123 2.1): DHCP hands it out as the host's name.
+/// What DHCP can hand out as the host's name: labels of RFC 1123 2.1, and the underscores and domains that operators'
+/// files have besides, as dnsmasq took them.
 fn hostname(text: &str) -> Result<(), &'static str> {
-    let legal = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-    if legal && (1..=63).contains(&text.len()) && !text.starts_with('-') && !text.ends_with('-') {
+    let label = |label: &str| {
+        label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+            && (1..=63).contains(&label.len())
+            && !label.starts_with(['-', '_'])
+            && !label.ends_with('-')
+    };
+    if text.len() <= LONGEST_HOSTNAME && text.split('.').all(label) {
         Ok(())
     } else {
-        Err("write 1 to 63 letters, digits and hyphens, no hyphen first or last, no dots")
+        Err("write 1 to 63 letters, digits and hyphens, no hyphen first or last")
     }
 }
 

@@ -72,7 +72,18 @@ fn everything_that_is_wrong_is_said_at_once() {
         assert_eq!(code, Some(if errors { 2 } else { 0 }), "{}", directory.display());
         seen += 1;
     }
-    assert_eq!(seen, 4);
+    assert_eq!(seen, 5);
+}
+
+/// What the replaced systems took is taken, with a word about it.
+#[test]
+fn operators_files_are_taken_as_before() {
+    let loaded = netboot::inventory::load(&data("as-before"), Some("10.9.0.0/24".parse().unwrap()));
+    let snapshot = loaded.snapshot.unwrap();
+    let names: Vec<_> = snapshot.hosts().iter().map(|host| host.hostname.as_str()).collect();
+    assert_eq!(names, ["b11.example.net", "rack_2"]);
+    let variables = snapshot.variables(&snapshot.hosts()[1]);
+    assert_eq!((variables["$hostname"].as_ref(), variables["$gw"].as_ref()), ("rack_2", "10.9.0.2"));
 }
 
 #[test]
