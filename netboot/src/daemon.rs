@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, anyhow, bail};
 use arc_swap::ArcSwap;
+use ipnetwork::Ipv4Network;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -42,7 +43,8 @@ pub async fn serve(settings: Settings, inventory: Arc<Inventory>) -> Result<()> 
             () = stop.cancelled() => break,
             link = watch.usable(|reason| tracing::warn!("waiting: {reason}")) => link?,
         };
-        inventory.set_subnet(link.prefix)?;
+        let own = Ipv4Network::new(link.addr, link.prefix.prefix()).unwrap_or(link.prefix);
+        inventory.set_subnet(own)?;
         let parts = Parts { settings: &settings, inventory: &inventory, timeline: &timeline, link: &link };
         parts.serve(&mut watch, &stop).await?;
         if stop.is_cancelled() {

@@ -116,7 +116,8 @@ pub fn decide(request: &Request, addressed: Addressed, view: &View<'_>) -> Outco
         }
         _ => return Reason::MessageType.into(),
     }
-    let reserved = view.snapshot.by_mac(request.mac);
+    // This server's own address is nobody's, whatever the file says: the machine is one without a reservation.
+    let reserved = view.snapshot.by_mac(request.mac).filter(|host| host.addr != view.subnet.server);
     if reserved.is_none() && request.message != message::DISCOVER && view.leases.is_writing(request.mac) {
         // It asks again before the disk has answered; one answer is on its way.
         return Reason::QueueFull.into();

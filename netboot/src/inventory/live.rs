@@ -51,7 +51,7 @@ impl Inventory {
         Ok(Self { data, snapshots, last: Mutex::new(last), generation: watch::Sender::new(1) })
     }
 
-    /// Holds the hosts against the interface's subnet from now on.
+    /// Holds the hosts against the interface's address and subnet from now on.
     ///
     /// # Errors
     /// When hosts are outside: all that is wrong. The snapshot stays as it was.

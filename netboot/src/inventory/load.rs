@@ -20,7 +20,8 @@ pub struct Loaded {
     pub missing: bool,
 }
 
-/// Reads `pxe_hosts.json` and looks at the templates. Addresses are held against `subnet` when it is known.
+/// Reads `pxe_hosts.json` and looks at the templates. Addresses are held against `subnet` when it is known, and against this
+/// server's own address when `subnet` has it in the place of the network's.
 pub fn load(data: &Path, subnet: Option<Ipv4Network>) -> Loaded {
     let path = data.join(HOSTS_FILE);
     let failed = |problem| Loaded { problems: vec![problem], ..Loaded::default() };

@@ -173,6 +173,9 @@ impl All {
             } else if subnet.prefix() < 31 && (addr == subnet.network() || addr == subnet.broadcast()) {
                 let message = format!("{addr} is the network or broadcast address of its subnet");
                 reader.error(&member.name, message, "give the host another address");
+            } else if addr == subnet.ip() && addr != subnet.network() {
+                let message = format!("{addr} is this server's own address, which it gives to nobody");
+                reader.warning(&member.name, message, "give the host another address, unless it is this machine");
             }
         } else if addr.is_unspecified() || addr.is_broadcast() || addr.is_multicast() || addr.is_loopback() {
             reader.error(

@@ -7,6 +7,7 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 use std::time::Duration;
 
+use netboot::config::problem::Problem;
 use netboot::inventory::Inventory;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -288,4 +289,9 @@ fn the_subnet_is_held_against_the_hosts_when_it_is_known() {
     let problems = inventory.set_subnet("10.8.0.0/24".parse().unwrap()).unwrap_err();
     assert!(problems.to_string().contains("10.9.0.11 is outside the subnet 10.8.0.0/24"), "{problems}");
     assert!(inventory.set_subnet("10.9.0.0/24".parse().unwrap()).is_ok());
+    assert!(!inventory.problems().iter().any(|problem| problem.message.contains("server's own")));
+    assert!(inventory.set_subnet("10.9.0.11/24".parse().unwrap()).is_ok(), "it may be this machine");
+    let problems = inventory.problems();
+    let own = |problem: &Problem| problem.message.contains("10.9.0.11 is this server's own address");
+    assert!(problems.iter().any(own), "{problems:?}");
 }

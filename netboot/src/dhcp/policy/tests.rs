@@ -119,6 +119,16 @@ fn select(mac: Mac, addr: Ipv4Addr) -> Packet {
 }
 
 #[test]
+fn nobody_gets_the_address_of_this_server() {
+    let mut world = World::new();
+    world.snapshot = Snapshot::new(BTreeMap::new(), vec![blade(BLADE, SERVER)]);
+    let Want::Offer(offered) = short(&world.ask(&discover(BLADE))) else { panic!("no offer") };
+    assert!((10..=20).contains(&offered.octets()[3]), "{offered} is not of the pool");
+    assert_eq!(short(&world.ask(&select(BLADE, SERVER))), Want::Nak);
+    assert_eq!(short(&world.ask(&request(BLADE).requested(SERVER))), Want::Nak);
+}
+
+#[test]
 fn a_reserved_machine() {
     let world = World::new();
     let table = [
