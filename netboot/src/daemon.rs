@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Settings;
 use crate::dhcp::options::Subnet;
 use crate::fastpath::Fastpath;
-use crate::inventory::Inventory;
+use crate::inventory::{HOSTS_FILE, Inventory};
 use crate::net::link::{Link, State, Watch};
 use crate::net::ports;
 use crate::timeline::Timeline;
@@ -38,13 +38,31 @@ pub async fn serve(settings: Settings, inventory: Arc<Inventory>) -> Result<()> 
     let timeline = Timeline::default();
 
     let mut watch = Watch::open(&settings.interface)?;
+    let mut served = false;
     loop {
         let link = tokio::select! {
             () = stop.cancelled() => break,
             link = watch.usable(|reason| tracing::warn!("waiting: {reason}")) => link?,
         };
         let own = Ipv4Network::new(link.addr, link.prefix.prefix()).unwrap_or(link.prefix);
-        inventory.set_subnet(own)?;
+        if let Err(problems) = inventory.set_subnet(own) {
+            // At the start the files are to blame; later somebody may only be changing the interface.
+            if !served {
+                return Err(problems.into());
+            }
+            tracing::error!(
+                "waiting: the hosts do not fit {}; the interface or {HOSTS_FILE} must change",
+                link.prefix
+            );
+            let mut accepted = inventory.accepted();
+            tokio::select! {
+                () = stop.cancelled() => break,
+                state = watch.changed(&link) => drop(state?),
+                _ = accepted.wait_for(|accepted| *accepted) => {}
+            }
+            continue;
+        }
+        served = true;
         let parts = Parts { settings: &settings, inventory: &inventory, timeline: &timeline, link: &link };
         parts.serve(&mut watch, &stop).await?;
         if stop.is_cancelled() {

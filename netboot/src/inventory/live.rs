@@ -28,6 +28,7 @@ pub struct Inventory {
     /// Of the last reading, also when it failed. Held while reading, so that two readings do not cross.
     last: Mutex<Last>,
     generation: watch::Sender<u64>,
+    accepted: watch::Sender<bool>,
 }
 
 #[derive(Debug)]
@@ -48,7 +49,13 @@ impl Inventory {
         log(&problems);
         let last = Last { subnet, problems: problems.into(), missing };
         let snapshots = Arc::new(ArcSwap::from_pointee(snapshot));
-        Ok(Self { data, snapshots, last: Mutex::new(last), generation: watch::Sender::new(1) })
+        Ok(Self {
+            data,
+            snapshots,
+            last: Mutex::new(last),
+            generation: watch::Sender::new(1),
+            accepted: watch::Sender::new(true),
+        })
     }
 
     /// Holds the hosts against the interface's address and subnet from now on.
@@ -80,6 +87,11 @@ impl Inventory {
     /// Counts the snapshots, from 1; changes after the snapshot did.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.generation.subscribe()
+    }
+
+    /// Whether the last reading was accepted.
+    pub fn accepted(&self) -> watch::Receiver<bool> {
+        self.accepted.subscribe()
     }
 
     /// What the last reading found wrong, whether or not its snapshot was taken.
@@ -126,6 +138,7 @@ impl Inventory {
         }
         last.problems = problems.into();
         last.missing = missing;
+        self.accepted.send_replace(accepted);
         accepted
     }
 

@@ -175,7 +175,11 @@ impl All {
                 reader.error(&member.name, message, "give the host another address");
             } else if addr == subnet.ip() && addr != subnet.network() {
                 let message = format!("{addr} is this server's own address, which it gives to nobody");
-                reader.warning(&member.name, message, "give the host another address, unless it is this machine");
+                reader.warning(
+                    &member.name,
+                    message,
+                    "give the host another address, unless it is this machine",
+                );
             }
         } else if addr.is_unspecified() || addr.is_broadcast() || addr.is_multicast() || addr.is_loopback() {
             reader.error(

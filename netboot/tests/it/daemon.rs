@@ -205,6 +205,28 @@ fn waits_for_the_interface_and_its_address() {
 }
 
 #[test]
+fn an_address_that_does_not_fit_the_hosts_is_waited_out() {
+    let (lab, data) = (lab(), data(BLADE));
+    let mut server = Server::start(&lab, Path::new(NETBOOT), data.path(), &["--xdp", "off"]).unwrap();
+    lab.server.ip("addr flush dev pxe0").unwrap();
+    lab.server.ip("addr add 10.9.9.2/24 dev pxe0").unwrap();
+    server.child().wait_line("the hosts do not fit 10.9.9.0/24", SOON).unwrap();
+    assert!(server.is_running());
+    // Either mends it: the hosts …
+    let file = data.path().join("pxe_hosts.json");
+    fs::write(&file, BLADE.replace("192.168.90.77", "10.9.9.77")).unwrap();
+    server.child().wait_line("\"message\":\"ready\"", SOON).unwrap();
+    // … or the interface.
+    lab.server.ip("addr flush dev pxe0").unwrap();
+    lab.server.ip("addr add 192.168.90.2/24 dev pxe0").unwrap();
+    server.child().wait_line("the hosts do not fit 192.168.90.0/24", SOON).unwrap();
+    lab.server.ip("addr flush dev pxe0").unwrap();
+    lab.server.ip("addr add 10.9.9.2/24 dev pxe0").unwrap();
+    server.child().wait_line("\"message\":\"ready\"", SOON).unwrap();
+    server.stop().unwrap();
+}
+
+#[test]
 fn a_port_that_is_taken_is_named_with_its_process() {
     let (lab, data) = (lab(), data(BLADE));
     let _first = Server::start(&lab, Path::new(NETBOOT), data.path(), &["--xdp", "off"]).unwrap();
