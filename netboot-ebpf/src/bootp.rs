@@ -64,12 +64,12 @@ impl Header {
     }
 
     /// Where the reply goes (RFC 2131 4.1) when no relay agent is between: to the address in use, to everybody if
-    /// the client says so, else to the new address at the client's Ethernet address, for it cannot answer ARP yet.
+    /// the client says so, else to the new address; at the client's Ethernet address, for it may not answer ARP yet.
     #[inline(always)]
-    pub fn destination(&self, requester: [u8; 6], yiaddr: u32) -> Destination {
+    pub fn destination(&self, yiaddr: u32) -> Destination {
         let ciaddr = u32::from_be_bytes(self.ciaddr);
         if ciaddr != 0 {
-            Destination { mac: requester, addr: ciaddr }
+            Destination { mac: self.mac(), addr: ciaddr }
         } else if self.flags[0] & 0x80 != 0 {
             Destination { mac: [0xff; 6], addr: u32::MAX }
         } else {
@@ -138,12 +138,11 @@ mod tests {
     #[test]
     fn where_a_reply_goes() {
         let plain = Header { ciaddr: [0; 4], flags: [0; 2], ..Header::read(&request()).expect("a request") };
-        let source = [9; 6];
-        assert_eq!(plain.destination(source, 77), Destination { mac: plain.mac(), addr: 77 });
+        assert_eq!(plain.destination(77), Destination { mac: plain.mac(), addr: 77 });
         let loud = Header { flags: [0x80, 0], ..plain };
-        assert_eq!(loud.destination(source, 77), Destination { mac: [0xff; 6], addr: u32::MAX });
+        assert_eq!(loud.destination(77), Destination { mac: [0xff; 6], addr: u32::MAX });
         let bound = Header { ciaddr: [0, 0, 0, 5], ..loud };
-        assert_eq!(bound.destination(source, 77), Destination { mac: source, addr: 5 });
+        assert_eq!(bound.destination(77), Destination { mac: bound.mac(), addr: 5 });
     }
 
     #[test]

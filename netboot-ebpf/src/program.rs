@@ -113,7 +113,6 @@ fn answer<const L2: usize>(
         return Err(Reason::Truncated);
     }
     let header = Header::read(bytes)?;
-    let requester = packet::field(ethernet, 6);
 
     let scratch = SCRATCH.get_ptr_mut(0).ok_or(Reason::NoEntry)?;
     // SAFETY: a value of this CPU's own, aligned by the map, all integers; nothing else refers to it now.
@@ -139,7 +138,7 @@ fn answer<const L2: usize>(
         return Err(Reason::NoEntry);
     }
 
-    let to = header.destination(requester, addr);
+    let to = header.destination(addr);
     packet::ethernet(&mut frame.ethernet, to.mac, server.mac, tag);
     let udp = (8 + size) as u16;
     frame.ip = packet::ipv4(server.addr, to.addr, udp);

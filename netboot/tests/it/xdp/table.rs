@@ -139,6 +139,12 @@ fn xdp_answers_what_the_daemon_would() {
             ("selecting, broadcast flag", loud(&selecting), Answer::Ack, everybody),
             ("init-reboot", ask.clone().option(50, &me), Answer::Ack, Request::HOME),
             ("renew", renew.clone(), Answer::Ack, Request::HOME),
+            (
+                "renew, sent by another station",
+                renew.clone().with(|r| r.from = Mac([2, 9, 9, 9, 9, 9])),
+                Answer::Ack,
+                Request::HOME,
+            ),
             ("rebind", renew.with(|r| (r.to, r.dst) = everybody), Answer::Ack, Request::HOME),
             (
                 "padded options",
