@@ -230,20 +230,26 @@ fn an_address_that_does_not_fit_the_hosts_is_waited_out() {
 fn a_port_that_is_taken_is_named_with_its_process() {
     let (lab, data) = (lab(), data(BLADE));
     let _first = Server::start(&lab, Path::new(NETBOOT), data.path(), &["--xdp", "off"]).unwrap();
-    for (state, port, expected) in [("one", "8081", "67"), ("two", "8080", "")] {
+    // An interface on which DHCP is nobody's yet.
+    lab.server.ip("link add other0 type veth peer name other1").unwrap();
+    lab.server.ip("addr add 192.168.90.3/24 dev other0").unwrap();
+    lab.server.ip("link set other0 up").unwrap();
+    let taken = |interface: &str, port: &str| {
         let mut command = lab.server.command(NETBOOT);
-        command
-            .args(["serve", "--interface", "pxe0", "--xdp", "off", "--http-port", port, "--data"])
-            .arg(data.path());
-        command.arg("--state").arg(data.path().join(state));
+        command.args(["serve", "--interface", interface, "--xdp", "off", "--http-port", port, "--data"]);
+        command.arg(data.path()).arg("--state").arg(data.path().join(interface));
         let mut second = Child::spawn(command).unwrap();
         assert_eq!(second.wait(SOON).unwrap().code(), Some(1), "{}", second.output());
-        let output = second.output();
-        assert!(
-            output.contains(expected) && output.contains("netboot") && output.contains("pid"),
-            "{output}"
-        );
+        second.output()
+    };
+    for (interface, port) in [("pxe0", "67/udp"), ("other0", "8080/tcp")] {
+        let output = taken(interface, "8080");
+        assert!(output.contains(&format!("port {port} is taken by netboot (pid ")), "{output}");
     }
+    let _tftp = lab.server.inside(|| UdpSocket::bind(("192.168.90.3", 69)).unwrap()).unwrap();
+    let output = taken("other0", "8081");
+    let me = format!("(pid {})", std::process::id());
+    assert!(output.contains("port 69/udp is taken by ") && output.contains(&me), "{output}");
 }
 
 #[test]
