@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
 use crate::dhcp::options::Subnet;
-use crate::fastpath::Fastpath;
+use crate::fastpath::{self, Changed, Fastpath};
 use crate::inventory::{HOSTS_FILE, Inventory};
 use crate::net::link::{Link, State, Watch};
 use crate::net::ports;
@@ -224,16 +224,13 @@ impl Parts<'_> {
     /// Returns what people are told about it, too.
     fn attach(&self, subnet: &Subnet) -> (Option<Fastpath>, String) {
         let Self { settings, inventory, timeline, link } = self;
-        let attached =
-            Fastpath::start(link, subnet, settings.xdp, (*timeline).clone()).and_then(|mut fastpath| {
-                let changed = fastpath.update(&inventory.snapshot())?;
-                Ok((fastpath, changed))
-            });
-        match attached {
-            Ok((fastpath, changed)) => {
+        match Fastpath::start(link, subnet, settings.xdp, (*timeline).clone()) {
+            Ok(mut fastpath) => {
                 let mode = fastpath.mode().name();
                 let text = fastpath.note().map_or_else(|| mode.to_owned(), |note| format!("{mode} ({note})"));
-                tracing::info!(mode, replies = changed.added, "XDP answers reserved machines: {text}");
+                tracing::info!(mode, "XDP answers reserved machines: {text}");
+                // The machines that do not fit into the map are no reason to do without it for the others.
+                updated(fastpath.update(&inventory.snapshot()));
                 (Some(fastpath), text)
             }
             Err(error) => {
@@ -269,19 +266,24 @@ async fn follow(
         })
         .await?;
         fastpath = back;
-        match result {
-            Ok(changed) => tracing::info!(
-                added = changed.added,
-                replaced = changed.replaced,
-                removed = changed.removed,
-                "XDP has the new machines"
-            ),
-            Err(error) => tracing::error!(
-                "XDP: {:#}; machines it does not have are answered by the daemon",
-                anyhow::Error::from(error)
-            ),
-        }
+        updated(result);
     }
     tokio::task::spawn_blocking(move || fastpath.close()).await?;
     Ok(())
+}
+
+/// Says what became of an update of the XDP program's map.
+fn updated(result: Result<Changed, fastpath::Error>) {
+    match result {
+        Ok(changed) => tracing::info!(
+            added = changed.added,
+            replaced = changed.replaced,
+            removed = changed.removed,
+            "XDP has the new machines"
+        ),
+        Err(error) => tracing::error!(
+            "XDP: {:#}; machines it does not have are answered by the daemon",
+            anyhow::Error::from(error)
+        ),
+    }
 }
