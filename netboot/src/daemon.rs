@@ -64,7 +64,13 @@ pub async fn serve(settings: Settings, inventory: Arc<Inventory>) -> Result<()> 
         }
         served = true;
         let parts = Parts { settings: &settings, inventory: &inventory, timeline: &timeline, link: &link };
-        parts.serve(&mut watch, &stop).await?;
+        if let Err(error) = parts.serve(&mut watch, &stop).await {
+            // An address that went away in the middle of it is no failure of ours.
+            if stop.is_cancelled() || !watch.stirred().await {
+                return Err(error);
+            }
+            tracing::warn!("the interface has changed, starting anew: {error:#}");
+        }
         if stop.is_cancelled() {
             break;
         }
@@ -118,8 +124,18 @@ impl Parts<'_> {
         let leases = self.open_leases()?;
         let dhcp = dhcp::server::Server::bind(link, subnet.clone(), &settings.dhcp, leases)?;
         let files = self.files();
-        let mut tftp = self.start_tftp(files.clone(), &ends)?;
-        let listener = self.listen().await?;
+        let (mut tftp, listener) = match (self.start_tftp(files.clone(), &ends), self.listen().await) {
+            (Ok(tftp), Ok(listener)) => (tftp, listener),
+            (mut tftp, listener) => {
+                // What runs already ends first, and closes ports and store for the next try.
+                ends.cancel();
+                let _ = dhcp.run(inventory.snapshots(), timeline.clone(), ends).await;
+                if let Ok(tftp) = &mut tftp {
+                    let _ = tftp.ended().await;
+                }
+                return tftp.and(listener).map(drop);
+            }
+        };
         // Subscribed first, so that no snapshot is missed after the one that XDP starts with.
         let changes = inventory.changes();
         // The last, for it answers from its first update on.

@@ -126,13 +126,16 @@ impl Server {
             tracing::warn!(prefix = %subnet.prefix, "no pool: only machines with a reservation get an address");
         }
         let failed = |what| move |source| Error::Socket { what, interface: link.name.clone(), source };
+        let (broadcasts, unicasts) = (socket(link, Ipv4Addr::BROADCAST)?, socket(link, link.addr)?);
+        let frames = Frames::open(link.index).map_err(failed("open a raw socket"))?;
+        // The last: where it fails the store is closed already, and can be opened again at once.
         let (writer, written) = Writer::start(store, QUEUE).map_err(Error::Thread)?;
         Ok(Self {
             link: link.clone(),
             authoritative: settings.authoritative,
-            broadcasts: socket(link, Ipv4Addr::BROADCAST)?,
-            unicasts: socket(link, link.addr)?,
-            frames: Frames::open(link.index).map_err(failed("open a raw socket"))?,
+            broadcasts,
+            unicasts,
+            frames,
             leases: Leases::new(&ranges, stored),
             subnet,
             writer,

@@ -3,6 +3,7 @@
 //! Asks the kernel over rtnetlink and listens to its notifications; never changes an interface.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt};
 use ipnetwork::Ipv4Network;
@@ -11,6 +12,9 @@ use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags};
 use rtnetlink::{Handle, MulticastGroup};
 
 use crate::mac::Mac;
+
+/// A notification of the kernel is here by then.
+const MOMENT: Duration = Duration::from_millis(200);
 
 /// The PXE interface, once it is usable.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,6 +114,16 @@ impl Watch {
             }
             self.news.next().await.ok_or(Error::Ended)?;
         }
+    }
+
+    /// Whether the kernel has told of any change since it was last listened to. Waits a moment for what is on its way.
+    pub async fn stirred(&mut self) -> bool {
+        let mut wait = MOMENT;
+        let mut stirred = false;
+        while let Ok(Some(())) = tokio::time::timeout(wait, self.news.next()).await {
+            (stirred, wait) = (true, Duration::ZERO);
+        }
+        stirred
     }
 
     async fn state(&self) -> Result<State, Error> {

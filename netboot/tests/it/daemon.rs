@@ -205,6 +205,26 @@ fn waits_for_the_interface_and_its_address() {
 }
 
 #[test]
+fn an_interface_that_comes_and_goes_is_no_end() {
+    let (lab, data) = (lab(), data(BLADE));
+    let mut server = Server::start(&lab, Path::new(NETBOOT), data.path(), &[]).unwrap();
+    // As fast as it goes, so that the address is gone in the middle of a start, too.
+    lab.server
+        .shell(
+            "for turn in $(seq 60); do ip addr flush dev pxe0; ip addr add 192.168.90.4/24 dev pxe0; done; \
+             ip addr flush dev pxe0; ip addr add 192.168.90.5/24 dev pxe0",
+        )
+        .unwrap();
+    server
+        .child()
+        .wait_line("serving 192.168.90.0/24 on pxe0\",\"interface\":\"pxe0\",\"addr\":\"192.168.90.5\"", SOON)
+        .unwrap();
+    server.child().wait_line("\"message\":\"ready\"", SOON).unwrap();
+    assert!(server.is_running());
+    server.stop().unwrap();
+}
+
+#[test]
 fn an_address_that_does_not_fit_the_hosts_is_waited_out() {
     let (lab, data) = (lab(), data(BLADE));
     let mut server = Server::start(&lab, Path::new(NETBOOT), data.path(), &["--xdp", "off"]).unwrap();
