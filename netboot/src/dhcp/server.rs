@@ -55,7 +55,7 @@ pub enum Error {
         why: String,
     },
     /// A socket could not be had.
-    #[error("{what} on {interface}: {source}")]
+    #[error("{what} on {interface}")]
     Socket {
         /// What was tried.
         what: &'static str,

@@ -57,7 +57,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// A file operation failed.
-    #[error("{what} {path}: {source}")]
+    #[error("{what} {path}")]
     File {
         /// What was tried.
         what: &'static str,
