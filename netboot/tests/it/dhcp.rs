@@ -224,6 +224,13 @@ fn real_clients_get_their_address_again_after_a_restart() {
     drop(running);
 
     let running = lab.serve(Redb::open(state.path()).unwrap()).unwrap();
+    // Had the lease been lost, a stranger could have it, and the client would get it again all the same.
+    let wish = [&[50, 4][..], &first.octets()].concat();
+    let socket = lab.socket(NOWHERE);
+    to_all(&socket, &packet(Mac([0x52, 0x54, 0, 0, 0, 0xd4]), NOWHERE, DISCOVER, &[&wish]));
+    let (message, other) = reply(&socket).unwrap();
+    assert!(message == OFFER && other != first, "{other}");
+    drop(socket);
     assert_eq!(lab.udhcpc(), first);
     lab.client.ip(&format!("link set eth0 address {BLADE}")).unwrap();
     assert_eq!(lab.udhcpc(), BLADE_ADDR);
@@ -231,7 +238,7 @@ fn real_clients_get_their_address_again_after_a_restart() {
     let third = lab.udhcpc();
     assert!(third != first && third != BLADE_ADDR, "{third}");
     running.wait_count("ack", 3);
-    assert_eq!((running.count("offer"), running.count("nak")), (3, 0));
+    assert_eq!((running.count("offer"), running.count("nak")), (4, 0));
 }
 
 #[test]
