@@ -156,6 +156,8 @@ reasons! {
     RepeatedOption => "repeated-option",
     /// More options than the program reads.
     LongRequest => "long-request",
+    /// The machine found somebody else at the address that is reserved for it.
+    AddressInUse => "reserved-address-in-use",
 }
 
 /// Decides about a well-formed request of a reserved machine.

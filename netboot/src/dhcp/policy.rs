@@ -111,6 +111,11 @@ pub fn decide(request: &Request, addressed: Addressed, view: &View<'_>) -> Outco
         message::INFORM => return answer_inform(request, view),
         message::RELEASE | message::DECLINE if !ours => return Reason::OtherServer.into(),
         message::RELEASE => return give_up(request, request.ciaddr, Change::Release(request.ciaddr), view),
+        message::DECLINE
+            if view.snapshot.by_mac(request.mac).is_some_and(|host| host.addr == request.requested) =>
+        {
+            return Reason::AddressInUse.into();
+        }
         message::DECLINE => {
             return give_up(request, request.requested, Change::Decline(request.requested), view);
         }

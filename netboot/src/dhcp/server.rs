@@ -220,6 +220,9 @@ impl Server {
                     }
                     _ => ignored(Some(mac), reason, timeline),
                 }
+                if reason == Reason::AddressInUse {
+                    tracing::warn!(%mac, "somebody else uses the address that is reserved for {mac}: it cannot boot until that one is gone");
+                }
                 self.change(mac, change, now, None, timeline);
             }
         }

@@ -360,6 +360,11 @@ fn release_and_decline_count_only_from_whom_they_may() {
         (decline.clone().server_id(addr(3)), quiet(Reason::OtherServer)),
         (decline.clone().requested(addr(16)), quiet(Reason::NoLease)),
         (Packet::new(mac(2)).message(DECLINE).server_id(SERVER).requested(addr(15)), quiet(Reason::NoLease)),
+        (
+            Packet::new(BLADE).message(DECLINE).server_id(SERVER).requested(addr(11)),
+            quiet(Reason::AddressInUse),
+        ),
+        (Packet::new(BLADE).message(DECLINE).server_id(SERVER).requested(addr(15)), quiet(Reason::NoLease)),
     ];
     for (packet, want) in table {
         assert_eq!(world.ask(&packet), want, "{packet:?}");
