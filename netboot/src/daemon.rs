@@ -207,6 +207,7 @@ impl Parts<'_> {
         let bind = SocketAddr::from((self.link.addr, tftp::PORT));
         let config = tftp::server::Config {
             bind,
+            clients: self.link.prefix,
             files,
             max_transfers: self.settings.tftp.max_transfers,
             max_window: self.settings.tftp.max_window,

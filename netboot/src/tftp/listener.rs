@@ -6,11 +6,12 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
+use ipnetwork::Ipv4Network;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -35,6 +36,7 @@ type Running = Rc<RefCell<HashMap<SocketAddr, Rc<Claim>>>>;
 pub(super) struct Listener {
     shared: Rc<Shared>,
     max_transfers: usize,
+    clients: Ipv4Network,
     running: Running,
     sessions: RefCell<JoinSet<()>>,
 }
@@ -63,6 +65,7 @@ impl Listener {
         Self {
             shared: Rc::new(Shared { files, limits, timeline, addr, stop, segmenting }),
             max_transfers: config.max_transfers,
+            clients: config.clients,
             running: Running::default(),
             sessions: RefCell::default(),
         }
@@ -113,9 +116,22 @@ impl Listener {
         }
     }
 
+    /// Whether it is a client of the PXE network, or this machine. Whoever writes another's address on a packet would
+    /// make this server flood that one.
+    fn serves(&self, client: IpAddr) -> bool {
+        match client {
+            IpAddr::V4(addr) => self.clients.contains(addr) || addr.is_loopback(),
+            IpAddr::V6(_) => false,
+        }
+    }
+
     /// Deals with a packet to the well-known port; returns the ERROR to answer with, if one is due.
     fn packet<S: Socket>(&self, from: SocketAddr, packet: &[u8]) -> Option<(u16, &'static str)> {
         let timeline = &self.shared.timeline;
+        if !self.serves(from.ip()) {
+            timeline.count("tftp", "outside-subnet");
+            return None;
+        }
         let refuse = |name: &str, code, why: &'static str| {
             timeline.record(&Step::TftpFailed { peer: from, file: shown(name), why: why.to_owned() });
             Some((code, why))

@@ -5,6 +5,7 @@
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 
+use ipnetwork::Ipv4Network;
 use rustix::net::sockopt;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::oneshot;
@@ -26,6 +27,8 @@ const RECEIVE_BUFFER: usize = 4 << 20;
 pub struct Config {
     /// The server's address and port 69. Transfers use other ports of the same address.
     pub bind: SocketAddr,
+    /// Who is served, besides this machine; an answer is larger than its request and must not be sent to anybody.
+    pub clients: Ipv4Network,
     /// What is served.
     pub files: Files,
     /// Transfers at once; who comes after gets an ERROR that says so.

@@ -355,6 +355,31 @@ fn odd_packets_are_counted_by_reason_and_hurt_nobody() {
 }
 
 #[test]
+fn tftp_answers_the_pxe_network_alone() {
+    let (lab, data) = (lab(), data(BLADE));
+    let server = Server::start(&lab, Path::new(NETBOOT), data.path(), &["--xdp", "off"]).unwrap();
+    lab.server.ip("route add 10.7.0.0/24 dev pxe0").unwrap();
+    let machine = client(&lab, "52:54:00:00:03:02");
+    machine.ip("addr add 192.168.90.241/24 dev eth0").unwrap();
+    machine.ip("addr add 10.7.0.1/24 dev eth0").unwrap();
+    let ask = |from: &str| {
+        let socket = machine.inside(|| UdpSocket::bind((from, 0)).unwrap()).unwrap();
+        socket.set_read_timeout(Some(SOON)).unwrap();
+        socket.send_to(b"\0\x01file\0octet\0", "192.168.90.2:69").unwrap();
+        socket
+    };
+    let outside = ask("10.7.0.1");
+    let counted = || status(&lab)["counters"]["tftp"]["outside-subnet"] == 1;
+    assert!(wait_for(SOON, counted), "{}", status(&lab));
+    let mut packet = [0; 100];
+    let length = ask("192.168.90.241").recv(&mut packet).unwrap();
+    assert_eq!(packet[..4], [0, 5, 0, 1], "not found: {:?}", &packet[..length]);
+    outside.set_nonblocking(true).unwrap();
+    assert_eq!(outside.recv(&mut packet).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    server.stop().unwrap();
+}
+
+#[test]
 fn stopping_detaches_the_program() {
     let (lab, data) = (lab(), data(BLADE));
     let server = Server::start(&lab, Path::new(NETBOOT), data.path(), &["--xdp", "generic"]).unwrap();
