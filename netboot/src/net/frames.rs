@@ -7,7 +7,7 @@ use std::io;
 use std::mem::size_of;
 use std::net::SocketAddrV4;
 
-use socket2::{Domain, SockAddr, SockAddrStorage, Socket, Type};
+use socket2::{Domain, SockAddr, SockAddrStorage, SockFilter, Socket, Type};
 
 use crate::mac::Mac;
 
@@ -68,7 +68,7 @@ pub fn frame(datagram: &Datagram<'_>) -> Option<Vec<u8>> {
 }
 
 /// The one's complement sum (RFC 1071), continued from an earlier one over an even number of bytes.
-fn sum(start: u16, bytes: &[u8]) -> u16 {
+pub(super) fn sum(start: u16, bytes: &[u8]) -> u16 {
     let words = bytes.chunks(2).map(|pair| match *pair {
         [high, low] => u16::from_be_bytes([high, low]),
         [high] => u16::from_be_bytes([high, 0]),
@@ -78,6 +78,31 @@ fn sum(start: u16, bytes: &[u8]) -> u16 {
         let (sum, carry) = sum.overflowing_add(word);
         sum + u16::from(carry)
     })
+}
+
+/// A packet socket on the interface with this index, for the frames of this `EtherType` that the filter lets pass.
+/// Without an `EtherType`, 0, the kernel delivers nothing to it.
+///
+/// # Errors
+/// When it may not, or the interface is gone.
+pub(super) fn socket(index: u32, ethertype: u16, filter: &[SockFilter]) -> io::Result<Socket> {
+    // Nothing arrives before it is bound, and then through the filter.
+    let socket = Socket::new(Domain::PACKET, Type::RAW.nonblocking().cloexec(), None)?;
+    if !filter.is_empty() {
+        socket.attach_filter(filter)?;
+    }
+    let mut storage = SockAddrStorage::zeroed();
+    // SAFETY: the storage is large and aligned enough for every kind of socket address, and `LinkLayer` is
+    // laid out as the kernel's `sockaddr_ll`; zeros are valid in all its fields.
+    let addr = unsafe { storage.view_as::<LinkLayer>() };
+    // Both constants are small numbers.
+    addr.family = u16::try_from(i32::from(Domain::PACKET)).unwrap_or_default();
+    addr.protocol = ethertype.to_be();
+    addr.index = i32::try_from(index).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let length = u32::try_from(size_of::<LinkLayer>()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: family, protocol and index were written above, the rest is zero, and the length is the type's own.
+    socket.bind(&unsafe { SockAddr::new(storage, length) })?;
+    Ok(socket)
 }
 
 /// A socket that puts frames on one interface. It receives nothing.
@@ -103,17 +128,7 @@ impl Frames {
     /// When it may not, or the interface is gone.
     pub fn open(index: u32) -> io::Result<Self> {
         // Protocol 0: the kernel delivers nothing to it.
-        let socket = Socket::new(Domain::PACKET, Type::RAW.nonblocking().cloexec(), None)?;
-        let mut storage = SockAddrStorage::zeroed();
-        // SAFETY: the storage is large and aligned enough for every kind of socket address, and `LinkLayer` is
-        // laid out as the kernel's `sockaddr_ll`; zeros are valid in all its fields.
-        let addr = unsafe { storage.view_as::<LinkLayer>() };
-        // Both constants are small numbers.
-        addr.family = u16::try_from(i32::from(Domain::PACKET)).unwrap_or_default();
-        addr.index = i32::try_from(index).map_err(|_| io::ErrorKind::InvalidInput)?;
-        let length = u32::try_from(size_of::<LinkLayer>()).map_err(|_| io::ErrorKind::InvalidInput)?;
-        // SAFETY: the family and the index were written above, the rest is zero, and the length is the type's own.
-        socket.bind(&unsafe { SockAddr::new(storage, length) })?;
+        let socket = socket(index, 0, &[])?;
         // One storm's replies at a time.
         socket.set_send_buffer_size(1 << 20)?;
         Ok(Self(socket))
