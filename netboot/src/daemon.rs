@@ -17,12 +17,12 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Settings;
+use crate::config::{RouterAdvertisement, Settings};
 use crate::dhcp::options::Subnet;
 use crate::fastpath::{self, Changed, Fastpath};
 use crate::inventory::{HOSTS_FILE, Inventory};
 use crate::net::link::{Link, State, Watch};
-use crate::net::ports;
+use crate::net::{ports, ra};
 use crate::timeline::Timeline;
 use crate::{dhcp, http, store, tftp};
 
@@ -155,6 +155,13 @@ impl Parts<'_> {
         let (snapshots, token, steps) = (inventory.snapshots(), ends.clone(), timeline.clone());
         tasks.spawn(async move { Ok(dhcp.run(snapshots, steps, token).await?) });
         tasks.spawn(async move { Ok(tftp.ended().await?) });
+        if let Some(ra) = self.advertise() {
+            let (token, steps) = (ends.clone(), timeline.clone());
+            tasks.spawn(async move {
+                ra.run(move |name| steps.count("ra", name), token).await;
+                Ok(())
+            });
+        }
         if let Some(fastpath) = fastpath {
             tasks.spawn(follow(fastpath, Arc::clone(inventory), changes, ends.clone()));
         }
@@ -235,6 +242,20 @@ impl Parts<'_> {
             }
             Err(error) => Err(error).with_context(|| format!("listen on TCP port {port} for HTTP")),
         }
+    }
+
+    /// Opens what answers router solicitations. Without it blades boot all the same, only later.
+    fn advertise(&self) -> Option<ra::Server> {
+        if self.settings.router_advertisement == RouterAdvertisement::Off {
+            return None;
+        }
+        ra::Server::open(self.link)
+            .inspect_err(|error| {
+                tracing::warn!(
+                    "no empty router advertisements, iPXE waits for a router at each boot: {error}"
+                );
+            })
+            .ok()
     }
 
     /// Attaches the XDP program and gives it the machines. Without it the daemon answers everybody, and says why.

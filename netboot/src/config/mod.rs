@@ -27,6 +27,8 @@ pub struct Settings {
     pub state: PathBuf,
     /// How the XDP program is attached.
     pub xdp: Xdp,
+    /// What blades are told that ask for an IPv6 router.
+    pub router_advertisement: RouterAdvertisement,
     /// DHCP.
     pub dhcp: Dhcp,
     /// Boot files by client class.
@@ -51,6 +53,19 @@ pub enum Xdp {
     /// On the socket buffer, any interface.
     Generic,
     /// Not at all: the daemon answers everything.
+    Off,
+}
+
+/// What blades are told that ask for an IPv6 router, where there is none.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, clap::ValueEnum,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum RouterAdvertisement {
+    /// That there is none: they need not wait.
+    #[default]
+    Empty,
+    /// Nothing.
     Off,
 }
 

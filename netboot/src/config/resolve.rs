@@ -54,6 +54,7 @@ fn merge(data: &Path, given: Given, written: Written) -> Settings {
         data: data.to_owned(),
         state: state.unwrap_or_else(|| data.join("state")),
         xdp: given.xdp.or(written.xdp).unwrap_or_default(),
+        router_advertisement: written.router_advertisement.unwrap_or_default(),
         dhcp: Dhcp {
             pool: if given.pool.is_empty() { written.pool.unwrap_or_default() } else { given.pool },
             lease_secs: written.lease_secs.unwrap_or(3600),
@@ -116,7 +117,7 @@ mod tests {
     use std::path::Path;
 
     use super::{FILE, Given, resolve};
-    use crate::config::{Engine, Settings, Xdp};
+    use crate::config::{Engine, RouterAdvertisement, Settings, Xdp};
 
     fn with(text: &str, given: Given) -> Result<Settings, String> {
         let dir = tempfile::tempdir().unwrap();
@@ -133,6 +134,7 @@ mod tests {
             (Path::new("/nowhere"), Path::new("/nowhere/state"))
         );
         assert_eq!((settings.xdp, settings.http.port), (Xdp::Auto, 8080));
+        assert_eq!(settings.router_advertisement, RouterAdvertisement::Empty);
         assert_eq!(
             (settings.dhcp.lease_secs, settings.dhcp.authoritative, settings.dhcp.router.as_ref()),
             (3600, true, None)
@@ -149,7 +151,7 @@ mod tests {
     #[test]
     fn the_file_beats_defaults_and_flags_beat_the_file() {
         let text = r#"// all of them
-        { "interface": "eth1", "state": "var", "xdp": "generic",
+        { "interface": "eth1", "state": "var", "xdp": "generic", "router_advertisement": "off",
           "dhcp": { "pool": ["10.0.0.10-10.0.0.20"], "lease_secs": 600, "authoritative": false, "router": "10.0.0.1",
                     "dns": ["10.0.0.2", "10.0.0.3"], "domain": "blades.example" },
           "boot": { "bios": "lpxelinux.0" }, "http": { "port": 80, "override_from": ["10.9.0.0/16", "10.8.0.1"] },
@@ -157,6 +159,7 @@ mod tests {
         let file = with(text, Given::default()).unwrap();
         assert_eq!((file.interface.as_str(), file.xdp, file.http.port), ("eth1", Xdp::Generic, 80));
         assert_eq!(file.state, file.data.join("var"));
+        assert_eq!(file.router_advertisement, RouterAdvertisement::Off);
         assert_eq!((file.boot.bios.as_str(), file.boot.ipxe.as_str()), ("lpxelinux.0", "lpxelinux.0"));
         assert_eq!(file.dhcp.router, Some(vec![[10, 0, 0, 1].into()]));
         assert_eq!((file.dhcp.dns.len(), file.dhcp.domain.as_deref()), (2, Some("blades.example")));
@@ -197,6 +200,10 @@ mod tests {
             (r#"{"interface": 5}"#, "netboot.json:1:15: `interface` is a number, not a string"),
             (r#"{"interface": "a/b"}"#, "netboot.json:1:15: `interface` is \"a/b\"; write the name"),
             (r#"{"xdp": "fast"}"#, "netboot.json:1:9: `xdp` is \"fast\"; write one of: \"auto\", \"native\""),
+            (
+                r#"{"router_advertisement": true}"#,
+                "netboot.json:1:26: `router_advertisement` is true or false, not a string; write one of: \"empty\", \"off\"",
+            ),
             (
                 r#"{"http": {"port": 0}}"#,
                 "netboot.json:1:19: `http.port` is 0; write a whole number from 1 to 65535",

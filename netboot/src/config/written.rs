@@ -13,7 +13,7 @@ use jsonc_parser::ast::{Object, Value};
 
 use super::json::{Reader, Source, kind};
 use super::problem::{Problem, Problems};
-use super::{Engine, Range, Xdp};
+use super::{Engine, Range, RouterAdvertisement, Xdp};
 
 /// Longest boot file name: the header field `file` with its closing NUL (RFC 2131 2).
 pub(super) const LONGEST_BOOT_FILE: usize = 127;
@@ -24,6 +24,7 @@ pub(super) struct Written {
     pub(super) interface: Option<String>,
     pub(super) state: Option<PathBuf>,
     pub(super) xdp: Option<Xdp>,
+    pub(super) router_advertisement: Option<RouterAdvertisement>,
     pub(super) pool: Option<Vec<Range>>,
     pub(super) lease_secs: Option<u32>,
     pub(super) authoritative: Option<bool>,
@@ -68,6 +69,7 @@ impl Written {
                 "interface" => self.interface = checked(reader, name, value, interface),
                 "state" => self.state = checked(reader, name, value, not_empty).map(PathBuf::from),
                 "xdp" => self.xdp = choice(reader, name, value),
+                "router_advertisement" => self.router_advertisement = choice(reader, name, value),
                 "dhcp" => section(reader, name, value, |reader, name, key, value| {
                     self.dhcp(reader, name, key, value)
                 }),
@@ -81,7 +83,8 @@ impl Written {
                     self.tftp(reader, name, key, value)
                 }),
                 _ => {
-                    let known = "use one of: interface, state, xdp, dhcp, boot, http, tftp";
+                    let known =
+                        "use one of: interface, state, xdp, router_advertisement, dhcp, boot, http, tftp";
                     reader.error(&member.name, format!("`{name}` is not a setting"), known);
                 }
             }

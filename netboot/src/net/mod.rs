@@ -3,3 +3,4 @@ pub mod frames;
 pub mod kind;
 pub mod link;
 pub mod ports;
+pub mod ra;

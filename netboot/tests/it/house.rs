@@ -11,6 +11,8 @@ const PURE: &[&str] = &[
     "tftp/wire.rs",
     "tftp/transfer.rs",
     "fastpath/entries.rs",
+    "net/ra/wire.rs",
+    "net/ra/policy.rs",
     "mac.rs",
 ];
 
