@@ -57,6 +57,8 @@ struct Boot {
     steps: Vec<Step>,
     /// The BOOTP messages of all DHCP replies seen on the wire, without what is random in each boot.
     replies: Vec<Vec<u8>>,
+    /// Router solicitations that were answered.
+    router_answers: u64,
 }
 
 /// Boots a machine against a server on a copy of the sample's data directory, changed by `prepare`.
@@ -73,9 +75,12 @@ fn boot(mac: &str, arguments: &[&str], prepare: impl FnOnce(&Path)) -> Boot {
         .report(DEADLINE)
         .unwrap_or_else(|error| panic!("{error:#}\nserver:\n{}", server.child().output()));
     let steps = server.steps();
+    let status = lab.server.shell("curl -s --max-time 5 http://127.0.0.1:8080/api/v1/status").unwrap();
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    let router_answers = status["counters"]["ra"]["answered"].as_u64().unwrap_or_default();
     server.stop().unwrap();
     let replies = capture.frames().unwrap().iter().filter_map(|frame| reply(frame)).collect();
-    Boot { report, steps, replies }
+    Boot { report, steps, replies, router_answers }
 }
 
 /// The BOOTP message of a DHCP reply, with `xid` and `secs` (RFC 2131 2), which the client makes up, set to zero.
@@ -140,6 +145,8 @@ fn a_reserved_machine_boots_with_xdp_and_without_and_sees_no_difference() {
         // A ROM that was slow to listen asks twice.
         rounds.dedup();
         assert_eq!(rounds, [2, 5, 2, 5], "{messages:?}");
+        // Else its ROM would have waited for a router.
+        assert_ne!(boot.router_answers, 0);
     }
     let different = |boot: &Boot| boot.replies.iter().cloned().collect::<BTreeSet<_>>();
     assert_eq!(different(&with), different(&without));
@@ -168,4 +175,5 @@ fn an_unknown_machine_gets_a_pool_address_and_is_told_where_to_add_itself() {
         assert!(report.cloud_config.contains(word), "{word} is not in\n{}", report.cloud_config);
     }
     assert_eq!(answered_by(&boot.steps), BTreeSet::from(["daemon"]));
+    assert_ne!(boot.router_answers, 0);
 }

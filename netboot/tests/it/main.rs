@@ -7,6 +7,7 @@ mod daemon;
 mod dhcp;
 mod house;
 mod http;
+mod ra;
 mod sample;
 mod tftp;
 mod vagrant;

@@ -70,8 +70,8 @@ impl Policy {
         Self { mac, routers: BTreeMap::new(), answered_all: None, answer_all: None, ask: Some((now, ASKS)) }
     }
 
-    /// What to do about a message. `routes`: this machine is itself an IPv6 router on the link.
-    pub(super) fn receive(&mut self, message: &Message, routes: bool, now: Instant) -> Outcome {
+    /// What to do about a message. `is_router`: this machine is itself an IPv6 router on the link.
+    pub(super) fn receive(&mut self, message: &Message, is_router: bool, now: Instant) -> Outcome {
         match *message {
             // Another interface of ours on the same wire.
             Message::Solicitation { mac, .. } | Message::Advertisement { mac, .. } if mac == self.mac => {
@@ -80,7 +80,7 @@ impl Policy {
             Message::Solicitation { mac, addr, to } => {
                 if to != ALL_ROUTERS && to != wire::link_local(self.mac) {
                     Outcome::Nothing
-                } else if routes || self.is_routed(now) {
+                } else if is_router || self.is_routed(now) {
                     Outcome::RealRouter
                 } else if addr.is_unspecified() {
                     self.answer_all(now)
@@ -99,11 +99,11 @@ impl Policy {
                 self.answer_all = Some(earliest);
                 Outcome::Later
             }
-            _ => Outcome::Now(self.to_all(now)),
+            _ => Outcome::Now(self.now_to_all(now)),
         }
     }
 
-    fn to_all(&mut self, now: Instant) -> Packet {
+    fn now_to_all(&mut self, now: Instant) -> Packet {
         self.answer_all = None;
         self.answered_all = Some(now);
         Packet::Advertisement { mac: wire::multicast(ALL_NODES), to: ALL_NODES }
@@ -144,7 +144,7 @@ impl Policy {
             self.ask = (left > 1).then(|| (now + ASK_AGAIN, left - 1));
             return Some(Packet::Solicitation);
         }
-        self.answer_all.filter(|at| *at <= now).map(|_| self.to_all(now))
+        self.answer_all.filter(|at| *at <= now).map(|_| self.now_to_all(now))
     }
 }
 

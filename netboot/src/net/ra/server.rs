@@ -96,8 +96,8 @@ impl Server {
 
     fn handle(&mut self, frame: &[u8], count: impl Fn(&'static str)) {
         let Ok(message) = wire::parse(frame) else { return count("malformed") };
-        let routes = matches!(message, Message::Solicitation { .. }) && self.routes();
-        let outcome = self.policy.receive(&message, routes, Instant::now());
+        let is_router = matches!(message, Message::Solicitation { .. }) && self.is_router();
+        let outcome = self.policy.receive(&message, is_router, Instant::now());
         let interface = self.interface.as_str();
         match outcome {
             Outcome::Nothing => {}
@@ -109,7 +109,7 @@ impl Server {
                 if !self.silent {
                     tracing::info!(
                         interface,
-                        "this machine routes IPv6 on {interface} (net.ipv6.conf.{interface}.forwarding): no empty router advertisements"
+                        "this machine routes IPv6 on {interface} (/proc/sys/net/ipv6/conf/{interface}/forwarding): no empty router advertisements"
                     );
                 }
                 self.silent = true;
@@ -132,9 +132,12 @@ impl Server {
 
     /// Whether this machine itself is an IPv6 router on the link. What it says of itself is not heard here, and an empty
     /// advertisement from the same address would take that back (RFC 4861 6.3.4).
-    fn routes(&self) -> bool {
-        fs::read(format!("/proc/sys/net/ipv6/conf/{}/forwarding", self.interface))
-            .is_ok_and(|value| value.first().is_some_and(|first| *first != b'0'))
+    fn is_router(&self) -> bool {
+        let set = |name: &str| {
+            fs::read(format!("/proc/sys/net/ipv6/conf/{}/{name}", self.interface))
+                .is_ok_and(|value| value.first().is_some_and(|first| *first != b'0'))
+        };
+        set("forwarding") && !set("disable_ipv6")
     }
 
     fn send(&self, packet: Packet, count: impl Fn(&'static str)) {
@@ -208,12 +211,15 @@ fn join(socket: &Socket, index: u32, group: Mac) -> io::Result<()> {
     unsafe extern "C" {
         fn setsockopt(fd: i32, level: i32, name: i32, value: *const Membership, length: u32) -> i32;
     }
-    let [a, b, c, d, e, f] = group.0;
+    let mut addr = [0; 8];
+    if let Some(ethernet) = addr.first_chunk_mut() {
+        *ethernet = group.0;
+    }
     let membership = Membership {
         index: i32::try_from(index).map_err(|_| io::ErrorKind::InvalidInput)?,
         kind: PACKET_MR_MULTICAST,
         length: 6,
-        addr: [a, b, c, d, e, f, 0, 0],
+        addr,
     };
     let length = u32::try_from(size_of::<Membership>()).map_err(|_| io::ErrorKind::InvalidInput)?;
     // SAFETY: the C library's function with its own signature, `socklen_t` being 32 bits; it reads `length` bytes of

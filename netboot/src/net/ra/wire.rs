@@ -163,8 +163,9 @@ fn checksum(from: Ipv6Addr, to: Ipv6Addr, message: &[u8]) -> u16 {
 
 /// The link-local address that belongs to an Ethernet address (RFC 4291 appendix A, modified EUI-64).
 pub(super) fn link_local(mac: Mac) -> Ipv6Addr {
-    let [a, b, c, d, e, f] = mac.0;
-    Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f])
+    let [first, second, third, fourth, fifth, sixth] = mac.0;
+    let identifier = [first ^ 2, second, third, 0xff, 0xfe, fourth, fifth, sixth];
+    Ipv6Addr::from((0xfe80 << 112) | u128::from(u64::from_be_bytes(identifier)))
 }
 
 /// The Ethernet address of a multicast group (RFC 2464 7).

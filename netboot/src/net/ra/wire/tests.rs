@@ -66,9 +66,16 @@ fn what_is_sent_is_read_again() {
 
 #[test]
 fn what_ipxe_sends() {
-    // Taken from the wire: hop limit 255, the link-local address of the card, its Ethernet address as an option.
-    let frame = solicitation(&[1, 1, 0x52, 0x54, 0, 0x12, 0x34, 0x56]);
+    #[rustfmt::skip]
+    let frame = [
+        0x33, 0x33, 0, 0, 0, 2, 0x52, 0x54, 0, 0x12, 0x34, 0x56, 0x86, 0xdd,
+        0x60, 0, 0, 0, 0, 16, 58, 255,
+        0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0x50, 0x54, 0, 0xff, 0xfe, 0x12, 0x34, 0x56,
+        0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2,
+        133, 0, 0x71, 0xb5, 0, 0, 0, 0, 1, 1, 0x52, 0x54, 0, 0x12, 0x34, 0x56,
+    ];
     assert_eq!(parse(&frame), ASKED);
+    assert_eq!(solicitation(&[1, 1, 0x52, 0x54, 0, 0x12, 0x34, 0x56]), frame);
     // Filling up to the shortest Ethernet frame, and options that nobody knows.
     assert_eq!(parse(&[&frame[..], &[0; 9]].concat()), ASKED);
     assert_eq!(parse(&solicitation(&[253, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])), ASKED);
