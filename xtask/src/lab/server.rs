@@ -1,6 +1,8 @@
 //! netboot as a lab's server: started, waited for, and its log read step by step.
 
+use std::ffi::OsString;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -27,6 +29,7 @@ impl Server {
     /// When it ends or is not ready in time; the error has its log.
     pub fn start(lab: &Lab, netboot: &Path, data: &Path, arguments: &[&str]) -> Result<Self> {
         let mut command = lab.server.command(netboot.to_str().context("the program's path is not UTF-8")?);
+        forget_settings(&mut command, std::env::vars_os().map(|(name, _)| name));
         command
             .args(["serve", "--interface", "pxe0", "--log-format", "json", "--data"])
             .arg(data)
@@ -66,6 +69,14 @@ impl Server {
         let log = self.child.output();
         anyhow::ensure!(status.success(), "netboot ended with {status}; its log:\n{log}");
         Ok(log)
+    }
+}
+
+/// Takes the user's own settings from a program's environment: with a `NETBOOT_STATE` the lab would write into the leases
+/// of the real appliance.
+fn forget_settings(command: &mut Command, names: impl Iterator<Item = OsString>) {
+    for name in names.filter(|name| name.as_encoded_bytes().starts_with(b"NETBOOT_")) {
+        command.env_remove(name);
     }
 }
 
@@ -130,7 +141,9 @@ pub fn sentence(line: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Step, sentence};
+    use std::process::Command;
+
+    use super::{Step, forget_settings, sentence};
 
     const DHCP: &str = r#"{"timestamp":"2026-01-01T00:00:00Z","level":"INFO","message":"DHCP offer 192.168.90.11 to 52:54:00:12:34:56","step":"dhcp","mac":"52:54:00:12:34:56","addr":"192.168.90.11","reply":"offer","class":"ipxe","by":"xdp","target":"netboot::step"}"#;
 
@@ -157,5 +170,13 @@ mod tests {
         let warning = r#"{"level":"WARN","message":"no XDP","reason":"EPERM","tries":2,"target":"netboot"}"#;
         assert_eq!(sentence(warning), "WARN no XDP reason=EPERM tries=2");
         assert_eq!(sentence("panicked"), "panicked");
+    }
+
+    #[test]
+    fn the_users_own_settings_are_not_the_labs() {
+        let mut command = Command::new("netboot");
+        forget_settings(&mut command, ["PATH", "NETBOOT_STATE", "NETBOOT_LOG"].into_iter().map(Into::into));
+        let changed: Vec<_> = command.get_envs().collect();
+        assert_eq!(changed, [("NETBOOT_LOG".as_ref(), None), ("NETBOOT_STATE".as_ref(), None)]);
     }
 }
