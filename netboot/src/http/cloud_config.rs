@@ -23,19 +23,30 @@ const LARGEST: usize = 4 << 20;
 /// Replaces every known name, the longest first where several fit; unknown names stay. Values may name variables.
 pub(super) fn render(template: &str, variables: &BTreeMap<&str, Cow<'_, str>>) -> String {
     let mut text = String::with_capacity(template.len() * 2);
-    expand(template, variables, DEEPEST, &mut text);
+    expand(template, variables, DEEPEST, "", &mut text);
     text
 }
 
-fn expand(mut rest: &str, variables: &BTreeMap<&str, Cow<'_, str>>, depth: usize, into: &mut String) {
+/// `own` is the variable whose value this is: in it the name stays, as in one plain replacement.
+fn expand(
+    mut rest: &str,
+    variables: &BTreeMap<&str, Cow<'_, str>>,
+    depth: usize,
+    own: &str,
+    into: &mut String,
+) {
     while let Some(at) = rest.find('$') {
         let (before, from) = rest.split_at(at);
         into.push_str(before);
         let longest =
             variables.iter().filter(|(name, _)| from.starts_with(**name)).max_by_key(|(name, _)| name.len());
         let name = match longest {
+            Some((name, _)) if *name == own => {
+                into.push_str(name);
+                *name
+            }
             Some((name, value)) if depth > 0 && into.len() < LARGEST => {
-                expand(value, variables, depth - 1, into);
+                expand(value, variables, depth - 1, name, into);
                 *name
             }
             _ => {
@@ -136,10 +147,17 @@ mod tests {
     }
 
     #[test]
+    fn a_value_that_names_itself_is_put_in_once() {
+        assert_eq!(with("$PATH", &[("$PATH", "/opt/bin:$PATH")]), "/opt/bin:$PATH");
+        assert_eq!(with("$ab", &[("$a", "1"), ("$ab", "x$ab$a")]), "x$ab1");
+    }
+
+    #[test]
     fn values_that_name_each_other_come_to_an_end() {
         assert!(with("$a", &[("$a", "$b"), ("$b", "$a")]).starts_with('$'));
-        // Each level would be 20 times the one before it.
-        let many: &'static str = Box::leak("$a".repeat(5000).into_boxed_str());
-        assert!(with("$a", &[("$a", many)]).len() < 64 << 20);
+        // Each level would be 5000 times the one before it.
+        let (many, more): (&'static str, &'static str) =
+            (Box::leak("$b".repeat(5000).into_boxed_str()), Box::leak("$a".repeat(5000).into_boxed_str()));
+        assert!(with("$a", &[("$a", many), ("$b", more)]).len() < 64 << 20);
     }
 }
