@@ -184,6 +184,8 @@ impl Parts<'_> {
                 Err(error) => Err(error.into()),
             },
             Some(ended) = tasks.join_next() => match ended {
+                // The stop reaches the servers a moment before it is seen above.
+                Ok(Ok(())) if ends.is_cancelled() => Ok(()),
                 Ok(Ok(())) => Err(anyhow!("a server ended by itself")),
                 Ok(Err(error)) => Err(error),
                 Err(error) => Err(error.into()),

@@ -27,7 +27,8 @@ pub(super) fn start(format: LogFormat) -> Result<(), String> {
                 "NETBOOT_LOG is `{text}`: {error}; write a level as in `debug`, or `info,netboot::dhcp=debug`"
             )
         })?,
-        _ => EnvFilter::new("info"),
+        // The netlink library warns when an answer is no longer waited for.
+        _ => EnvFilter::new("info,netlink_proto=error"),
     };
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
