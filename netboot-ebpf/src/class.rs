@@ -1,44 +1,111 @@
-//! Which kind of client is asking: a ROM, iPXE, or an operating system.
+//! Which kind of client is asking: a ROM, UEFI of some processor, iPXE, or an operating system.
 //!
-//! RFC 4578 (option 93, 97), RFC 3004 (option 77), iPXE's own option 175. Pure; told by facts that the
-//! caller has already found, so that the kernel's program needs no second walk over the options.
+//! RFC 4578 (option 93, 97), RFC 5970 and its registry (the architectures), RFC 3004 (option 77), iPXE's own option
+//! 175. Pure; told by facts that the caller has already found, so that the kernel's program needs no second walk over
+//! the options.
 
-/// The kind of client, which decides the boot part of the reply.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
-#[repr(u8)]
-pub enum Class {
+macro_rules! classes {
+    ($($(#[doc = $doc:literal])+ $variant:ident => $name:literal,)+) => {
+        /// The kind of client, which decides the boot part of the reply.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
+        #[repr(u8)]
+        pub enum Class { $($(#[doc = $doc])+ $variant,)+ }
+
+        impl Class {
+            /// Every class, in the order of its number.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The name used in logs, counters and settings.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+        }
+    };
+}
+
+classes! {
     /// An operating system or anything that does not say that it boots.
-    Plain = 0,
-    /// A BIOS PXE ROM (`PXEClient`, architecture 0).
-    Bios = 1,
+    Plain => "plain",
+    /// A BIOS PXE ROM (architecture 0, or none told).
+    Bios => "bios",
     /// iPXE, by user class `iPXE` or by option 175, whatever its firmware.
-    Ipxe = 2,
-    /// Firmware of another architecture (UEFI, HTTP boot): an address and no boot file as yet.
-    Firmware = 3,
+    Ipxe => "ipxe",
+    /// UEFI PXE, 32-bit x86 (6).
+    Efi32 => "efi32",
+    /// UEFI PXE, x86-64 (7, and 9, which some firmware says instead).
+    Efi64 => "efi64",
+    /// UEFI PXE, 32-bit ARM (10).
+    Efiarm32 => "efiarm32",
+    /// UEFI PXE, 64-bit ARM (11).
+    Efiarm64 => "efiarm64",
+    /// UEFI HTTP boot, 32-bit x86 (15).
+    Http32 => "http32",
+    /// UEFI HTTP boot, x86-64 (16).
+    Http64 => "http64",
+    /// UEFI HTTP boot, 32-bit ARM (18).
+    Httparm32 => "httparm32",
+    /// UEFI HTTP boot, 64-bit ARM (19).
+    Httparm64 => "httparm64",
+    /// The boot ROM of a Raspberry Pi (41).
+    Rpi => "rpi",
+    /// Firmware of an architecture that is not known here: an address and no boot file.
+    Other => "other",
 }
 
 impl Class {
-    /// Every class, in the order of its number.
-    pub const ALL: [Self; 4] = [Self::Plain, Self::Bios, Self::Ipxe, Self::Firmware];
+    /// The class with this number, as it travels in an event of the XDP program.
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(number)).copied()
+    }
 
-    /// The name used in logs, counters and settings.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Plain => "plain",
-            Self::Bios => "bios",
-            Self::Ipxe => "ipxe",
-            Self::Firmware => "firmware",
+    /// The class with this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|class| class.name() == name)
+    }
+
+    /// The XDP program answers it; the others it passes up.
+    #[inline(always)]
+    pub const fn in_kernel(self) -> bool {
+        self as u8 <= Self::Ipxe as u8
+    }
+
+    /// UEFI HTTP boot: it is told `HTTPClient` and a URL.
+    pub const fn is_http(self) -> bool {
+        matches!(self, Self::Http32 | Self::Http64 | Self::Httparm32 | Self::Httparm64)
+    }
+
+    /// Firmware that loads its boot file over TFTP.
+    pub const fn is_pxe(self) -> bool {
+        matches!(self, Self::Bios | Self::Efi32 | Self::Efi64 | Self::Efiarm32 | Self::Efiarm64 | Self::Rpi)
+    }
+
+    /// The class of a PXE client of this architecture (option 93).
+    #[inline(always)]
+    pub const fn of_arch(arch: u16) -> Self {
+        match arch {
+            0 => Self::Bios,
+            6 => Self::Efi32,
+            7 | 9 => Self::Efi64,
+            10 => Self::Efiarm32,
+            11 => Self::Efiarm64,
+            15 => Self::Http32,
+            16 => Self::Http64,
+            18 => Self::Httparm32,
+            19 => Self::Httparm64,
+            41 => Self::Rpi,
+            _ => Self::Other,
         }
     }
 
-    /// The class with this number, as it travels in an event of the XDP program.
-    pub const fn from_number(number: u8) -> Option<Self> {
-        match number {
-            0 => Some(Self::Plain),
-            1 => Some(Self::Bios),
-            2 => Some(Self::Ipxe),
-            3 => Some(Self::Firmware),
-            _ => None,
+    /// The class of a client that says `HTTPClient`. Some firmware names the architecture of its PXE all the same.
+    #[inline(always)]
+    const fn of_http(arch: u16) -> Self {
+        match arch {
+            6 | 15 => Self::Http32,
+            7 | 9 | 16 => Self::Http64,
+            10 | 18 => Self::Httparm32,
+            11 | 19 => Self::Httparm64,
+            _ => Self::Other,
         }
     }
 }
@@ -55,7 +122,8 @@ pub struct Marks {
     pub pxe_client: bool,
     /// Option 60 begins with `HTTPClient`.
     pub http_client: bool,
-    /// The first architecture of option 93, if it has one (RFC 4578 2.1).
+    /// Of the list in option 93 the first architecture that is known, else the first (RFC 4578 2.1). The XDP program
+    /// gives the first: if that is not known, the client is none of those that it answers.
     pub arch: Option<u16>,
     /// The architecture that option 60 spells (`PXEClient:Arch:00007…`), for firmware without option 93.
     pub arch_text: Option<u16>,
@@ -68,18 +136,16 @@ pub fn classify(marks: &Marks) -> Class {
     if marks.ipxe_user_class || marks.ipxe_options {
         return Class::Ipxe;
     }
+    let arch = marks.arch.or(marks.arch_text);
     if marks.http_client {
-        return Class::Firmware;
+        // A server that guesses wrong is no worse than one that has no boot file.
+        return arch.map_or(Class::Http64, Class::of_http);
     }
     if !marks.pxe_client {
         return Class::Plain;
     }
     // No architecture at all is an old BIOS ROM.
-    let arch = match (marks.arch, marks.arch_text) {
-        (Some(arch), _) | (None, Some(arch)) => arch,
-        (None, None) => 0,
-    };
-    if arch == 0 { Class::Bios } else { Class::Firmware }
+    arch.map_or(Class::Bios, Class::of_arch)
 }
 
 #[cfg(test)]
@@ -88,36 +154,60 @@ mod tests {
 
     #[test]
     fn ipxe_comes_before_its_firmware() {
-        let rom = Marks { pxe_client: true, arch: Some(0), ..Marks::default() };
-        assert_eq!(classify(&rom), Class::Bios);
-        assert_eq!(classify(&Marks { ipxe_user_class: true, ..rom }), Class::Ipxe);
-        assert_eq!(classify(&Marks { ipxe_options: true, ..rom }), Class::Ipxe);
-    }
-
-    #[test]
-    fn architecture_comes_from_option_93_then_from_the_text_of_60() {
-        let pxe = Marks { pxe_client: true, ..Marks::default() };
-        assert_eq!(classify(&pxe), Class::Bios, "no architecture at all is an old BIOS ROM");
-        assert_eq!(classify(&Marks { arch_text: Some(7), ..pxe }), Class::Firmware);
-        assert_eq!(classify(&Marks { arch: Some(0), arch_text: Some(7), ..pxe }), Class::Bios);
-        assert_eq!(classify(&Marks { arch: Some(9), ..pxe }), Class::Firmware);
-    }
-
-    #[test]
-    fn others() {
-        assert_eq!(classify(&Marks::default()), Class::Plain);
-        assert_eq!(classify(&Marks { arch: Some(7), ..Marks::default() }), Class::Plain);
-        assert_eq!(
-            classify(&Marks { http_client: true, arch: Some(16), ..Marks::default() }),
-            Class::Firmware
-        );
-    }
-
-    #[test]
-    fn numbers_come_back() {
-        for class in Class::ALL {
-            assert_eq!(Class::from_number(class as u8), Some(class));
+        for (pxe_client, http_client, arch) in [(true, false, 0), (true, false, 7), (false, true, 16)] {
+            let rom = Marks { pxe_client, http_client, arch: Some(arch), ..Marks::default() };
+            assert_ne!(classify(&rom), Class::Ipxe);
+            assert_eq!(classify(&Marks { ipxe_user_class: true, ..rom }), Class::Ipxe);
+            assert_eq!(classify(&Marks { ipxe_options: true, ..rom }), Class::Ipxe);
         }
-        assert_eq!(Class::from_number(4), None);
+    }
+
+    #[test]
+    fn every_architecture() {
+        let table = [
+            (0, Class::Bios, Class::Other),
+            (1, Class::Other, Class::Other),
+            (2, Class::Other, Class::Other),
+            (6, Class::Efi32, Class::Http32),
+            (7, Class::Efi64, Class::Http64),
+            (9, Class::Efi64, Class::Http64),
+            (10, Class::Efiarm32, Class::Httparm32),
+            (11, Class::Efiarm64, Class::Httparm64),
+            (15, Class::Http32, Class::Http32),
+            (16, Class::Http64, Class::Http64),
+            (17, Class::Other, Class::Other),
+            (18, Class::Httparm32, Class::Httparm32),
+            (19, Class::Httparm64, Class::Httparm64),
+            (27, Class::Other, Class::Other),
+            (41, Class::Rpi, Class::Other),
+            (u16::MAX, Class::Other, Class::Other),
+        ];
+        for (arch, pxe, http) in table {
+            // By option 93, and by the text of option 60 where there is no 93.
+            for (arch, arch_text) in [(Some(arch), None), (None, Some(arch)), (Some(arch), Some(12))] {
+                let marks = Marks { arch, arch_text, ..Marks::default() };
+                assert_eq!(classify(&Marks { pxe_client: true, ..marks }), pxe, "{marks:?}");
+                assert_eq!(classify(&Marks { http_client: true, ..marks }), http, "{marks:?}");
+                assert_eq!(classify(&marks), Class::Plain, "it does not say that it boots: {marks:?}");
+            }
+        }
+        let none = Marks::default();
+        assert_eq!(classify(&none), Class::Plain);
+        assert_eq!(classify(&Marks { pxe_client: true, ..none }), Class::Bios, "an old BIOS ROM");
+        assert_eq!(classify(&Marks { http_client: true, ..none }), Class::Http64);
+    }
+
+    #[test]
+    fn numbers_and_names_come_back() {
+        for (number, class) in (0..).zip(Class::ALL) {
+            assert_eq!(*class as u8, number);
+            assert_eq!(Class::from_number(number), Some(*class));
+            assert_eq!(Class::from_name(class.name()), Some(*class));
+            assert!(!(class.is_http() && class.is_pxe()));
+        }
+        assert_eq!(Class::from_number(13), None);
+        assert_eq!(Class::from_name("efi"), None);
+        let kernel: &[Class] = &[Class::Plain, Class::Bios, Class::Ipxe];
+        assert!(Class::ALL.iter().all(|class| class.in_kernel() == kernel.contains(class)));
     }
 }

@@ -21,7 +21,7 @@ use netboot_ebpf::abi::{self, Event, Reply, ReplyKey, Server};
 use netboot_ebpf::bootp::{self, Header, LARGEST, SMALLEST};
 use netboot_ebpf::options::{Area, Echo, Facts, LONGEST, Notes, STEPS};
 use netboot_ebpf::packet::{self, ETHERNET, ETHERNET_TAGGED, IP_UDP};
-use netboot_ebpf::{Answer, Class, Host, Reason, Verdict, csum, decide};
+use netboot_ebpf::{Answer, Host, Reason, Verdict, csum, decide};
 
 #[map]
 static REPLIES: HashMap<ReplyKey, Reply> =
@@ -119,7 +119,7 @@ fn answer<const L2: usize>(
     let Scratch { area, frame, hidden } = unsafe { &mut *scratch };
     read_options::<L2>(ctx, area, data - bootp::HEADER)?;
     let facts = area.facts(&header)?;
-    if facts.request.class == Class::Firmware {
+    if !facts.request.class.in_kernel() {
         return Err(Reason::OtherClass);
     }
 

@@ -117,6 +117,9 @@ impl Parts<'_> {
         let Self { settings, inventory, timeline, link } = *self;
         tracing::info!(interface = link.name, addr = %link.addr, prefix = %link.prefix, mac = %link.mac, "serving {} on {}", link.prefix, link.name);
         let subnet = Subnet::new(link, settings);
+        for (gap, help) in dhcp::boot::gaps(&settings.boot, inventory.snapshot().loaders()) {
+            tracing::warn!("{gap}; {help}");
+        }
         let ends = stop.child_token();
         let ready = Arc::new(AtomicBool::new(false));
         let mut tasks: JoinSet<Result<()>> = JoinSet::new();

@@ -154,16 +154,18 @@ fn facts() {
 #[test]
 fn classes() {
     let arch = |arch| [&[60, 20][..], b"PXEClient:Arch:0000", &[arch]].concat();
-    let table: [(&str, Vec<u8>, Result<Class, Reason>); 16] = [
+    let table: [(&str, Vec<u8>, Result<Class, Reason>); 18] = [
         ("nothing", vec![], Ok(Class::Plain)),
         ("a ROM", [&arch(b'0')[..], &[93, 2, 0, 0]].concat(), Ok(Class::Bios)),
         ("a ROM without 93", arch(b'0'), Ok(Class::Bios)),
-        ("UEFI without 93", arch(b'7'), Ok(Class::Firmware)),
+        ("UEFI without 93", arch(b'7'), Ok(Class::Efi64)),
         ("not digits", arch(b'x'), Ok(Class::Bios)),
-        ("UEFI", [&arch(b'7')[..], &[93, 2, 0, 7]].concat(), Ok(Class::Firmware)),
+        ("UEFI", [&arch(b'7')[..], &[93, 2, 0, 7]].concat(), Ok(Class::Efi64)),
+        ("a list, the first is known", [&arch(b'0')[..], &[93, 4, 0, 0, 0, 7]].concat(), Ok(Class::Bios)),
+        ("a list, the first is not", [&arch(b'0')[..], &[93, 4, 0, 99, 0, 0]].concat(), Ok(Class::Other)),
         ("short 60", [&[60, 9][..], b"PXEClient"].concat(), Ok(Class::Bios)),
         ("shorter 60", [&[60, 8][..], b"PXEClien"].concat(), Ok(Class::Plain)),
-        ("HTTP", [&[60, 10][..], b"HTTPClient"].concat(), Ok(Class::Firmware)),
+        ("HTTP", [&[60, 10][..], b"HTTPClient"].concat(), Ok(Class::Http64)),
         ("iPXE", [&arch(b'0')[..], &[77, 4], b"iPXE"].concat(), Ok(Class::Ipxe)),
         ("iPXE by RFC 3004", [&arch(b'0')[..], &[77, 5, 4], b"iPXE"].concat(), Ok(Class::Ipxe)),
         ("another user class", [&arch(b'0')[..], &[77, 4], b"gPXE"].concat(), Ok(Class::Bios)),

@@ -4,11 +4,13 @@ use std::net::Ipv4Addr;
 use std::process::ExitCode;
 
 use ipnetwork::Ipv4Network;
+use netboot_ebpf::Class;
 
 use super::{WRONG, args, report, say};
 use crate::config::problem::{Problem, Problems, Severity};
 use crate::config::{self, Given, Settings};
-use crate::inventory;
+use crate::dhcp::boot;
+use crate::inventory::{self, Loaders, loaders};
 
 /// Checks and says what was found. Warnings alone are no failure.
 pub(super) fn run(check: args::Check) -> ExitCode {
@@ -18,7 +20,10 @@ pub(super) fn run(check: args::Check) -> ExitCode {
     let loaded = inventory::load(&data, subnet);
     let mut problems = loaded.problems;
     match &settings {
-        Ok(settings) => problems.extend(subnet.into_iter().flat_map(|subnet| outside(settings, subnet))),
+        Ok(settings) => {
+            problems.extend(subnet.into_iter().flat_map(|subnet| outside(settings, subnet)));
+            problems.extend(boot_files(settings));
+        }
         Err(Problems(found)) => problems.extend(found.iter().cloned()),
     }
     report::problems(&problems);
@@ -43,9 +48,34 @@ fn outside(settings: &Settings, subnet: Ipv4Network) -> impl Iterator<Item = Pro
     })
 }
 
-/// The settings as JSON.
+/// Boot files that are set and not there, and machines that would get none. Of those nothing is said before there is a
+/// `tftp/` at all.
+fn boot_files(settings: &Settings) -> Vec<Problem> {
+    let (data, file) = (&settings.data, settings.data.join(config::FILE));
+    let named = settings.boot.iter().filter(|(_, name)| !name.is_empty() && !config::boot::is_url(name));
+    let absent = named.filter(|(_, name)| !loaders::is_there(data, name)).map(|(class, name)| {
+        let message = format!("`boot.{}` is \"{name}\", which is not in tftp/", class.name());
+        Problem::of_file(Severity::Warning, &file, message, "put it there, or name another")
+    });
+    let tftp = data.join(loaders::DIRECTORY);
+    let gaps = if tftp.is_dir() { boot::gaps(&settings.boot, &Loaders::find(data)) } else { Vec::new() };
+    let gaps =
+        gaps.into_iter().map(|(message, help)| Problem::of_file(Severity::Warning, &tftp, message, help));
+    absent.chain(gaps).collect()
+}
+
+/// The settings as JSON, with the boot file that each class gets.
 fn shown(settings: &Settings) -> String {
     let mut value = serde_json::to_value(settings).unwrap_or_default();
+    let loaders = Loaders::find(&settings.data);
+    let classes = Class::ALL.iter().filter(|class| config::boot::class(class.name()).is_some());
+    let files = classes.map(|class| {
+        let file = boot::file(&settings.boot, &loaders, None, *class);
+        (class.name().to_owned(), file.into())
+    });
+    if let Some(boot) = value.get_mut("boot") {
+        *boot = serde_json::Value::Object(files.collect());
+    }
     if settings.interface.is_empty()
         && let Some(interface) = value.get_mut("interface")
     {

@@ -2,6 +2,7 @@
 //!
 //! Flags beat environment beats file beats default. The rest of the program sees [`Settings`] alone.
 
+pub mod boot;
 pub mod json;
 pub mod problem;
 mod range;
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 
 use ipnetwork::Ipv4Network;
 
+pub use boot::Boot;
 pub use range::BadRange;
 pub use resolve::{FILE, Given, resolve};
 
@@ -31,7 +33,7 @@ pub struct Settings {
     pub router_advertisement: RouterAdvertisement,
     /// DHCP.
     pub dhcp: Dhcp,
-    /// Boot files by client class.
+    /// Boot files by client class, as far as they are set.
     pub boot: Boot,
     /// HTTP.
     pub http: Http,
@@ -93,15 +95,6 @@ pub struct Dhcp {
     pub dns: Vec<Ipv4Addr>,
     /// Domain name, option 15.
     pub domain: Option<String>,
-}
-
-/// Boot files by client class, as a path below `tftp/`.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Boot {
-    /// For BIOS PXE ROMs and plain clients, default `pxelinux.0`.
-    pub bios: String,
-    /// For iPXE; default: the same as `bios`.
-    pub ipxe: String,
 }
 
 /// HTTP settings.

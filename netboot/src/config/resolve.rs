@@ -7,7 +7,7 @@ use ipnetwork::Ipv4Network;
 
 use super::problem::{Problem, Problems, Severity};
 use super::written::{Written, interface};
-use super::{Boot, Dhcp, Http, Range, Settings, Tftp, Xdp};
+use super::{Dhcp, Http, Range, Settings, Tftp, Xdp};
 
 /// Name of the settings file in the data directory.
 pub const FILE: &str = "netboot.json";
@@ -46,7 +46,6 @@ pub fn resolve(data: &Path, given: Given) -> Result<Settings, Problems> {
 }
 
 fn merge(data: &Path, given: Given, written: Written) -> Settings {
-    let bios = written.bios.unwrap_or_else(|| "pxelinux.0".to_owned());
     let state = given.state.or_else(|| written.state.map(|state| data.join(state)));
     Settings {
         // An empty variable in the environment is as good as none.
@@ -63,7 +62,7 @@ fn merge(data: &Path, given: Given, written: Written) -> Settings {
             dns: written.dns.unwrap_or_default(),
             domain: written.domain,
         },
-        boot: Boot { ipxe: written.ipxe.unwrap_or_else(|| bios.clone()), bios },
+        boot: written.boot,
         http: Http {
             port: given.http_port.or(written.port).unwrap_or(8080),
             override_from: written.override_from.unwrap_or_else(|| vec![loopback()]),
@@ -117,7 +116,9 @@ mod tests {
     use std::path::Path;
 
     use super::{FILE, Given, resolve};
-    use crate::config::{Engine, RouterAdvertisement, Settings, Xdp};
+    use netboot_ebpf::Class;
+
+    use crate::config::{Boot, Engine, RouterAdvertisement, Settings, Xdp};
 
     fn with(text: &str, given: Given) -> Result<Settings, String> {
         let dir = tempfile::tempdir().unwrap();
@@ -139,7 +140,7 @@ mod tests {
             (settings.dhcp.lease_secs, settings.dhcp.authoritative, settings.dhcp.router.as_ref()),
             (3600, true, None)
         );
-        assert_eq!((settings.boot.bios.as_str(), settings.boot.ipxe.as_str()), ("pxelinux.0", "pxelinux.0"));
+        assert_eq!(settings.boot, Boot::default());
         assert_eq!(
             (settings.tftp.max_transfers, settings.tftp.max_window, settings.tftp.engine),
             (4096, 64, Engine::Auto)
@@ -154,13 +155,14 @@ mod tests {
         { "interface": "eth1", "state": "var", "xdp": "generic", "router_advertisement": "off",
           "dhcp": { "pool": ["10.0.0.10-10.0.0.20"], "lease_secs": 600, "authoritative": false, "router": "10.0.0.1",
                     "dns": ["10.0.0.2", "10.0.0.3"], "domain": "blades.example" },
-          "boot": { "bios": "lpxelinux.0" }, "http": { "port": 80, "override_from": ["10.9.0.0/16", "10.8.0.1"] },
+          "boot": { "bios": "lpxelinux.0", "http64": "http://10.0.0.1/x.efi", "rpi": "" }, "http": { "port": 80, "override_from": ["10.9.0.0/16", "10.8.0.1"] },
           "tftp": { "max_transfers": 9, "max_window": 4, "engine": "plain" }, }"#;
         let file = with(text, Given::default()).unwrap();
         assert_eq!((file.interface.as_str(), file.xdp, file.http.port), ("eth1", Xdp::Generic, 80));
         assert_eq!(file.state, file.data.join("var"));
         assert_eq!(file.router_advertisement, RouterAdvertisement::Off);
-        assert_eq!((file.boot.bios.as_str(), file.boot.ipxe.as_str()), ("lpxelinux.0", "lpxelinux.0"));
+        let boot = [(Class::Bios, "lpxelinux.0"), (Class::Http64, "http://10.0.0.1/x.efi"), (Class::Rpi, "")];
+        assert_eq!(file.boot, Boot::from_iter(boot));
         assert_eq!(file.dhcp.router, Some(vec![[10, 0, 0, 1].into()]));
         assert_eq!((file.dhcp.dns.len(), file.dhcp.domain.as_deref()), (2, Some("blades.example")));
         assert_eq!(file.http.override_from[1], "10.8.0.1/32".parse().unwrap());
@@ -233,6 +235,22 @@ mod tests {
                 "netboot.json:1:29: `http.override_from` has",
             ),
             (long.as_str(), "netboot.json:1:19: `boot.bios` is"),
+            (
+                r#"{"boot": {"plain": "x"}}"#,
+                "netboot.json:1:11: `boot.plain` is not a setting; use one of: bios, efi32, efi64",
+            ),
+            (
+                r#"{"boot": {"ipxe": "undionly.kpxe"}}"#,
+                "netboot.json:1:19: `boot.ipxe` is \"undionly.kpxe\"; write a script",
+            ),
+            (
+                r#"{"boot": {"efi64": "http://10.0.0.1/x.efi"}}"#,
+                "netboot.json:1:20: `boot.efi64` is \"http://10.0.0.1/x.efi\"; write a path below tftp/",
+            ),
+            (
+                r#"{"dhcp": {"dns": ["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5", "10.0.0.6", "10.0.0.7", "10.0.0.8", "10.0.0.9"]}}"#,
+                "netboot.json:1:18: `dhcp.dns` has 9 values; write at most 8",
+            ),
             (
                 "{\n\"xdp\": \"off\",\n\"xdp\": \"auto\"}",
                 "netboot.json:3:1: `xdp` is here a second time, first in line 2",

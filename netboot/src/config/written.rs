@@ -13,10 +13,10 @@ use jsonc_parser::ast::{Object, Value};
 
 use super::json::{Reader, Source, kind};
 use super::problem::{Problem, Problems};
-use super::{Engine, Range, RouterAdvertisement, Xdp};
+use super::{Boot, Engine, Range, RouterAdvertisement, Xdp, boot};
 
-/// Longest boot file name: the header field `file` with its closing NUL (RFC 2131 2).
-pub(super) const LONGEST_BOOT_FILE: usize = 127;
+/// Most routers or name servers: with the rest of a reply they stay within 548 bytes.
+const MOST_SERVERS: usize = 8;
 
 /// What `netboot.json` says, field by field as in `Settings`; `None` where it says nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,8 +31,7 @@ pub(super) struct Written {
     pub(super) router: Option<Vec<Ipv4Addr>>,
     pub(super) dns: Option<Vec<Ipv4Addr>>,
     pub(super) domain: Option<String>,
-    pub(super) bios: Option<String>,
-    pub(super) ipxe: Option<String>,
+    pub(super) boot: Boot,
     pub(super) port: Option<u16>,
     pub(super) override_from: Option<Vec<Ipv4Network>>,
     pub(super) max_transfers: Option<usize>,
@@ -107,9 +106,12 @@ impl Written {
             "lease_secs" => self.lease_secs = number(reader, name, value, 60..=31_536_000),
             "authoritative" => self.authoritative = boolean(reader, name, value),
             "router" => {
-                self.router = list(reader, name, value, "an address, as in \"192.168.90.1\"; \"\" for none");
+                self.router =
+                    servers(reader, name, value, "an address, as in \"192.168.90.1\"; \"\" for none");
             }
-            "dns" => self.dns = list(reader, name, value, "a list of addresses, as in [\"192.168.90.1\"]"),
+            "dns" => {
+                self.dns = servers(reader, name, value, "a list of addresses, as in [\"192.168.90.1\"]");
+            }
             "domain" => self.domain = checked(reader, name, value, domain),
             _ => return Err("pool, lease_secs, authoritative, router, dns, domain"),
         }
@@ -123,10 +125,11 @@ impl Written {
         key: &str,
         value: &Value<'_>,
     ) -> Result<(), &'static str> {
-        match key {
-            "bios" => self.bios = checked(reader, name, value, boot_file),
-            "ipxe" => self.ipxe = checked(reader, name, value, boot_file),
-            _ => return Err("bios, ipxe"),
+        let class = boot::class(key).ok_or(boot::NAMES)?;
+        let Some(file) = reader.text(name, value, "write it in double quotes") else { return Ok(()) };
+        match boot::rule(class, file) {
+            Ok(()) => self.boot.set(class, file),
+            Err(help) => reader.error(value, format!("`{name}` is \"{file}\""), help),
         }
         Ok(())
     }
@@ -271,6 +274,17 @@ fn list<T: FromStr>(reader: &mut Reader<'_>, name: &str, value: &Value<'_>, what
     (reader.problems.len() == before).then_some(read)
 }
 
+/// A list of addresses that every client is told.
+fn servers(reader: &mut Reader<'_>, name: &str, value: &Value<'_>, what: &str) -> Option<Vec<Ipv4Addr>> {
+    let servers = list(reader, name, value, what)?;
+    if servers.len() <= MOST_SERVERS {
+        return Some(servers);
+    }
+    let message = format!("`{name}` has {} values", servers.len());
+    reader.error(value, message, format!("write at most {MOST_SERVERS}: a reply has room for no more"));
+    None
+}
+
 fn not_empty(text: &str) -> Result<(), &'static str> {
     if text.is_empty() { Err("write a path, or leave the key out") } else { Ok(()) }
 }
@@ -293,13 +307,5 @@ fn domain(text: &str) -> Result<(), &'static str> {
         Ok(())
     } else {
         Err("write a domain name of at most 128 characters, as in \"blades.example\"")
-    }
-}
-
-fn boot_file(text: &str) -> Result<(), &'static str> {
-    if (1..=LONGEST_BOOT_FILE).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        Ok(())
-    } else {
-        Err("write a path below tftp/ of at most 127 characters without spaces, as in \"pxelinux.0\"")
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! `wire`, `options`, `pool` and `policy` are pure: bytes, snapshot, leases and time go in, a value comes out.
 //! `leases` is the table in memory; `server` is the only one that has sockets and the store.
+pub mod boot;
 pub mod leases;
 pub mod options;
 pub mod policy;

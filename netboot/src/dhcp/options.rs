@@ -14,9 +14,11 @@ use std::net::Ipv4Addr;
 
 use ipnetwork::Ipv4Network;
 use netboot_ebpf::Class;
+use netboot_ebpf::abi::TEMPLATE_MAX;
 
-use crate::config::Settings;
-use crate::inventory::Host;
+use super::boot;
+use crate::config::{Boot, Settings, boot::is_url};
+use crate::inventory::{Host, Snapshot};
 use crate::net::link::Link;
 
 /// Length of the BOOTP header without the options' cookie.
@@ -27,6 +29,8 @@ pub const MESSAGE_AT: usize = HEADER + 4 + 2;
 pub const SMALLEST: usize = 300;
 /// The largest reply: what every client must take (RFC 2132 9.10: 576 bytes with IP and UDP headers).
 pub const LARGEST: usize = 576 - 28;
+/// Length of the header field `file`.
+const FILE: usize = 128;
 /// The DHCP magic cookie.
 pub const COOKIE: [u8; 4] = [99, 130, 83, 99];
 
@@ -45,10 +49,10 @@ pub struct Subnet {
     pub dns: Vec<Ipv4Addr>,
     /// Option 15.
     pub domain: Option<String>,
-    /// Boot file for BIOS PXE and plain clients.
-    pub boot_bios: String,
-    /// Boot file for iPXE.
-    pub boot_ipxe: String,
+    /// The boot files that are set.
+    pub boot: Boot,
+    /// Where this server's HTTP listens: UEFI HTTP boot is told a whole URL.
+    pub http_port: u16,
 }
 
 impl Subnet {
@@ -61,8 +65,8 @@ impl Subnet {
             routers: settings.dhcp.router.clone().unwrap_or_else(|| vec![link.addr]),
             dns: settings.dhcp.dns.clone(),
             domain: settings.dhcp.domain.clone(),
-            boot_bios: settings.boot.bios.clone(),
-            boot_ipxe: settings.boot.ipxe.clone(),
+            boot: settings.boot.clone(),
+            http_port: settings.http.port,
         }
     }
 }
@@ -78,13 +82,22 @@ pub struct Client<'a> {
     pub channel: Option<&'a str>,
     /// The class, which decides the boot part.
     pub class: Class,
+    /// Its boot file: a path below `tftp/`, or a URL.
+    pub file: Option<&'a str>,
 }
 
 impl<'a> Client<'a> {
     /// A client with this address; what its reservation says of it, if it has one.
-    pub fn new(addr: Ipv4Addr, host: Option<&'a Host>, class: Class) -> Self {
+    pub fn new(
+        subnet: &'a Subnet,
+        snapshot: &Snapshot,
+        addr: Ipv4Addr,
+        host: Option<&'a Host>,
+        class: Class,
+    ) -> Self {
         let (hostname, channel) = host.map(|host| (host.hostname.as_str(), host.channel.as_str())).unzip();
-        Self { addr, hostname, channel, class }
+        let file = boot::file(&subnet.boot, snapshot.loaders(), host, class);
+        Self { addr, hostname, channel, class, file }
     }
 }
 
@@ -122,6 +135,22 @@ pub struct Echo<'a> {
     pub relay_info: Option<&'a [u8]>,
 }
 
+impl Echo<'_> {
+    /// The options that are repeated, in their order.
+    fn options(&self) -> [(u8, &[u8]); 3] {
+        [(97, self.guid), (61, self.client_id), (82, self.relay_info)]
+            .map(|(code, value)| (code, value.unwrap_or_default()))
+    }
+
+    /// What the longest template is with which a reply of `room` bytes can repeat all of this.
+    pub fn leaves(&self, room: usize) -> usize {
+        let length = |value: &[u8]| value.len() + 2 * value.len().div_ceil(255);
+        let echoed: usize = self.options().iter().map(|(_, value)| length(value)).sum();
+        // END; and a template is a multiple of 4.
+        (room.saturating_sub(echoed + 1) & !3).min(TEMPLATE_MAX)
+    }
+}
+
 /// The options of a reply under construction.
 struct Builder(Vec<u8>);
 
@@ -136,24 +165,25 @@ impl Builder {
         }
     }
 
-    fn addresses(&mut self, code: u8, addresses: &[Ipv4Addr]) {
-        let bytes: Vec<u8> = addresses.iter().flat_map(Ipv4Addr::octets).collect();
-        self.option(code, &bytes);
-    }
-
     fn pad(&mut self) {
         self.0.resize(self.0.len().next_multiple_of(4), 0);
     }
 }
 
-/// Builds the template of a client's OFFER and ACK.
+/// Builds the template of a client's OFFER and ACK, as the XDP program takes it.
 pub fn template(subnet: &Subnet, client: &Client<'_>) -> Template {
-    build(subnet, client, Some(subnet.lease_secs))
+    template_within(subnet, client, TEMPLATE_MAX)
+}
+
+/// Builds the template of a client's OFFER and ACK. So that it has no more than `longest` bytes, what a client can do
+/// without is left out, what the header says too first.
+pub fn template_within(subnet: &Subnet, client: &Client<'_>, longest: usize) -> Template {
+    build(subnet, client, Some(subnet.lease_secs), longest)
 }
 
 /// Builds the template of the ACK to an INFORM: the same settings, no address and no lease (RFC 2131 4.3.5).
-pub fn inform(subnet: &Subnet, client: &Client<'_>) -> Template {
-    build(subnet, &Client { addr: Ipv4Addr::UNSPECIFIED, ..*client }, None)
+pub fn inform(subnet: &Subnet, client: &Client<'_>, longest: usize) -> Template {
+    build(subnet, &Client { addr: Ipv4Addr::UNSPECIFIED, ..*client }, None, longest)
 }
 
 /// Builds the template of a NAK: who refuses and why, nothing that could be taken for a lease (RFC 2131 table 3).
@@ -163,51 +193,86 @@ pub fn refusal(server: Ipv4Addr, why: &str) -> Template {
     header(&mut reply.0, Ipv4Addr::UNSPECIFIED, Ipv4Addr::UNSPECIFIED, "", "");
     reply.0.extend_from_slice(&COOKIE);
     reply.option(53, &[0]);
-    reply.addresses(54, &[server]);
+    reply.option(54, &server.octets());
     reply.option(56, why.as_bytes());
     reply.pad();
     Template(reply.0)
 }
 
-fn build(subnet: &Subnet, client: &Client<'_>, lease: Option<u32>) -> Template {
-    let mut reply = Builder(vec![0; HEADER]);
-    let file = match client.class {
-        Class::Bios | Class::Plain => subnet.boot_bios.as_str(),
-        Class::Ipxe => subnet.boot_ipxe.as_str(),
-        Class::Firmware => "",
-    };
-    let server_name = subnet.server.to_string();
-    header(&mut reply.0, client.addr, subnet.server, &server_name, file);
+/// Options that a client can do without, in the order in which they go: 66 and 67 are in the header too, 28 follows from
+/// the mask, 59 and 58 are what a client takes by itself (RFC 2131 4.4.5), and a host name is good without its domain.
+const SPARE: [u8; 6] = [66, 67, 28, 59, 58, 15];
 
-    reply.0.extend_from_slice(&COOKIE);
-    reply.option(53, &[0]);
-    reply.addresses(54, &[subnet.server]);
+fn build(subnet: &Subnet, client: &Client<'_>, lease: Option<u32>, longest: usize) -> Template {
+    let file = client.file.map_or_else(String::new, |file| whole(subnet, client.class, file));
+    // A Raspberry Pi knows its files by itself.
+    let boots = !file.is_empty() || client.class == Class::Rpi;
+    let server_name = if boots { subnet.server.to_string() } else { String::new() };
+    let mut options: Vec<(u8, Vec<u8>)> = vec![(53, vec![0]), (54, addresses(&[subnet.server]))];
     if let Some(lease) = lease {
-        reply.option(51, &lease.to_be_bytes());
-        reply.option(58, &(lease / 2).to_be_bytes());
-        reply.option(59, &(lease - lease / 8).to_be_bytes());
+        let times = [(51, lease), (58, lease / 2), (59, lease - lease / 8)];
+        options.extend(times.map(|(code, secs)| (code, secs.to_be_bytes().to_vec())));
     }
-    reply.addresses(1, &[subnet.prefix.mask()]);
-    reply.addresses(28, &[subnet.prefix.broadcast()]);
-    reply.addresses(3, &subnet.routers);
-    reply.addresses(6, &subnet.dns);
-    reply.option(12, client.hostname.unwrap_or_default().as_bytes());
-    reply.option(15, subnet.domain.as_deref().unwrap_or_default().as_bytes());
-    if !file.is_empty() {
-        reply.option(66, server_name.as_bytes());
-        reply.option(67, file.as_bytes());
-        if let Some(channel) = client.channel {
-            reply.option(209, format!("pxelinux.cfg/{channel}").as_bytes());
-        }
+    options.push((1, addresses(&[subnet.prefix.mask()])));
+    options.push((28, addresses(&[subnet.prefix.broadcast()])));
+    options.push((3, addresses(&subnet.routers)));
+    options.push((6, addresses(&subnet.dns)));
+    options.push((12, client.hostname.unwrap_or_default().into()));
+    options.push((15, subnet.domain.as_deref().unwrap_or_default().into()));
+    options.push((66, server_name.clone().into()));
+    options.push((67, file.clone().into()));
+    if boots {
+        options.extend(boot_options(client));
     }
-    if client.class == Class::Bios {
-        // Discovery control 8: load the boot file of this reply, ask nobody on port 4011 (PXE 2.1, table 2-6).
-        // iPXE must not see it: it would prefer a boot menu to its boot file.
-        reply.option(60, b"PXEClient");
-        reply.option(43, &[6, 1, 8, 255]);
+
+    let mut spare = SPARE.iter().filter(|code| **code != 67 || file.len() < FILE);
+    let length = |options: &[(u8, Vec<u8>)]| -> usize {
+        options.iter().filter(|(_, value)| !value.is_empty()).map(|(_, value)| 2 + value.len()).sum()
+    };
+    while (HEADER + COOKIE.len() + length(&options)).next_multiple_of(4) > longest
+        && let Some(code) = spare.next()
+    {
+        options.retain(|(other, _)| other != code);
+    }
+
+    let mut reply = Builder(vec![0; HEADER]);
+    header(&mut reply.0, client.addr, subnet.server, &server_name, &file);
+    reply.0.extend_from_slice(&COOKIE);
+    for (code, value) in &options {
+        reply.option(*code, value);
     }
     reply.pad();
     Template(reply.0)
+}
+
+/// What is special to the client's class, if it has something to boot. iPXE must see no option 43: it would prefer a
+/// boot menu to its boot file.
+fn boot_options(client: &Client<'_>) -> Vec<(u8, Vec<u8>)> {
+    // Discovery control 8: load the boot file of this reply, ask nobody on port 4011 (PXE 2.1, table 2-6).
+    const LOAD: &[u8] = &[6, 1, 8, 255];
+    // A Pi looks for its name in a boot menu: discovery control 3, a prompt, and item 0, which is the reply itself.
+    const PI: &[u8] = b"\x06\x01\x03\x0a\x04\0PXE\x09\x14\0\0\x11Raspberry Pi Boot\xff";
+    let channel = client.channel.map(|channel| (209, format!("pxelinux.cfg/{channel}").into_bytes()));
+    let pxe = |how: &[u8]| [(60, b"PXEClient".to_vec()), (43, how.to_vec())];
+    match client.class {
+        class if class.is_http() => vec![(60, b"HTTPClient".to_vec())],
+        Class::Rpi => pxe(PI).into(),
+        class if class.is_pxe() => channel.into_iter().chain(pxe(LOAD)).collect(),
+        _ => channel.into_iter().collect(),
+    }
+}
+
+/// The boot file as the client must see it: for HTTP boot a whole URL, for there is no server to add to a path.
+fn whole(subnet: &Subnet, class: Class, file: &str) -> String {
+    if class.is_http() && !is_url(file) {
+        let Subnet { server, http_port, .. } = subnet;
+        return format!("http://{server}:{http_port}/tftp/{}", file.trim_start_matches('/'));
+    }
+    file.to_owned()
+}
+
+fn addresses(addresses: &[Ipv4Addr]) -> Vec<u8> {
+    addresses.iter().flat_map(Ipv4Addr::octets).collect()
 }
 
 /// Writes the header fields that the template fixes. Names that do not fit their field with a closing NUL are
@@ -216,10 +281,10 @@ fn header(bytes: &mut [u8], yiaddr: Ipv4Addr, siaddr: Ipv4Addr, sname: &str, fil
     put(bytes, 0, &[2, 1, 6, 0]);
     put(bytes, 16, &yiaddr.octets());
     put(bytes, 20, &siaddr.octets());
-    if !file.is_empty() && sname.len() < 64 {
+    if sname.len() < 64 {
         put(bytes, 44, sname.as_bytes());
     }
-    if file.len() < 128 {
+    if file.len() < FILE {
         put(bytes, 108, file.as_bytes());
     }
 }
@@ -240,8 +305,8 @@ pub fn finish(template: &Template, message: u8, echo: &Echo<'_>) -> Vec<u8> {
     put(&mut reply.0, 24, &echo.giaddr);
     put(&mut reply.0, 28, &echo.chaddr);
     put(&mut reply.0, MESSAGE_AT, &[message]);
-    for (code, value) in [(97, echo.guid), (61, echo.client_id), (82, echo.relay_info)] {
-        reply.option(code, value.unwrap_or_default());
+    for (code, value) in echo.options() {
+        reply.option(code, value);
     }
     reply.0.push(255);
     if reply.0.len() < SMALLEST {

@@ -11,7 +11,7 @@ use netboot_ebpf::verdict::{self, Verdict, message};
 use netboot_ebpf::{Answer, Reason};
 
 use super::leases::Leases;
-use super::options::{Client, LARGEST, Subnet, Template, finish, inform, refusal, template};
+use super::options::{Client, LARGEST, Subnet, Template, finish, inform, refusal, template_within};
 use super::wire::Request;
 use crate::inventory::{Host, Snapshot};
 use crate::mac::Mac;
@@ -144,14 +144,9 @@ pub fn decide(request: &Request, addressed: Addressed, view: &View<'_>) -> Outco
                 (Known::Pool(_), Answer::Offer) => Change::Offer(addr),
                 (Known::Pool(_), Answer::Ack) => Change::Lease(addr),
             };
-            let (host, class) = (client.host(), request.class);
-            finished(
-                request,
-                answer as u8,
-                addr,
-                &template(view.subnet, &Client::new(addr, host, class)),
-                change,
-            )
+            let client = Client::new(view.subnet, view.snapshot, addr, client.host(), request.class);
+            let template = |longest| template_within(view.subnet, &client, longest);
+            finished(request, answer as u8, addr, template, change)
         }
         // The client has an address from somebody else now (RFC 2131 3.1, step 4).
         Verdict::Pass(Reason::OtherServer) => Outcome::Ignore(Reason::OtherServer, Change::Forget),
@@ -258,30 +253,38 @@ fn answer_inform(request: &Request, view: &View<'_>) -> Outcome {
     if !view.subnet.prefix.contains(addr) {
         return Reason::WrongAddress.into();
     }
-    let template = inform(view.subnet, &Client::new(addr, view.snapshot.by_mac(request.mac), request.class));
-    finished(request, message::ACK, addr, &template, Change::None)
+    let host = view.snapshot.by_mac(request.mac);
+    let client = Client::new(view.subnet, view.snapshot, addr, host, request.class);
+    let template = |longest| inform(view.subnet, &client, longest);
+    finished(request, message::ACK, addr, template, Change::None)
 }
 
 /// The NAK, always to everybody: the client's address is not to be trusted (RFC 2131 4.1).
 fn refuse(request: &Request, view: &View<'_>) -> Outcome {
     let claimed = if request.requested.is_unspecified() { request.ciaddr } else { request.requested };
-    let template = refusal(view.subnet.server, "this address is not yours here");
-    finished(request, message::NAK, claimed, &template, Change::Forget)
+    let template = |_| refusal(view.subnet.server, "this address is not yours here");
+    finished(request, message::NAK, claimed, template, Change::Forget)
 }
 
-/// Finishes the template; a reply that the client could not take is not sent.
-fn finished(request: &Request, message: u8, addr: Ipv4Addr, template: &Template, change: Change) -> Outcome {
+/// Finishes the template that fits what the client takes; a reply that is too long for it all the same is not sent.
+fn finished(
+    request: &Request,
+    message: u8,
+    addr: Ipv4Addr,
+    template: impl FnOnce(usize) -> Template,
+    change: Change,
+) -> Outcome {
     let refused = message == message::NAK;
     let mut echo = request.echo(message);
     if refused {
         echo.guid = None;
     }
-    let bytes = finish(template, message, &echo);
     let room = match request.max_size {
         0 => LARGEST,
         // Option 57 counts the IP and UDP headers.
         size => LARGEST.min(usize::from(size).saturating_sub(28)),
     };
+    let bytes = finish(&template(echo.leaves(room)), message, &echo);
     if bytes.len() > room {
         return Reason::TooSmall.into();
     }

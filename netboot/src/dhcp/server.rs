@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::leases::{Lease, Leases};
 use super::options::Subnet;
 use super::policy::{self, Addressed, Change, Outcome, Reply, Route, View};
-use super::{pool, record, wire};
+use super::{boot, pool, record, wire};
 use crate::config;
 use crate::inventory::Snapshot;
 use crate::mac::Mac;
@@ -206,6 +206,10 @@ impl Server {
         let view = View { subnet, snapshot, leases, authoritative, now };
         match policy::decide(&request, addressed, &view) {
             Outcome::Reply(reply, change) => {
+                if reply.message == message::OFFER && boot::lacks_file(subnet, snapshot, mac, class) {
+                    let (class, help) = (class.name(), boot::remedy(class));
+                    tracing::warn!(%mac, class, help, "there is no boot file for this machine");
+                }
                 self.change(mac, change, now, Some(Answer { mac, class, reply }), timeline);
             }
             Outcome::Ignore(reason, change) => {

@@ -188,17 +188,22 @@ impl Options {
             ipxe_options: self.0.iter().any(|(code, _)| u8::from(*code) == 175),
             pxe_client: vendor.starts_with(b"PXEClient"),
             http_client: vendor.starts_with(b"HTTPClient"),
-            // A list (RFC 4578 2.1); dhcproto would keep only the first as well, and none of a short one.
-            arch: self
-                .value(OptionCode::ClientSystemArchitecture)
-                .and_then(<[u8]>::first_chunk)
-                .map(|arch| u16::from_be_bytes(*arch)),
+            arch: self.arch(),
             arch_text: vendor
                 .strip_prefix(b"PXEClient:Arch:")
+                .or_else(|| vendor.strip_prefix(b"HTTPClient:Arch:"))
                 .and_then(|text| text.get(..5))
                 .filter(|digits| digits.iter().all(u8::is_ascii_digit))
                 .and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok()),
         }
+    }
+
+    /// Option 93 is a list (RFC 4578 2.1), of which dhcproto would keep the first: the first that is known counts.
+    fn arch(&self) -> Option<u16> {
+        let list = self.value(OptionCode::ClientSystemArchitecture)?;
+        let archs =
+            || list.chunks_exact(2).filter_map(|pair| Some(u16::from_be_bytes(pair.try_into().ok()?)));
+        archs().find(|arch| Class::of_arch(*arch) != Class::Other).or_else(|| archs().next())
     }
 }
 

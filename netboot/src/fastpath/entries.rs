@@ -57,7 +57,7 @@ pub fn build(snapshot: &Snapshot, subnet: &Subnet) -> (Entries, Vec<LeftOut>) {
             continue;
         }
         for class in CLASSES {
-            let template = template(subnet, &Client::new(host.addr, Some(host), class));
+            let template = template(subnet, &Client::new(subnet, snapshot, host.addr, Some(host), class));
             if template.bytes().len() > TEMPLATE_MAX {
                 leave("its reply is too long for the XDP program");
             } else {
@@ -81,6 +81,7 @@ mod tests {
     use netboot_ebpf::Class;
 
     use super::{CLASSES, Client, build, key};
+    use crate::config::Boot;
     use crate::dhcp::options::{Subnet, template};
     use crate::inventory::{Host, Snapshot};
     use crate::mac::Mac;
@@ -93,8 +94,8 @@ mod tests {
             routers: vec![Ipv4Addr::new(192, 168, 90, 2)],
             dns: vec![],
             domain: None,
-            boot_bios: "pxelinux.0".to_owned(),
-            boot_ipxe: "pxelinux.0".to_owned(),
+            boot: Boot::default(),
+            http_port: 8080,
         }
     }
 
@@ -105,6 +106,7 @@ mod tests {
             hostname: format!("node{number}"),
             channel: "stable".to_owned(),
             template: None,
+            boot: Boot::default(),
             variables: BTreeMap::new(),
         }
     }
@@ -112,15 +114,16 @@ mod tests {
     #[test]
     fn each_machine_has_a_template_for_each_class() {
         let hosts = vec![host(1, [192, 168, 90, 11]), host(2, [192, 168, 90, 12])];
-        let (entries, left_out) = build(&Snapshot::new(BTreeMap::new(), hosts.clone()), &subnet());
+        let (snapshot, subnet) = (Snapshot::new(BTreeMap::new(), hosts.clone()), subnet());
+        let (entries, left_out) = build(&snapshot, &subnet);
         assert_eq!((entries.len(), left_out.len()), (6, 0));
         for host in &hosts {
             for class in CLASSES {
                 let entry = &entries[&key(host.mac, class)];
                 assert_eq!(entry.addr, host.addr);
-                assert_eq!(entry.template, template(&subnet(), &Client::new(host.addr, Some(host), class)));
+                let client = Client::new(&subnet, &snapshot, host.addr, Some(host), class);
+                assert_eq!(entry.template, template(&subnet, &client));
             }
-            assert!(!entries.contains_key(&key(host.mac, Class::Firmware)));
         }
     }
 

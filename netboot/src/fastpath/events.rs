@@ -52,6 +52,6 @@ mod tests {
         assert_eq!((mac, addr), (Mac(event.mac), Ipv4Addr::new(192, 168, 90, 11)));
         assert_eq!((reply, class, by), ("ack", Class::Ipxe, By::Xdp));
         assert!(step(&Event { answer: 6, ..event }).is_none());
-        assert!(step(&Event { class: 9, ..event }).is_none());
+        assert!(step(&Event { class: 99, ..event }).is_none());
     }
 }

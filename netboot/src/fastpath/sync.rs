@@ -128,12 +128,12 @@ mod tests {
             routers: vec![],
             dns: vec![],
             domain: None,
-            boot_bios: String::new(),
-            boot_ipxe: String::new(),
+            boot: crate::config::Boot::default(),
+            http_port: 8080,
         };
         let entry = |addr, hostname| {
-            let client =
-                Client { addr, hostname: Some(hostname), channel: None, class: netboot_ebpf::Class::Plain };
+            let class = netboot_ebpf::Class::Plain;
+            let client = Client { addr, hostname: Some(hostname), channel: None, class, file: None };
             Entry { addr, template: template(&subnet, &client) }
         };
         list.iter()

@@ -12,6 +12,7 @@ use notify::{RecursiveMode, Watcher};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::loaders::DIRECTORY;
 use super::{Loaded, Snapshot, load};
 use crate::config::problem::{Problem, Problems, Severity};
 
@@ -142,8 +143,8 @@ impl Inventory {
         accepted
     }
 
-    /// Reloads whenever something in the data directory changes, until `stop`. The directory is watched, not the file:
-    /// editors replace a file by renaming another over it.
+    /// Reloads whenever something in the data directory or in its `tftp/` changes, until `stop`. The directories are
+    /// watched, not the files: editors replace a file by renaming another over it.
     pub async fn watch(self: Arc<Self>, stop: CancellationToken) {
         let changed = Arc::new(Notify::new());
         let notice = Arc::clone(&changed);
@@ -156,7 +157,7 @@ impl Inventory {
             watcher.watch(&self.data, RecursiveMode::NonRecursive)?;
             Ok(watcher)
         });
-        let _watcher = match watching {
+        let mut watcher = match watching {
             Ok(watcher) => watcher,
             Err(error) => {
                 tracing::warn!(
@@ -174,6 +175,8 @@ impl Inventory {
                 let settled =
                     async { while tokio::time::timeout(QUIET, changed.notified()).await.is_ok() {} };
                 let _ = tokio::time::timeout(AT_LEAST_EVERY, settled).await;
+                // Boot loaders come and go. Their directory is watched anew each time, for it may have been replaced or made just now.
+                let _ = watcher.watch(&self.data.join(DIRECTORY), RecursiveMode::NonRecursive);
                 let this = Arc::clone(&self);
                 if let Err(error) = tokio::task::spawn_blocking(move || this.reload()).await {
                     tracing::error!("inventory: reading failed: {error}");

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use ipnetwork::Ipv4Network;
 
-use super::{HOSTS_FILE, Snapshot, read, template};
+use super::{HOSTS_FILE, Loaders, Snapshot, loaders, read, template};
 use crate::config::json::{Reader, Source};
 use crate::config::problem::{Problem, Severity};
 
@@ -20,8 +20,8 @@ pub struct Loaded {
     pub missing: bool,
 }
 
-/// Reads `pxe_hosts.json` and looks at the templates. Addresses are held against `subnet` when it is known, and against this
-/// server's own address when `subnet` has it in the place of the network's.
+/// Reads `pxe_hosts.json`, and looks at the templates and at the boot loaders in `tftp/`. Addresses are held against
+/// `subnet` when it is known, and against this server's own address when `subnet` has it in the place of the network's.
 pub fn load(data: &Path, subnet: Option<Ipv4Network>) -> Loaded {
     let path = data.join(HOSTS_FILE);
     let failed = |problem| Loaded { problems: vec![problem], ..Loaded::default() };
@@ -34,7 +34,8 @@ pub fn load(data: &Path, subnet: Option<Ipv4Network>) -> Loaded {
         Ok(None) => {
             let help = "write one to reserve addresses; until then every machine is unknown";
             let problem = Problem::of_file(Severity::Warning, &path, "there is no such file", help);
-            return Loaded { snapshot: Some(Snapshot::default()), problems: vec![problem], missing: true };
+            let snapshot = Snapshot::default().with_loaders(Loaders::find(data));
+            return Loaded { snapshot: Some(snapshot), problems: vec![problem], missing: true };
         }
         Err(problem) => return failed(problem),
     };
@@ -46,7 +47,14 @@ pub fn load(data: &Path, subnet: Option<Ipv4Network>) -> Loaded {
     let hosts = read::hosts(&mut reader, &object, subnet);
     let usable = !reader.problems.iter().any(Problem::is_error);
     template::check(data, &hosts.snapshot, &hosts.templates, &mut reader);
+    for (file, place) in &hosts.boot_files {
+        if !loaders::is_there(data, file) {
+            let message = format!("boot file `{file}` is not in tftp/");
+            reader.warning(place, message, "put it there, or name another");
+        }
+    }
     let mut problems = reader.problems;
     problems.sort_by(|one, other| (&one.file, one.place).cmp(&(&other.file, other.place)));
-    Loaded { snapshot: usable.then_some(hosts.snapshot), problems, missing: false }
+    let snapshot = usable.then(|| hosts.snapshot.with_loaders(Loaders::find(data)));
+    Loaded { snapshot, problems, missing: false }
 }

@@ -2,6 +2,7 @@
 
 mod live;
 mod load;
+pub mod loaders;
 mod read;
 pub mod template;
 
@@ -9,10 +10,12 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;
 
+use crate::config::Boot;
 use crate::mac::Mac;
 
 pub use live::Inventory;
 pub use load::{Loaded, load};
+pub use loaders::Loaders;
 
 /// Name of the hosts file in the data directory.
 pub const HOSTS_FILE: &str = "pxe_hosts.json";
@@ -34,6 +37,8 @@ pub struct Host {
     pub channel: String,
     /// `template`, if it has its own; a file name in the data directory.
     pub template: Option<String>,
+    /// `boot`: its own boot files, by class.
+    pub boot: Boot,
     /// Every `$variable` of the host, names with their `$`, `$hostname` included.
     pub variables: BTreeMap<String, String>,
 }
@@ -52,6 +57,7 @@ pub struct Snapshot {
     common: BTreeMap<String, String>,
     by_mac: HashMap<Mac, usize>,
     by_addr: HashMap<Ipv4Addr, usize>,
+    loaders: Loaders,
 }
 
 impl Snapshot {
@@ -63,7 +69,18 @@ impl Snapshot {
             by_mac.entry(host.mac).or_insert(number);
             by_addr.entry(host.addr).or_insert(number);
         }
-        Self { hosts, common, by_mac, by_addr }
+        Self { hosts, common, by_mac, by_addr, loaders: Loaders::default() }
+    }
+
+    /// The same machines, with what was found in `tftp/`.
+    #[must_use]
+    pub fn with_loaders(self, loaders: Loaders) -> Self {
+        Self { loaders, ..self }
+    }
+
+    /// The boot loaders that were found in `tftp/`.
+    pub fn loaders(&self) -> &Loaders {
+        &self.loaders
     }
 
     /// Every host, in the order of the file.

@@ -1,7 +1,7 @@
 //! `pxe_hosts.json` → hosts. Finds everything that is wrong with the file in one go.
 //!
 //! Top level `common` (variables for all) and `hosts`, keyed by address; each host has `macaddr`, `$hostname`,
-//! `channel`, optionally `template`, and any further `$variables`.
+//! `channel`, optionally `template` and `boot`, and any further `$variables`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;
@@ -9,9 +9,11 @@ use std::net::Ipv4Addr;
 use ipnetwork::Ipv4Network;
 use jsonc_parser::ast::{Object, ObjectProp, Value};
 use jsonc_parser::common::Range;
+use netboot_ebpf::Class;
 
 use super::{Host, Snapshot};
 use crate::config::json::{Reader, kind};
+use crate::config::{Boot, boot};
 use crate::mac::Mac;
 
 /// Longest channel: with `pxelinux.cfg/` before it, option 209 stays small.
@@ -26,6 +28,8 @@ pub(super) struct Hosts {
     pub(super) snapshot: Snapshot,
     /// The first place that names each template.
     pub(super) templates: BTreeMap<String, Range>,
+    /// The first place that names each boot file below `tftp/`.
+    pub(super) boot_files: BTreeMap<String, Range>,
 }
 
 /// Reads the whole file; what is wrong is left in `reader`.
@@ -56,14 +60,20 @@ pub(super) fn hosts(reader: &mut Reader<'_>, file: &Object<'_>, subnet: Option<I
             "write \"hosts\": { }, with a member for each machine",
         );
     }
-    let mut all = All { subnet, hosts: Vec::new(), macs: HashMap::new(), templates: BTreeMap::new() };
+    let mut all = All {
+        subnet,
+        hosts: Vec::new(),
+        macs: HashMap::new(),
+        templates: BTreeMap::new(),
+        boot_files: BTreeMap::new(),
+    };
     if let Some(members) = section(reader, file, "hosts") {
         reader.unique(members);
         for member in &members.properties {
             all.host(reader, member);
         }
     }
-    Hosts { snapshot: Snapshot::new(common, all.hosts), templates: all.templates }
+    Hosts { snapshot: Snapshot::new(common, all.hosts), templates: all.templates, boot_files: all.boot_files }
 }
 
 /// An object at top level.
@@ -107,6 +117,7 @@ struct All {
     /// Address and line of the first host with a MAC.
     macs: HashMap<Mac, (Ipv4Addr, usize)>,
     templates: BTreeMap<String, Range>,
+    boot_files: BTreeMap<String, Range>,
 }
 
 impl All {
@@ -127,13 +138,13 @@ impl All {
         for member in &object.properties {
             let name = member.name.as_str();
             if !variable(reader, member, &mut variables)
-                && !["macaddr", "channel", "template"].contains(&name)
+                && !["macaddr", "channel", "template", "boot"].contains(&name)
             {
                 let message = format!("`{name}` is not known here and is ignored");
                 reader.warning(
                     &member.name,
                     message,
-                    "use `macaddr`, `channel`, `template` and names that begin with `$`",
+                    "use `macaddr`, `channel`, `template`, `boot` and names that begin with `$`",
                 );
             }
         }
@@ -151,10 +162,11 @@ impl All {
         }
         let channel = required(reader, object, member, "channel", "\"channel\": \"stable\"", channel);
         let template = self.template(reader, object);
+        let boot = self.boot(reader, object);
         if let (Some(addr), Some(mac), Some(hostname), Some(channel), Ok(template)) =
             (addr, mac, hostname, channel, template)
         {
-            self.hosts.push(Host { mac, addr, hostname, channel, template, variables });
+            self.hosts.push(Host { mac, addr, hostname, channel, template, boot, variables });
         }
     }
 
@@ -218,6 +230,56 @@ impl All {
             self.macs.insert(mac, (addr, reader.line(value)));
         }
         Some(mac)
+    }
+
+    /// The host's own boot files: one for each class named, or one for all firmware that loads it over TFTP. iPXE and HTTP
+    /// boot could do nothing with that, so they keep what their class has unless they are named.
+    fn boot(&mut self, reader: &mut Reader<'_>, object: &Object<'_>) -> Boot {
+        let mut files = Boot::default();
+        let Some(member) = object.get("boot") else { return files };
+        match &member.value {
+            Value::Object(object) => {
+                reader.unique(object);
+                for member in &object.properties {
+                    let name = member.name.as_str();
+                    let Some(class) = boot::class(name) else {
+                        let message = format!("`{name}` is no class of clients");
+                        reader.error(&member.name, message, format!("use one of: {}", boot::NAMES));
+                        continue;
+                    };
+                    self.boot_file(reader, &member.value, &format!("boot.{name}"), &[class], &mut files);
+                }
+            }
+            value => {
+                let classes: Vec<_> = Class::ALL.iter().copied().filter(|class| class.is_pxe()).collect();
+                self.boot_file(reader, value, "boot", &classes, &mut files);
+            }
+        }
+        files
+    }
+
+    fn boot_file(
+        &mut self,
+        reader: &mut Reader<'_>,
+        value: &Value<'_>,
+        name: &str,
+        classes: &[Class],
+        files: &mut Boot,
+    ) {
+        let help = "write the name of a file in tftp/, or { \"efi64\": … } with a file for each class";
+        let Some(file) = reader.text(name, value, help) else { return };
+        for class in classes {
+            if let Err(help) = boot::rule(*class, file) {
+                return reader.error(value, format!("`{name}` is \"{file}\""), help);
+            }
+            files.set(*class, file);
+        }
+        if let Value::StringLit(literal) = value
+            && !file.is_empty()
+            && !boot::is_url(file)
+        {
+            self.boot_files.entry(file.to_owned()).or_insert(literal.range);
+        }
     }
 
     /// The host's own template; `Err` when it is named wrongly.

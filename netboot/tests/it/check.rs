@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use netboot::config::problem::Problem;
 use netboot::inventory::Inventory;
+use netboot_ebpf::Class;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -192,6 +193,78 @@ fn help_has_examples_and_wrong_usage_is_code_2() {
     assert_eq!(netboot(&[]).status.code(), Some(2));
 }
 
+#[test]
+fn boot_files_that_are_not_there_are_said_and_so_is_who_gets_what() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
+    write("default.yaml", "");
+    write(
+        "netboot.json",
+        r#"{"boot": {"efiarm64": "arm/grubaa64.efi", "efi32": "", "ipxe": "http://192.0.2.1/boot.ipxe"}}"#,
+    );
+    let own = r#"{"hosts": {"10.9.0.11": {"macaddr": "52:54:00:00:00:11", "$hostname": "b", "channel": "stable", "boot": {"efi64": "own.efi"}}}}"#;
+    write("pxe_hosts.json", own);
+    let (code, said) = check(dir.path());
+    assert_eq!(code, Some(0), "{said}");
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines.len(), 3, "no tftp/ as yet, so nothing of what should lie in it: {said}");
+    let column = own.find("\"own.efi\"").unwrap() + 1;
+    assert_eq!(
+        lines[0],
+        format!(
+            "pxe_hosts.json:1:{column}: warning: boot file `own.efi` is not in tftp/; put it there, or name another"
+        )
+    );
+    assert!(
+        lines[1]
+            .starts_with("netboot.json: warning: `boot.efiarm64` is \"arm/grubaa64.efi\", which is not in"),
+        "{said}"
+    );
+
+    fs::create_dir_all(dir.path().join("tftp/arm")).unwrap();
+    let gap = |said: &str, class: &str| {
+        said.contains(&format!("tftp: warning: no boot file for {class} clients; put one of "))
+    };
+    let (_, said) = check(dir.path());
+    assert!(gap(&said, "bios") && gap(&said, "efi64"), "{said}");
+    for file in ["arm/grubaa64.efi", "own.efi", "pxelinux.0", "grubx64.efi"] {
+        write(&format!("tftp/{file}"), "x");
+    }
+    assert_eq!(check(dir.path()).1.lines().count(), 1, "{}", check(dir.path()).1);
+
+    let output = netboot(&["check", "--print", dir.path().to_str().unwrap()]);
+    let boot = &serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()["boot"];
+    let want = serde_json::json!({
+        "bios": "pxelinux.0", "ipxe": "http://192.0.2.1/boot.ipxe", "efi32": null, "efi64": "grubx64.efi", "efiarm32": null,
+        "efiarm64": "arm/grubaa64.efi", "http32": null, "http64": "grubx64.efi", "httparm32": null, "httparm64": null,
+        "rpi": null,
+    });
+    assert_eq!(*boot, want);
+}
+
+#[test]
+fn a_wrong_boot_of_a_host_has_its_place() {
+    let table = [
+        ("5", "`boot` is a number, not a string; write the name of a file in tftp/"),
+        (r#""a b""#, "`boot` is \"a b\"; write a path below tftp/"),
+        (r#""http://192.0.2.1/x""#, "`boot` is \"http://192.0.2.1/x\"; write a path below tftp/"),
+        (r#"{"efi65": "x"}"#, "`efi65` is no class of clients; use one of: bios, "),
+        (r#"{"efi64": 5}"#, "`boot.efi64` is a number, not a string"),
+        (r#"{"ipxe": "snponly.efi"}"#, "`boot.ipxe` is \"snponly.efi\"; write a script"),
+        (r#"{"efi64": "x", "efi64": "y"}"#, "`efi64` is here a second time"),
+    ];
+    for (boot, expected) in table {
+        let dir = tempfile::tempdir().unwrap();
+        let host = format!("\"channel\": \"stable\", \"boot\": {boot}}}");
+        fs::write(dir.path().join("default.yaml"), "").unwrap();
+        fs::write(dir.path().join("pxe_hosts.json"), hosts(&[11]).replace("\"channel\": \"stable\"}", &host))
+            .unwrap();
+        let (code, said) = check(dir.path());
+        assert_eq!(code, Some(2), "{boot}: {said}");
+        assert!(said.starts_with("pxe_hosts.json:1:") && said.contains(expected), "{boot}: {said}");
+    }
+}
+
 /// A watched inventory.
 struct Live {
     dir: tempfile::TempDir,
@@ -279,6 +352,34 @@ async fn a_bad_edit_keeps_the_old_snapshot_and_the_next_good_one_is_taken() {
     live.write("default.yaml", "$nobody\n");
     live.problem("default.yaml:1:1: warning: `$nobody` is not defined for 2 hosts (10.9.0.11, …)").await;
     assert_eq!(*live.changes.borrow(), 2);
+}
+
+#[tokio::test]
+async fn a_boot_loader_counts_as_soon_as_it_is_there() {
+    let mut live = Live::start();
+    let loader = |live: &Live| live.inventory.snapshot().loaders().get(Class::Efi64);
+    assert_eq!(loader(&live), None);
+    let tftp = live.dir.path().join("tftp");
+    fs::create_dir(&tftp).unwrap();
+    live.write("tftp/grubx64.efi", "x");
+    live.next().await;
+    assert_eq!(loader(&live), Some("grubx64.efi"));
+    live.write("tftp/shimx64.efi", "x");
+    live.next().await;
+    assert_eq!(loader(&live), Some("shimx64.efi"));
+    // The whole directory is replaced, and then something in the new one.
+    let (old, new) = (live.dir.path().join("old"), live.dir.path().join("new"));
+    fs::create_dir(&new).unwrap();
+    fs::write(new.join("ipxe.efi"), "x").unwrap();
+    fs::rename(&tftp, old).unwrap();
+    fs::rename(new, &tftp).unwrap();
+    while loader(&live) != Some("ipxe.efi") {
+        live.next().await;
+    }
+    live.write("tftp/grubx64.efi", "x");
+    while loader(&live) != Some("grubx64.efi") {
+        live.next().await;
+    }
 }
 
 #[test]

@@ -156,8 +156,8 @@ fn subnet() -> Subnet {
         routers: vec![SERVER],
         dns: vec![],
         domain: None,
-        boot_bios: "pxelinux.0".into(),
-        boot_ipxe: "pxelinux.0".into(),
+        boot: config::Boot::default(),
+        http_port: 8080,
     }
 }
 
@@ -179,6 +179,7 @@ fn snapshot() -> Snapshot {
         hostname: "blade-1".into(),
         channel: "stable".into(),
         template: None,
+        boot: config::Boot::default(),
         variables: BTreeMap::new(),
     };
     Snapshot::new(BTreeMap::new(), vec![host])

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// Decisions: synchronous, time and randomness come as arguments, no input or output, no logging.
 const PURE: &[&str] = &[
+    "dhcp/boot.rs",
     "dhcp/wire.rs",
     "dhcp/options.rs",
     "dhcp/policy.rs",

@@ -13,9 +13,11 @@ mod table;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
+use netboot::config::Boot;
 use netboot::dhcp::options::Subnet;
 use netboot::inventory::{Host, Snapshot};
 use netboot::mac::Mac;
+use netboot_ebpf::Class;
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(192, 168, 90, 2);
 const BLADE: Mac = Mac([0x52, 0x54, 0, 0, 0, 11]);
@@ -29,8 +31,8 @@ fn subnet() -> Subnet {
         routers: vec![SERVER],
         dns: vec![SERVER, Ipv4Addr::new(192, 168, 90, 3)],
         domain: Some("example.net".to_owned()),
-        boot_bios: "pxelinux.0".to_owned(),
-        boot_ipxe: "boot/loader.ipxe".to_owned(),
+        boot: [(Class::Ipxe, "boot/loader.ipxe")].into_iter().collect(),
+        http_port: 8080,
     }
 }
 
@@ -41,6 +43,7 @@ fn blade() -> Host {
         hostname: "node11".to_owned(),
         channel: "stable".to_owned(),
         template: None,
+        boot: Boot::default(),
         variables: BTreeMap::new(),
     }
 }

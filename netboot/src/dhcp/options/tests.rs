@@ -1,10 +1,15 @@
 use std::net::Ipv4Addr;
 
 use netboot_ebpf::Class;
+use netboot_ebpf::abi::TEMPLATE_MAX;
 use netboot_ebpf::verdict::message;
 use proptest::prelude::*;
 
-use super::{Client, Echo, HEADER, LARGEST, MESSAGE_AT, SMALLEST, Subnet, finish, inform, refusal, template};
+use super::{
+    Client, Echo, HEADER, LARGEST, MESSAGE_AT, SMALLEST, Subnet, finish, inform, refusal, template,
+    template_within,
+};
+use crate::config::Boot;
 use crate::dhcp::packets::{options, value};
 
 const ADDR: Ipv4Addr = Ipv4Addr::new(192, 168, 90, 11);
@@ -17,13 +22,14 @@ fn subnet() -> Subnet {
         routers: vec![[192, 168, 90, 2].into()],
         dns: vec![[192, 168, 90, 3].into(), [192, 168, 90, 4].into()],
         domain: Some("rack.example".into()),
-        boot_bios: "pxelinux.0".into(),
-        boot_ipxe: "boot.ipxe".into(),
+        boot: Boot::default(),
+        http_port: 8080,
     }
 }
 
 fn client(class: Class) -> Client<'static> {
-    Client { addr: ADDR, hostname: Some("blade-1"), channel: Some("stable"), class }
+    let file = Some("pxelinux.0");
+    Client { addr: ADDR, hostname: Some("blade-1"), channel: Some("stable"), class, file }
 }
 
 const ECHO: Echo<'_> = Echo {
@@ -76,30 +82,157 @@ fn every_field_and_option_for_a_rom() {
 
 #[test]
 fn the_class_decides_the_boot_part() {
-    let table = [
-        (Class::Plain, Some("pxelinux.0"), true, false),
-        (Class::Bios, Some("pxelinux.0"), true, true),
-        (Class::Ipxe, Some("boot.ipxe"), true, false),
-        (Class::Firmware, None, false, false),
+    type Case = (Class, Option<&'static str>, Option<&'static str>, bool, Option<&'static [u8]>);
+    const LOAD: Option<&[u8]> = Some(&[6, 1, 8, 255]);
+    let url = "http://192.0.2.1/menu";
+    // Class, its file, option 60, whether it is told its channel, option 43.
+    let table: [Case; 15] = [
+        (Class::Plain, Some("pxelinux.0"), None, true, None),
+        (Class::Bios, Some("pxelinux.0"), Some("PXEClient"), true, LOAD),
+        (Class::Ipxe, Some("boot.ipxe"), None, true, None),
+        (Class::Ipxe, Some(url), None, true, None),
+        (Class::Efi32, Some("grubia32.efi"), Some("PXEClient"), true, LOAD),
+        (Class::Efi64, Some("grubx64.efi"), Some("PXEClient"), true, LOAD),
+        (Class::Efiarm32, Some("grubarm.efi"), Some("PXEClient"), true, LOAD),
+        (Class::Efiarm64, Some("grubaa64.efi"), Some("PXEClient"), true, LOAD),
+        (Class::Http64, Some(url), Some("HTTPClient"), false, None),
+        // Nothing to boot: an address, and no word of a PXE service that would not be there.
+        (Class::Bios, None, None, false, None),
+        (Class::Ipxe, None, None, false, None),
+        (Class::Efi64, None, None, false, None),
+        (Class::Http64, None, None, false, None),
+        (Class::Other, None, None, false, None),
+        (Class::Plain, None, None, false, None),
     ];
-    for (class, file, channel, pxe) in table {
-        let reply = finish(&template(&subnet(), &client(class)), message::OFFER, &ECHO);
+    for (class, file, vendor, channel, pxe) in table {
+        let reply = finish(&template(&subnet(), &Client { file, ..client(class) }), message::OFFER, &ECHO);
         let text = |code| value(&reply, code).map(|value| String::from_utf8(value).unwrap());
         assert_eq!(text(67).as_deref(), file, "{class:?}");
         assert_eq!(text(66).is_some(), file.is_some(), "{class:?}");
         assert_eq!(text(209).is_some(), channel, "{class:?}");
-        assert_eq!(value(&reply, 60).is_some(), pxe, "{class:?}");
-        assert_eq!(value(&reply, 43).is_some(), pxe, "{class:?}");
+        assert_eq!(text(60).as_deref(), vendor, "{class:?}");
+        assert_eq!(value(&reply, 43).as_deref(), pxe, "{class:?}");
         let name = reply[108..236].split(|byte| *byte == 0).next().unwrap();
         assert_eq!(name, file.unwrap_or_default().as_bytes(), "{class:?}");
+        assert_eq!(reply[44] != 0, file.is_some(), "sname, {class:?}");
         assert_eq!(reply[20..24], [192, 168, 90, 2], "siaddr in every reply");
+        for code in [54, 97, 61, 82] {
+            assert!(value(&reply, code).is_some(), "{code}, {class:?}");
+        }
+    }
+}
+
+#[test]
+fn http_boot_gets_a_whole_url() {
+    let table = [
+        ("grubx64.efi", "http://192.168.90.2:8080/tftp/grubx64.efi"),
+        ("/efi/grubx64.efi", "http://192.168.90.2:8080/tftp/efi/grubx64.efi"),
+        ("https://192.0.2.1/x.efi", "https://192.0.2.1/x.efi"),
+    ];
+    for class in Class::ALL.iter().filter(|class| class.is_http()) {
+        for (file, url) in table {
+            let client = Client { file: Some(file), ..client(*class) };
+            let reply = finish(&template(&subnet(), &client), message::ACK, &ECHO);
+            assert_eq!(value(&reply, 67).unwrap(), url.as_bytes(), "{class:?}");
+            assert_eq!(reply[108..108 + url.len()], *url.as_bytes(), "{class:?}");
+            assert_eq!(value(&reply, 60).unwrap(), b"HTTPClient", "{class:?}");
+        }
+    }
+}
+
+#[test]
+fn a_raspberry_pi_finds_its_menu() {
+    for file in [None, Some("bootcode.bin")] {
+        let reply =
+            finish(&template(&subnet(), &Client { file, ..client(Class::Rpi) }), message::OFFER, &ECHO);
+        assert_eq!(value(&reply, 60).unwrap(), b"PXEClient");
+        assert_eq!(value(&reply, 66).unwrap(), b"192.168.90.2");
+        assert_eq!(value(&reply, 67), file.map(|file| file.as_bytes().to_vec()));
+        // Sub-options of option 43, each whole, END last (PXE 2.1, table 2-6).
+        let menu = value(&reply, 43).unwrap();
+        let mut rest = menu.as_slice();
+        let mut parts = Vec::new();
+        while let [code, length, after @ ..] = rest {
+            let (part, after) = after.split_at(usize::from(*length));
+            parts.push((*code, part));
+            rest = after;
+        }
+        assert_eq!(rest, [255]);
+        let item = b"\0\0\x11Raspberry Pi Boot";
+        assert_eq!(parts, [(6, &[3][..]), (10, &b"\0PXE"[..]), (9, &item[..])]);
+    }
+}
+
+#[test]
+fn a_reply_that_is_too_long_loses_what_the_header_says_too() {
+    let file = "f".repeat(127);
+    let channel = "c".repeat(64);
+    let client = Client { file: Some(&file), channel: Some(&channel), ..client(Class::Bios) };
+    let codes = |subnet: &Subnet, longest| {
+        let ended = [template_within(subnet, &client, longest).bytes(), &[255]].concat();
+        options(&ended).0.iter().map(|(code, _)| *code).collect::<Vec<_>>()
+    };
+    let whole = codes(&subnet(), usize::MAX);
+    let mut left = whole.clone();
+    let mut lengths: Vec<usize> = (0..=600).collect();
+    lengths.reverse();
+    let mut gone: Vec<u8> = Vec::new();
+    for longest in lengths {
+        let now = codes(&subnet(), longest);
+        gone.extend(left.iter().filter(|code| !now.contains(code)));
+        left = now;
+    }
+    assert_eq!(gone, [66, 67, 28, 59, 58, 15], "one after the other, and no more");
+    let reply = finish(&template(&subnet(), &client), message::ACK, &ECHO);
+    assert!(reply.len() <= LARGEST, "{}", reply.len());
+    assert_eq!(value(&reply, 67), None);
+    assert_eq!(reply[108..235], *file.as_bytes(), "it is in the header");
+    assert_eq!(reply[44..56], *b"192.168.90.2");
+}
+
+/// The worst that settings, inventory and clients with whom PXE works can ask for.
+#[test]
+fn no_legal_settings_make_a_reply_too_long() {
+    let (hostname, channel, domain) = ("h".repeat(63), "c".repeat(64), "d".repeat(128));
+    let many = vec![Ipv4Addr::new(192, 168, 100, 100); 8];
+    let subnet = Subnet {
+        server: [192, 168, 100, 100].into(),
+        routers: many.clone(),
+        dns: many,
+        domain: Some(domain),
+        http_port: 65535,
+        ..subnet()
+    };
+    for class in Class::ALL {
+        let longest = if class.is_http() { 93 } else { 127 };
+        let mut file = "f".repeat(longest);
+        if *class == Class::Other {
+            file.clear();
+        } else {
+            assert_eq!(
+                crate::config::boot::rule(if *class == Class::Plain { Class::Bios } else { *class }, &file),
+                Ok(())
+            );
+        }
+        let client = Client {
+            hostname: Some(&hostname),
+            channel: Some(&channel),
+            file: Some(&file),
+            ..client(*class)
+        };
+        let template = template(&subnet, &client);
+        assert!(template.bytes().len() <= TEMPLATE_MAX, "{class:?}: {}", template.bytes().len());
+        // GUID and a client identifier made from it.
+        let echo = Echo { guid: Some(&[1; 17]), client_id: Some(&[0; 17]), relay_info: None, ..ECHO };
+        let reply = finish(&template, message::ACK, &echo);
+        assert!(reply.len() <= LARGEST, "{class:?}: {}", reply.len());
     }
 }
 
 #[test]
 fn what_is_not_set_is_left_out() {
     let subnet = Subnet { routers: vec![], dns: vec![], domain: None, ..subnet() };
-    let client = Client { hostname: None, channel: None, ..client(Class::Firmware) };
+    let client = Client { hostname: None, channel: None, file: None, ..client(Class::Other) };
     let reply = finish(&template(&subnet, &client), message::OFFER, &Echo::default());
     for code in [3, 6, 12, 15, 209, 60, 43, 97, 61, 82] {
         assert_eq!(value(&reply, code), None, "{code}");
@@ -109,7 +242,7 @@ fn what_is_not_set_is_left_out() {
 
 #[test]
 fn an_inform_is_answered_without_a_lease() {
-    let reply = finish(&inform(&subnet(), &client(Class::Plain)), message::ACK, &ECHO);
+    let reply = finish(&inform(&subnet(), &client(Class::Plain), TEMPLATE_MAX), message::ACK, &ECHO);
     assert_eq!(reply[16..20], [0; 4], "yiaddr");
     for code in [51, 58, 59] {
         assert_eq!(value(&reply, code), None, "{code}");
@@ -133,13 +266,14 @@ fn a_refusal_has_nothing_to_be_taken_for_a_lease() {
 
 #[test]
 fn long_names_stay_whole() {
-    let subnet = Subnet { boot_bios: "d/".repeat(100), ..subnet() };
-    let reply = finish(&template(&subnet, &client(Class::Bios)), message::ACK, &ECHO);
+    let file = "d/".repeat(100);
+    let client = Client { file: Some(&file), ..client(Class::Bios) };
+    let reply = finish(&template(&subnet(), &client), message::ACK, &ECHO);
     assert_eq!(value(&reply, 67).unwrap(), "d/".repeat(100).as_bytes());
     assert_eq!(reply[108..236], [0; 128], "a name that does not fit is not cut");
     let long = [7; 300];
     let echo = Echo { client_id: Some(&long), ..ECHO };
-    let reply = finish(&template(&subnet, &client(Class::Bios)), message::ACK, &echo);
+    let reply = finish(&template(&subnet(), &client), message::ACK, &echo);
     let parts: Vec<usize> =
         options(&reply).0.iter().filter(|(code, _)| *code == 61).map(|(_, part)| part.len()).collect();
     assert_eq!(parts, [255, 45]);
@@ -148,15 +282,19 @@ fn long_names_stay_whole() {
 proptest! {
     #[test]
     fn templates_and_replies_keep_the_rule(
-        hostname in "[a-z0-9-]{0,63}", channel in "[a-z]{0,20}", file in "[a-z/.]{0,140}", domain in "[a-z.]{0,80}",
+        hostname in "[a-z0-9-]{0,63}", channel in "[a-z]{0,20}", file in "[a-z/.]{0,127}", domain in "[a-z.]{0,80}",
         dns in prop::collection::vec(any::<u32>(), 0..5),
         guid in prop::collection::vec(any::<u8>(), 0..20), client_id in prop::collection::vec(any::<u8>(), 0..40),
-        class in 0_u8..4, message in 1_u8..=8,
+        class in 0_u8..13, message in 1_u8..=8, room in 300_usize..600,
     ) {
         let dns: Vec<Ipv4Addr> = dns.into_iter().map(Ipv4Addr::from).collect();
-        let subnet = Subnet { boot_bios: file, domain: Some(domain), dns, ..subnet() };
+        let subnet = Subnet { domain: Some(domain), dns, ..subnet() };
         let class = Class::from_number(class).unwrap();
-        let client = Client { hostname: Some(&hostname), channel: Some(&channel), ..client(class) };
+        let mut file = file;
+        if class.is_http() {
+            file.truncate(93);
+        }
+        let client = Client { hostname: Some(&hostname), channel: Some(&channel), file: Some(&file), ..client(class) };
         let template = template(&subnet, &client);
         let bytes = template.bytes();
         prop_assert_eq!(bytes.len() % 4, 0);
@@ -165,15 +303,21 @@ proptest! {
         let ended = [bytes, &[255]].concat();
         let (_, rest) = options(&ended);
         prop_assert!(rest.is_empty());
+        prop_assert!(bytes.len() <= TEMPLATE_MAX);
 
         let echo = Echo { guid: Some(&guid), client_id: Some(&client_id), ..ECHO };
         let reply = finish(&template, message, &echo);
         prop_assert!(reply.len() >= SMALLEST);
-        let (options, rest) = options(&reply);
+        let (met, rest) = options(&reply);
         prop_assert!(rest.iter().all(|byte| *byte == 0));
-        prop_assert_eq!(&options[0], &(53, vec![message]));
-        prop_assert_eq!(options.last().unwrap().0, 82);
-        // Where nothing unusual is set there is room for all of it.
-        prop_assert!(reply.len() <= LARGEST || subnet.boot_bios.len() + subnet.domain.unwrap().len() > 60);
+        prop_assert_eq!(&met[0], &(53, vec![message]));
+        prop_assert_eq!(met.last().unwrap().0, 82);
+
+        // Made to fit: what the XDP program sends is what the daemon sends, wherever that fits.
+        let fitted = template_within(&subnet, &client, echo.leaves(room));
+        if reply.len() <= room {
+            prop_assert_eq!(&fitted, &template);
+        }
+        prop_assert!(fitted.bytes().len() <= template.bytes().len());
     }
 }

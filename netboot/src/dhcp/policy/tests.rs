@@ -2,10 +2,10 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use netboot_ebpf::Reason;
-use netboot_ebpf::verdict::message::{ACK, DECLINE, DISCOVER, INFORM, NAK, OFFER, RELEASE, REQUEST};
+use netboot_ebpf::verdict::message::{ACK, DECLINE, INFORM, NAK, OFFER, RELEASE, REQUEST};
 
 use super::{Addressed, Change, Outcome, Route, Subnet, View, decide};
-use crate::config::Range;
+use crate::config::{Boot, Range};
 use crate::dhcp::leases::{DECLINE_SECS, Lease, Leases, OFFER_SECS};
 use crate::dhcp::options::LARGEST;
 use crate::dhcp::packets::{Packet, value};
@@ -36,14 +36,14 @@ pub(super) fn subnet() -> Subnet {
         routers: vec![SERVER],
         dns: vec![],
         domain: None,
-        boot_bios: "pxelinux.0".into(),
-        boot_ipxe: "pxelinux.0".into(),
+        boot: Boot::default(),
+        http_port: 8080,
     }
 }
 
 fn blade(mac: Mac, addr: Ipv4Addr) -> Host {
     let (hostname, channel) = ("blade-1".into(), "stable".into());
-    Host { mac, addr, hostname, channel, template: None, variables: BTreeMap::new() }
+    Host { mac, addr, hostname, channel, template: None, boot: Boot::default(), variables: BTreeMap::new() }
 }
 
 fn pool(first: u8, last: u8) -> Vec<Range> {
@@ -479,15 +479,37 @@ fn the_reply_itself() {
 #[test]
 fn a_reply_is_never_larger_than_the_client_takes() {
     let mut world = World::new();
-    let ask = |size: u16| discover(BLADE).with(57, size.to_be_bytes());
-    let Outcome::Reply(reply, _) = world.ask(&ask(576)) else { panic!("576 is enough") };
-    let exact = u16::try_from(reply.bytes.len() + 28).unwrap();
-    assert_eq!(short(&world.ask(&ask(exact))), Want::Offer(addr(11)));
-    assert_eq!(short(&world.ask(&ask(exact - 1))), Want::Ignore(Reason::TooSmall));
-    assert_eq!(short(&world.ask(&ask(1))), Want::Ignore(Reason::TooSmall));
-    assert_eq!(short(&world.ask(&ask(1500))), Want::Offer(addr(11)));
+    let ask = |size: u16| discover(BLADE).with(57, size.to_be_bytes()).with(82, [1; 60]);
+    let length = |world: &World, packet: &Packet| match world.ask(packet) {
+        Outcome::Reply(reply, _) => Some(reply.bytes.len()),
+        Outcome::Ignore(reason, _) => {
+            assert_eq!(reason, Reason::TooSmall);
+            None
+        }
+    };
+    let whole = length(&world, &ask(576)).unwrap();
+    let size = |bytes: usize| u16::try_from(bytes + 28).unwrap();
+    assert_eq!(length(&world, &ask(size(whole))), Some(whole));
+    let less = length(&world, &ask(size(whole - 1))).unwrap();
+    assert!(less < whole, "what the header says too is left out");
+    assert_eq!(length(&world, &ask(300)), None);
+    assert_eq!(length(&world, &ask(1)), None);
+    assert_eq!(length(&world, &ask(1500)), Some(whole));
+    // Nor than every client takes.
     world.subnet.domain = Some("d".repeat(LARGEST));
-    assert_eq!(short(&world.ask(&ask(1500))), Want::Ignore(Reason::TooSmall), "nor than every client takes");
-    assert_eq!(world.ask(&discover(mac(2))), Outcome::Ignore(Reason::TooSmall, Change::None));
-    assert_eq!(short(&world.ask(&discover(mac(2)).message(DISCOVER))), Want::Ignore(Reason::TooSmall));
+    assert!(length(&world, &ask(1500)).unwrap() < whole, "a host name is good without its domain");
+    world.subnet.domain = Some("d".repeat(200));
+    let long = discover(BLADE).bios().with(82, [1; 200]);
+    assert!(length(&world, &long).unwrap() <= LARGEST);
+    assert_eq!(value(&reply(&world, &long), 82), Some(vec![1; 200]), "whole");
+    assert_eq!(length(&world, &long.with(61, [1; 250])), None);
+    let long = discover(mac(2)).with(82, [1; 250]).with(61, [1; 250]);
+    assert_eq!(world.ask(&long), Outcome::Ignore(Reason::TooSmall, Change::None));
+}
+
+fn reply(world: &World, packet: &Packet) -> Vec<u8> {
+    match world.ask(packet) {
+        Outcome::Reply(reply, _) => reply.bytes,
+        Outcome::Ignore(reason, _) => panic!("{reason:?}"),
+    }
 }

@@ -66,26 +66,47 @@ fn what_is_absent() {
 #[test]
 fn classes() {
     type Case = (&'static str, &'static [(u8, &'static [u8])], Class);
-    let table: [Case; 11] = [
+    let table: &[Case] = &[
         ("ROM", &[(60, b"PXEClient:Arch:00000:UNDI:002001"), (93, &[0, 0])], Class::Bios),
+        ("ia32", &[(60, b"PXEClient:Arch:00006:UNDI:003000"), (93, &[0, 6])], Class::Efi32),
+        ("x64", &[(60, b"PXEClient:Arch:00007:UNDI:003000"), (93, &[0, 7])], Class::Efi64),
+        ("x64 that says 9", &[(60, b"PXEClient:Arch:00009:UNDI:003000"), (93, &[0, 9])], Class::Efi64),
+        ("ARM", &[(60, b"PXEClient:Arch:00010:UNDI:003000"), (93, &[0, 10])], Class::Efiarm32),
+        ("ARM 64", &[(60, b"PXEClient:Arch:00011:UNDI:003000"), (93, &[0, 11])], Class::Efiarm64),
+        ("Raspberry Pi", &[(60, b"PXEClient:Arch:00041:UNDI:002001"), (93, &[0, 41])], Class::Rpi),
+        ("unknown", &[(60, b"PXEClient:Arch:00027"), (93, &[0, 27])], Class::Other),
+        ("a list, the first counts", &[(60, b"PXEClient"), (93, &[0, 7, 0, 0])], Class::Efi64),
         (
-            "several architectures, the first counts",
-            &[(60, b"PXEClient"), (93, &[0, 7, 0, 0])],
-            Class::Firmware,
+            "a list, the first known counts",
+            &[(60, b"PXEClient"), (93, &[0, 99, 0, 11, 0, 0])],
+            Class::Efiarm64,
         ),
-        ("no option 93", &[(60, b"PXEClient:Arch:00007:UNDI")], Class::Firmware),
+        ("a list of nothing known", &[(60, b"PXEClient"), (93, &[0, 99, 0, 98])], Class::Other),
+        ("a list that is cut", &[(60, b"PXEClient"), (93, &[0, 7, 0])], Class::Efi64),
+        ("no option 93", &[(60, b"PXEClient:Arch:00007:UNDI")], Class::Efi64),
         ("no option 93, text cut short", &[(60, b"PXEClient:Arch:0000")], Class::Bios),
         ("no option 93, text is no number", &[(60, b"PXEClient:Arch:0x007")], Class::Bios),
         ("short option 93", &[(60, b"PXEClient"), (93, &[7])], Class::Bios),
+        ("no 55, 94 or 97", &[(60, b"PXEClient"), (93, &[0, 7])], Class::Efi64),
+        ("94, and a short 97", &[(60, b"PXEClient"), (93, &[0, 7]), (94, &[1]), (97, &[0, 1])], Class::Efi64),
         ("iPXE, raw", &[(60, b"PXEClient"), (93, &[0, 0]), (77, b"iPXE")], Class::Ipxe),
         ("iPXE, with length", &[(77, b"\x04iPXE")], Class::Ipxe),
         ("iPXE, by its own option", &[(60, b"PXEClient"), (175, &[1, 1, 1])], Class::Ipxe),
+        ("iPXE after UEFI", &[(60, b"PXEClient:Arch:00007"), (93, &[0, 7]), (77, b"iPXE")], Class::Ipxe),
+        ("iPXE after HTTP boot", &[(60, b"HTTPClient:Arch:00016"), (93, &[0, 16]), (175, &[1])], Class::Ipxe),
         ("another user class", &[(77, b"iPXE-like")], Class::Plain),
-        ("HTTP boot", &[(60, b"HTTPClient:Arch:00016"), (93, &[0, 16])], Class::Firmware),
+        ("HTTP, ia32", &[(60, b"HTTPClient:Arch:00015"), (93, &[0, 15])], Class::Http32),
+        ("HTTP, x64", &[(60, b"HTTPClient:Arch:00016"), (93, &[0, 16])], Class::Http64),
+        ("HTTP, ARM", &[(60, b"HTTPClient:Arch:00018"), (93, &[0, 18])], Class::Httparm32),
+        ("HTTP, ARM 64", &[(60, b"HTTPClient:Arch:00019"), (93, &[0, 19])], Class::Httparm64),
+        ("HTTP, by text", &[(60, b"HTTPClient:Arch:00019:UNDI:003001")], Class::Httparm64),
+        ("HTTP, with the number of PXE", &[(60, b"HTTPClient"), (93, &[0, 11])], Class::Httparm64),
+        ("HTTP, nothing said", &[(60, b"HTTPClient")], Class::Http64),
+        ("an operating system", &[(60, b"udhcp 1.35.0"), (93, &[0, 7])], Class::Plain),
     ];
     for (name, options, class) in table {
         let packet = options.iter().fold(packet(), |packet, (code, value)| packet.with(*code, *value));
-        assert_eq!(read(&packet).class, class, "{name}");
+        assert_eq!(read(&packet).class, *class, "{name}");
     }
 }
 

@@ -6,7 +6,7 @@ use netboot::dhcp::options::{Client, Echo, finish, template};
 use netboot::mac::Mac;
 use netboot_ebpf::{Answer, Class};
 
-use super::{BLADE, BLADE_ADDR, SERVER, blade, subnet};
+use super::{BLADE, BLADE_ADDR, SERVER, blade, snapshot, subnet};
 
 /// The server's interface.
 pub(super) const SERVER_MAC: Mac = Mac([2, 0, 0, 0, 0, 2]);
@@ -74,7 +74,7 @@ impl Request {
                 .option(175, &[177, 5, 1, 0x80, 0x86, 0x10, 0x0e, 33, 1, 1])
                 .option(61, &CLIENT_ID)
                 .option(97, &GUID),
-            Class::Firmware => request.option(60, b"PXEClient:Arch:00007:UNDI:003000").option(93, &[0, 7]),
+            class => request.option(60, vendor_class(class)).option(93, &[0, arch(class)]),
         }
     }
 
@@ -126,8 +126,9 @@ impl Request {
 
     /// The frame of the daemon's answer to the reserved machine. The options 97 and 61 are found in the plain way.
     pub(super) fn reply(&self, answer: Answer, class: Class, to: (Mac, Ipv4Addr)) -> Vec<u8> {
-        let blade = blade();
-        let template = template(&subnet(), &Client::new(blade.addr, Some(&blade), class));
+        let (blade, subnet) = (blade(), subnet());
+        let client = Client::new(&subnet, &snapshot(), blade.addr, Some(&blade), class);
+        let template = template(&subnet, &client);
         let ciaddr = if answer == Answer::Ack { self.ciaddr.octets() } else { [0; 4] };
         let echo = Echo {
             xid: [0xde, 0xad, 0xbe, 0xef],
@@ -162,6 +163,16 @@ impl Request {
 
     /// Where the reply goes when nothing special is said.
     pub(super) const HOME: (Mac, Ipv4Addr) = (BLADE, BLADE_ADDR);
+}
+
+/// Option 60 of firmware that the program passes up.
+const fn vendor_class(class: Class) -> &'static [u8] {
+    if class.is_http() { b"HTTPClient:Arch:00016:UNDI:003001" } else { b"PXEClient:Arch:00007:UNDI:003000" }
+}
+
+/// Option 93 of firmware that the program passes up.
+fn arch(class: Class) -> u8 {
+    (0..=u8::MAX).find(|arch| Class::of_arch(u16::from(*arch)) == class).unwrap()
 }
 
 /// A frame with right lengths and checksums.

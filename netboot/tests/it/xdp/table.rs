@@ -177,9 +177,12 @@ fn xdp_passes_every_doubt_untouched() {
     let ask = || Request::new(REQUEST, Class::Plain);
     let other = [192, 168, 90, 99];
     let long = [7; 255];
+    let listed = |archs: &[u8]| {
+        Request { options: vec![53, 1, 1], ..discover() }.option(60, b"PXEClient").option(93, archs)
+    };
     let table: Vec<(&str, Request, Reason)> = vec![
         ("unknown MAC", discover().with(|r| r.chaddr[5] = 99), Reason::Unknown),
-        ("firmware", Request::new(DISCOVER, Class::Firmware), Reason::OtherClass),
+        ("a list of architectures, the first not known", listed(&[0, 99, 0, 0]), Reason::OtherClass),
         ("relayed", discover().with(|r| r.giaddr = SERVER), Reason::Relayed),
         ("option 82", discover().option(82, &[1, 1, 1]), Reason::Relayed),
         ("from a relay's port", discover().with(|r| r.ports.0 = 67), Reason::Relayed),
@@ -237,6 +240,9 @@ fn xdp_passes_every_doubt_untouched() {
                 reason,
             );
         }
+    }
+    for class in Class::ALL.iter().filter(|class| !class.in_kernel()) {
+        rig.passes(class.name(), &Request::new(DISCOVER, *class).frame(), Reason::OtherClass);
     }
     for message in [0, 4, 7, 9, 255] {
         rig.passes("message type", &Request::new(message, Class::Ipxe).frame(), Reason::MessageType);

@@ -1,0 +1,219 @@
+//! Which boot file a client gets: by its class, its reservation, the settings, and what lies in `tftp/`.
+//!
+//! Pure. The class comes first: what a reservation names for PXE is nothing for iPXE or HTTP boot. iPXE is never given
+//! iPXE: it would load itself without end.
+
+use netboot_ebpf::Class;
+
+use super::options::Subnet;
+use crate::config::{Boot, boot};
+use crate::inventory::loaders::names;
+use crate::inventory::{Host, Loaders, Snapshot};
+use crate::mac::Mac;
+
+/// What BIOS and plain clients get when nothing is set and nothing was found, as in the systems that this one replaces.
+const BIOS: &str = "pxelinux.0";
+
+/// The boot file of a client: a path below `tftp/`, or a URL. `None`: it gets an address only.
+pub fn file<'a>(
+    settings: &'a Boot,
+    found: &Loaders,
+    host: Option<&'a Host>,
+    class: Class,
+) -> Option<&'a str> {
+    let written = |class| host.and_then(|host| host.boot.get(class)).or_else(|| settings.get(class));
+    let file = match class {
+        Class::Other => None,
+        Class::Plain => return self::file(settings, found, host, Class::Bios),
+        Class::Bios => written(class).or_else(|| found.get(class)).or(Some(BIOS)),
+        Class::Ipxe => written(class)
+            .or_else(|| found.get(class))
+            .or_else(|| self::file(settings, found, host, Class::Bios))
+            .filter(|file| !boot::is_ipxe(file)),
+        _ => written(class).or_else(|| found.get(class)),
+    };
+    file.filter(|file| !file.is_empty())
+}
+
+/// Whether a machine that wants to boot gets no file, and nobody has said that it should get none. A Raspberry Pi knows its
+/// files by itself.
+pub fn lacks_file(subnet: &Subnet, snapshot: &Snapshot, mac: Mac, class: Class) -> bool {
+    let host = snapshot.by_mac(mac);
+    let on_purpose = |boot: &Boot| boot.get(class) == Some("");
+    !matches!(class, Class::Plain | Class::Rpi)
+        && file(&subnet.boot, snapshot.loaders(), host, class).is_none()
+        && !on_purpose(&subnet.boot)
+        && !host.is_some_and(|host| on_purpose(&host.boot))
+}
+
+/// What to do so that clients of a class have something to boot.
+pub fn remedy(class: Class) -> String {
+    let name = class.name();
+    match names(class) {
+        [] => "firmware of this architecture is not known here".to_owned(),
+        [one] => format!("put {one} into tftp/, or set boot.{name} in netboot.json (\"\" for none)"),
+        many => {
+            let many = many.join(", ");
+            format!("put one of {many} into tftp/, or set boot.{name} in netboot.json (\"\" for none)")
+        }
+    }
+}
+
+/// What is likely to stop machines for want of a file: a sentence and what to do about it. Of the architectures only the
+/// two that nearly every machine has; for others it is said when one asks.
+pub fn gaps(settings: &Boot, found: &Loaders) -> Vec<(String, String)> {
+    let file = |class| self::file(settings, found, None, class);
+    let mut gaps = Vec::new();
+    for class in [Class::Bios, Class::Efi64] {
+        if settings.get(class).is_none() && found.get(class).is_none() {
+            let message = format!("no boot file for {} clients", class.name());
+            gaps.push((message, remedy(class)));
+        }
+    }
+    let chain =
+        Class::ALL.iter().find_map(|class| Some((*class, file(*class).filter(|f| boot::is_ipxe(f))?)));
+    // What iPXE gets by default is for a BIOS, and iPXE that was loaded is loaded to run a script.
+    if let Some((class, loader)) = chain
+        && settings.get(Class::Ipxe).is_none()
+        && found.get(Class::Ipxe).is_none()
+    {
+        let message = format!("{} clients get {loader}, and then iPXE has no script to run", class.name());
+        gaps.push((message, remedy(Class::Ipxe)));
+    }
+    gaps
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use netboot_ebpf::Class;
+
+    use super::{file, gaps, lacks_file, remedy};
+    use crate::config::Boot;
+    use crate::dhcp::options::Subnet;
+    use crate::inventory::{Host, Loaders, Snapshot};
+    use crate::mac::Mac;
+
+    fn host(boot: &[(Class, &str)]) -> Host {
+        Host {
+            mac: Mac([2, 0, 0, 0, 0, 1]),
+            addr: [192, 168, 90, 11].into(),
+            hostname: "blade-1".into(),
+            channel: "stable".into(),
+            template: None,
+            boot: boot.iter().copied().collect(),
+            variables: BTreeMap::new(),
+        }
+    }
+
+    fn found(files: &[&str]) -> Loaders {
+        let data = tempfile::tempdir().unwrap();
+        std::fs::create_dir(data.path().join("tftp")).unwrap();
+        for file in files {
+            std::fs::write(data.path().join("tftp").join(file), "x").unwrap();
+        }
+        Loaders::find(data.path())
+    }
+
+    #[test]
+    fn reservation_then_setting_then_what_was_found() {
+        type Case<'a> =
+            (&'a [(Class, &'a str)], &'a [(Class, &'a str)], &'a [&'a str], Class, Option<&'a str>);
+        let (bios, efi, ipxe, http) = (Class::Bios, Class::Efi64, Class::Ipxe, Class::Http64);
+        let url = "http://192.0.2.1/x.efi";
+        let table: &[Case<'_>] = &[
+            (&[], &[], &[], bios, Some("pxelinux.0")),
+            (&[], &[], &[], Class::Plain, Some("pxelinux.0")),
+            (&[], &[], &[], ipxe, Some("pxelinux.0")),
+            (&[], &[], &[], efi, None),
+            (&[], &[], &[], http, None),
+            (&[], &[], &[], Class::Rpi, None),
+            (&[], &[], &["lpxelinux.0", "grubx64.efi", "boot.ipxe"], bios, Some("lpxelinux.0")),
+            (&[], &[], &["lpxelinux.0", "grubx64.efi", "boot.ipxe"], efi, Some("grubx64.efi")),
+            (&[], &[], &["lpxelinux.0", "grubx64.efi", "boot.ipxe"], http, Some("grubx64.efi")),
+            (&[], &[], &["lpxelinux.0", "grubx64.efi", "boot.ipxe"], ipxe, Some("boot.ipxe")),
+            (&[], &[], &["grubx64.efi"], Class::Other, None),
+            (&[], &[(efi, "x.efi"), (http, url)], &["grubx64.efi"], efi, Some("x.efi")),
+            (&[], &[(efi, "x.efi"), (http, url)], &["grubx64.efi"], http, Some(url)),
+            (&[], &[(efi, "")], &["grubx64.efi"], efi, None),
+            (&[(efi, "own.efi")], &[(efi, "x.efi")], &["grubx64.efi"], efi, Some("own.efi")),
+            (&[(efi, "")], &[(efi, "x.efi")], &["grubx64.efi"], efi, None),
+            // The class beats the reservation: what it names for PXE is nothing for HTTP boot.
+            (&[(efi, "own.efi")], &[], &["grubx64.efi"], http, Some("grubx64.efi")),
+            (&[(bios, "memtest.0")], &[], &[], Class::Plain, Some("memtest.0")),
+            (&[(bios, "memtest.0")], &[], &["boot.ipxe"], ipxe, Some("boot.ipxe")),
+        ];
+        for (own, settings, files, class, want) in table {
+            let (host, settings, found) = (host(own), settings.iter().copied().collect(), found(files));
+            assert_eq!(
+                file(&settings, &found, Some(&host), *class),
+                *want,
+                "{own:?} {settings:?} {files:?} {class:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn ipxe_never_gets_ipxe() {
+        let none = Loaders::default();
+        for loader in ["undionly.kpxe", "ipxe.pxe", "sub/ipxe.pxe"] {
+            let settings = Boot::from_iter([(Class::Bios, loader)]);
+            assert_eq!(file(&settings, &none, None, Class::Bios), Some(loader));
+            assert_eq!(file(&settings, &none, None, Class::Ipxe), None, "{loader}");
+        }
+        let found = found(&["undionly.kpxe"]);
+        assert_eq!(file(&Boot::default(), &found, None, Class::Ipxe), None);
+        let script = Boot::from_iter([(Class::Ipxe, "http://192.0.2.1/boot.ipxe")]);
+        assert_eq!(file(&script, &found, None, Class::Ipxe), Some("http://192.0.2.1/boot.ipxe"));
+        let own = host(&[(Class::Bios, "undionly.kpxe")]);
+        assert_eq!(file(&Boot::default(), &none, Some(&own), Class::Ipxe), None);
+    }
+
+    #[test]
+    fn who_lacks_a_file() {
+        let subnet = |boot: &[(Class, &str)]| Subnet {
+            server: [192, 168, 90, 2].into(),
+            prefix: "192.168.90.0/24".parse().unwrap(),
+            lease_secs: 3600,
+            routers: vec![],
+            dns: vec![],
+            domain: None,
+            boot: boot.iter().copied().collect(),
+            http_port: 8080,
+        };
+        let own = host(&[(Class::Efi32, ""), (Class::Efiarm64, "own.efi")]);
+        let mac = own.mac;
+        let snapshot = Snapshot::new(BTreeMap::new(), vec![own]).with_loaders(found(&["grubx64.efi"]));
+        let subnet = subnet(&[(Class::Http32, ""), (Class::Efiarm32, "arm.efi")]);
+        for class in Class::ALL {
+            let lacks = matches!(class, Class::Httparm32 | Class::Httparm64 | Class::Other);
+            assert_eq!(lacks_file(&subnet, &snapshot, mac, *class), lacks, "{class:?}");
+        }
+        let other = Mac([2, 0, 0, 0, 0, 9]);
+        assert!(lacks_file(&subnet, &snapshot, other, Class::Efi32), "not said for this one");
+    }
+
+    #[test]
+    fn gaps_say_what_to_do() {
+        let said = |settings: &[(Class, &str)], files: &[&str]| -> Vec<String> {
+            let gaps = gaps(&settings.iter().copied().collect(), &found(files));
+            gaps.into_iter().map(|(message, help)| format!("{message}; {help}")).collect()
+        };
+        let none = said(&[], &[]);
+        assert_eq!(none.len(), 2, "{none:?}");
+        assert!(none[0].starts_with("no boot file for bios clients; put one of pxelinux.0, "), "{none:?}");
+        assert!(none[1].contains("no boot file for efi64 clients; put one of shimx64.efi, "), "{none:?}");
+        assert_eq!(said(&[(Class::Efi64, "")], &["pxelinux.0"]), [""; 0], "none, on purpose");
+        assert_eq!(said(&[], &["pxelinux.0", "grubx64.efi"]), [""; 0]);
+        let chain = said(&[], &["pxelinux.0", "ipxe.efi"]);
+        assert_eq!(
+            chain,
+            [
+                "efi64 clients get ipxe.efi, and then iPXE has no script to run; put boot.ipxe into tftp/, or set boot.ipxe in netboot.json (\"\" for none)"
+            ]
+        );
+        assert_eq!(said(&[], &["pxelinux.0", "ipxe.efi", "boot.ipxe"]), [""; 0]);
+        assert!(remedy(Class::Other).contains("not known"));
+    }
+}
