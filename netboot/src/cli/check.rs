@@ -10,7 +10,7 @@ use super::{WRONG, args, report, say};
 use crate::config::problem::{Problem, Problems, Severity};
 use crate::config::{self, Given, Settings};
 use crate::dhcp::boot;
-use crate::inventory::{self, Loaders, loaders};
+use crate::inventory::{self, Loaders, Snapshot, loaders};
 
 /// Checks and says what was found. Warnings alone are no failure.
 pub(super) fn run(check: args::Check) -> ExitCode {
@@ -22,7 +22,7 @@ pub(super) fn run(check: args::Check) -> ExitCode {
     match &settings {
         Ok(settings) => {
             problems.extend(subnet.into_iter().flat_map(|subnet| outside(settings, subnet)));
-            problems.extend(boot_files(settings));
+            problems.extend(boot_files(settings, loaded.snapshot.as_ref()));
         }
         Err(Problems(found)) => problems.extend(found.iter().cloned()),
     }
@@ -50,7 +50,7 @@ fn outside(settings: &Settings, subnet: Ipv4Network) -> impl Iterator<Item = Pro
 
 /// Boot files that are set and not there, and machines that would get none. Of those nothing is said before there is a
 /// `tftp/` at all.
-fn boot_files(settings: &Settings) -> Vec<Problem> {
+fn boot_files(settings: &Settings, snapshot: Option<&Snapshot>) -> Vec<Problem> {
     let (data, file) = (&settings.data, settings.data.join(config::FILE));
     let named = settings.boot.iter().filter(|(_, name)| !name.is_empty() && !config::boot::is_url(name));
     let absent = named.filter(|(_, name)| !loaders::is_there(data, name)).map(|(class, name)| {
@@ -58,9 +58,9 @@ fn boot_files(settings: &Settings) -> Vec<Problem> {
         Problem::of_file(Severity::Warning, &file, message, "put it there, or name another")
     });
     let tftp = data.join(loaders::DIRECTORY);
-    let gaps = if tftp.is_dir() { boot::gaps(&settings.boot, &Loaders::find(data)) } else { Vec::new() };
-    let gaps =
-        gaps.into_iter().map(|(message, help)| Problem::of_file(Severity::Warning, &tftp, message, help));
+    let gaps = snapshot.filter(|_| tftp.is_dir()).map(|snapshot| boot::gaps(&settings.boot, snapshot));
+    let gaps = gaps.unwrap_or_default().into_iter();
+    let gaps = gaps.map(|(message, help)| Problem::of_file(Severity::Warning, &tftp, message, help));
     absent.chain(gaps).collect()
 }
 

@@ -21,6 +21,11 @@ impl Boot {
         self.0.get(&class).map(String::as_str)
     }
 
+    /// Nothing was written at all.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Every class that something was written for.
     pub fn iter(&self) -> impl Iterator<Item = (Class, &str)> {
         self.0.iter().map(|(class, file)| (*class, file.as_str()))

@@ -35,6 +35,32 @@ pub fn file<'a>(
     file.filter(|file| !file.is_empty())
 }
 
+/// The boot file as the client must see it: for HTTP boot a whole URL, for there is no server to add to a path.
+pub(super) fn whole(subnet: &Subnet, class: Class, file: &str) -> String {
+    if class.is_http() && !boot::is_url(file) {
+        let Subnet { server, http_port, .. } = subnet;
+        return format!("http://{server}:{http_port}/tftp/{}", file.trim_start_matches('/'));
+    }
+    file.to_owned()
+}
+
+/// The options that are special to a class, if it has something to boot. iPXE must see no option 43: it would prefer a
+/// boot menu to its boot file.
+pub(super) fn options(class: Class, channel: Option<&str>) -> Vec<(u8, Vec<u8>)> {
+    // Discovery control 8: load the boot file of this reply, ask nobody on port 4011 (PXE 2.1, table 2-6).
+    const LOAD: &[u8] = &[6, 1, 8, 255];
+    // A Pi looks for its name in a boot menu: discovery control 3, a prompt, and item 0, which is the reply itself.
+    const PI: &[u8] = b"\x06\x01\x03\x0a\x04\0PXE\x09\x14\0\0\x11Raspberry Pi Boot\xff";
+    let pxe = |how: &[u8]| [(60, b"PXEClient".to_vec()), (43, how.to_vec())];
+    let channel = channel.map(|channel| (209, format!("pxelinux.cfg/{channel}").into_bytes()));
+    match class {
+        Class::Rpi => pxe(PI).into(),
+        class if class.is_http() => vec![(60, b"HTTPClient".to_vec())],
+        class if class.is_pxe() => channel.into_iter().chain(pxe(LOAD)).collect(),
+        _ => channel.into_iter().collect(),
+    }
+}
+
 /// Whether a machine that wants to boot gets no file, and nobody has said that it should get none. A Raspberry Pi knows its
 /// files by itself.
 pub fn lacks_file(subnet: &Subnet, snapshot: &Snapshot, mac: Mac, class: Class) -> bool {
@@ -61,24 +87,28 @@ pub fn remedy(class: Class) -> String {
 
 /// What is likely to stop machines for want of a file: a sentence and what to do about it. Of the architectures only the
 /// two that nearly every machine has; for others it is said when one asks.
-pub fn gaps(settings: &Boot, found: &Loaders) -> Vec<(String, String)> {
-    let file = |class| self::file(settings, found, None, class);
+pub fn gaps(settings: &Boot, snapshot: &Snapshot) -> Vec<(String, String)> {
+    let found = snapshot.loaders();
     let mut gaps = Vec::new();
     for class in [Class::Bios, Class::Efi64] {
         if settings.get(class).is_none() && found.get(class).is_none() {
-            let message = format!("no boot file for {} clients", class.name());
-            gaps.push((message, remedy(class)));
+            gaps.push((format!("no boot file for {} clients", class.name()), remedy(class)));
         }
     }
-    let chain =
-        Class::ALL.iter().find_map(|class| Some((*class, file(*class).filter(|f| boot::is_ipxe(f))?)));
     // What iPXE gets by default is for a BIOS, and iPXE that was loaded is loaded to run a script.
-    if let Some((class, loader)) = chain
-        && settings.get(Class::Ipxe).is_none()
-        && found.get(Class::Ipxe).is_none()
-    {
-        let message = format!("{} clients get {loader}, and then iPXE has no script to run", class.name());
-        gaps.push((message, remedy(Class::Ipxe)));
+    let scripted = settings.get(Class::Ipxe).is_some() || found.get(Class::Ipxe).is_some();
+    let own = snapshot.hosts().iter().filter(|host| !host.boot.is_empty()).map(Some);
+    let chain = std::iter::once(None).chain(own).filter(|_| !scripted).find_map(|host| {
+        let loader = |class: &Class| file(settings, found, host, *class).filter(|file| boot::is_ipxe(file));
+        let (class, loader) = Class::ALL.iter().find_map(|class| Some((class.name(), loader(class)?)))?;
+        match host {
+            Some(host) if host.boot.get(Class::Ipxe).is_some() => None,
+            Some(host) => Some(format!("{} ({}) gets {loader}", host.addr, host.hostname)),
+            None => Some(format!("{class} clients get {loader}")),
+        }
+    });
+    if let Some(chain) = chain {
+        gaps.push((format!("{chain}, and then iPXE has no script to run"), remedy(Class::Ipxe)));
     }
     gaps
 }
@@ -196,10 +226,12 @@ mod tests {
 
     #[test]
     fn gaps_say_what_to_do() {
-        let said = |settings: &[(Class, &str)], files: &[&str]| -> Vec<String> {
-            let gaps = gaps(&settings.iter().copied().collect(), &found(files));
+        let said_of = |hosts: Vec<Host>, settings: &[(Class, &str)], files: &[&str]| -> Vec<String> {
+            let snapshot = Snapshot::new(BTreeMap::new(), hosts).with_loaders(found(files));
+            let gaps = gaps(&settings.iter().copied().collect(), &snapshot);
             gaps.into_iter().map(|(message, help)| format!("{message}; {help}")).collect()
         };
+        let said = |settings: &[(Class, &str)], files: &[&str]| said_of(vec![], settings, files);
         let none = said(&[], &[]);
         assert_eq!(none.len(), 2, "{none:?}");
         assert!(none[0].starts_with("no boot file for bios clients; put one of pxelinux.0, "), "{none:?}");
@@ -214,6 +246,13 @@ mod tests {
             ]
         );
         assert_eq!(said(&[], &["pxelinux.0", "ipxe.efi", "boot.ipxe"]), [""; 0]);
+        let own = |boot: &[(Class, &str)]| {
+            said_of(vec![host(&[]), host(boot)], &[], &["pxelinux.0", "grubx64.efi"])
+        };
+        let chain = own(&[(Class::Bios, "undionly.kpxe")]);
+        assert!(chain[0].starts_with("192.168.90.11 (blade-1) gets undionly.kpxe, and then"), "{chain:?}");
+        assert_eq!(own(&[(Class::Bios, "undionly.kpxe"), (Class::Ipxe, "own.ipxe")]), [""; 0]);
+        assert_eq!(own(&[(Class::Bios, "memtest.0")]), [""; 0]);
         assert!(remedy(Class::Other).contains("not known"));
     }
 }

@@ -17,7 +17,7 @@ use netboot_ebpf::Class;
 use netboot_ebpf::abi::TEMPLATE_MAX;
 
 use super::boot;
-use crate::config::{Boot, Settings, boot::is_url};
+use crate::config::{Boot, Settings};
 use crate::inventory::{Host, Snapshot};
 use crate::net::link::Link;
 
@@ -101,7 +101,8 @@ impl<'a> Client<'a> {
     }
 }
 
-/// The part of a reply that does not depend on the request; a multiple of 4 bytes, no END.
+/// The part of a reply that does not depend on the request; no END; a multiple of 4 bytes, but for the one class that
+/// must not be padded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template(Vec<u8>);
 
@@ -204,7 +205,7 @@ pub fn refusal(server: Ipv4Addr, why: &str) -> Template {
 const SPARE: [u8; 6] = [66, 67, 28, 59, 58, 15];
 
 fn build(subnet: &Subnet, client: &Client<'_>, lease: Option<u32>, longest: usize) -> Template {
-    let file = client.file.map_or_else(String::new, |file| whole(subnet, client.class, file));
+    let file = client.file.map_or_else(String::new, |file| boot::whole(subnet, client.class, file));
     // A Raspberry Pi knows its files by itself.
     let boots = !file.is_empty() || client.class == Class::Rpi;
     let server_name = if boots { subnet.server.to_string() } else { String::new() };
@@ -222,7 +223,7 @@ fn build(subnet: &Subnet, client: &Client<'_>, lease: Option<u32>, longest: usiz
     options.push((66, server_name.clone().into()));
     options.push((67, file.clone().into()));
     if boots {
-        options.extend(boot_options(client));
+        options.extend(boot::options(client.class, client.channel));
     }
 
     let mut spare = SPARE.iter().filter(|code| **code != 67 || file.len() < FILE);
@@ -241,34 +242,11 @@ fn build(subnet: &Subnet, client: &Client<'_>, lease: Option<u32>, longest: usiz
     for (code, value) in &options {
         reply.option(*code, value);
     }
-    reply.pad();
+    // Early boot ROMs of the Raspberry Pi 4 ignore a reply with padding between its options.
+    if client.class != Class::Rpi {
+        reply.pad();
+    }
     Template(reply.0)
-}
-
-/// What is special to the client's class, if it has something to boot. iPXE must see no option 43: it would prefer a
-/// boot menu to its boot file.
-fn boot_options(client: &Client<'_>) -> Vec<(u8, Vec<u8>)> {
-    // Discovery control 8: load the boot file of this reply, ask nobody on port 4011 (PXE 2.1, table 2-6).
-    const LOAD: &[u8] = &[6, 1, 8, 255];
-    // A Pi looks for its name in a boot menu: discovery control 3, a prompt, and item 0, which is the reply itself.
-    const PI: &[u8] = b"\x06\x01\x03\x0a\x04\0PXE\x09\x14\0\0\x11Raspberry Pi Boot\xff";
-    let channel = client.channel.map(|channel| (209, format!("pxelinux.cfg/{channel}").into_bytes()));
-    let pxe = |how: &[u8]| [(60, b"PXEClient".to_vec()), (43, how.to_vec())];
-    match client.class {
-        class if class.is_http() => vec![(60, b"HTTPClient".to_vec())],
-        Class::Rpi => pxe(PI).into(),
-        class if class.is_pxe() => channel.into_iter().chain(pxe(LOAD)).collect(),
-        _ => channel.into_iter().collect(),
-    }
-}
-
-/// The boot file as the client must see it: for HTTP boot a whole URL, for there is no server to add to a path.
-fn whole(subnet: &Subnet, class: Class, file: &str) -> String {
-    if class.is_http() && !is_url(file) {
-        let Subnet { server, http_port, .. } = subnet;
-        return format!("http://{server}:{http_port}/tftp/{}", file.trim_start_matches('/'));
-    }
-    file.to_owned()
 }
 
 fn addresses(addresses: &[Ipv4Addr]) -> Vec<u8> {

@@ -3,6 +3,7 @@
 mod live;
 mod load;
 pub mod loaders;
+mod own_boot;
 mod read;
 pub mod template;
 

@@ -9,11 +9,9 @@ use std::net::Ipv4Addr;
 use ipnetwork::Ipv4Network;
 use jsonc_parser::ast::{Object, ObjectProp, Value};
 use jsonc_parser::common::Range;
-use netboot_ebpf::Class;
 
-use super::{Host, Snapshot};
+use super::{Host, Snapshot, own_boot};
 use crate::config::json::{Reader, kind};
-use crate::config::{Boot, boot};
 use crate::mac::Mac;
 
 /// Longest channel: with `pxelinux.cfg/` before it, option 209 stays small.
@@ -162,7 +160,7 @@ impl All {
         }
         let channel = required(reader, object, member, "channel", "\"channel\": \"stable\"", channel);
         let template = self.template(reader, object);
-        let boot = self.boot(reader, object);
+        let boot = own_boot::read(reader, object, &mut self.boot_files);
         if let (Some(addr), Some(mac), Some(hostname), Some(channel), Ok(template)) =
             (addr, mac, hostname, channel, template)
         {
@@ -230,56 +228,6 @@ impl All {
             self.macs.insert(mac, (addr, reader.line(value)));
         }
         Some(mac)
-    }
-
-    /// The host's own boot files: one for each class named, or one for all firmware that loads it over TFTP. iPXE and HTTP
-    /// boot could do nothing with that, so they keep what their class has unless they are named.
-    fn boot(&mut self, reader: &mut Reader<'_>, object: &Object<'_>) -> Boot {
-        let mut files = Boot::default();
-        let Some(member) = object.get("boot") else { return files };
-        match &member.value {
-            Value::Object(object) => {
-                reader.unique(object);
-                for member in &object.properties {
-                    let name = member.name.as_str();
-                    let Some(class) = boot::class(name) else {
-                        let message = format!("`{name}` is no class of clients");
-                        reader.error(&member.name, message, format!("use one of: {}", boot::NAMES));
-                        continue;
-                    };
-                    self.boot_file(reader, &member.value, &format!("boot.{name}"), &[class], &mut files);
-                }
-            }
-            value => {
-                let classes: Vec<_> = Class::ALL.iter().copied().filter(|class| class.is_pxe()).collect();
-                self.boot_file(reader, value, "boot", &classes, &mut files);
-            }
-        }
-        files
-    }
-
-    fn boot_file(
-        &mut self,
-        reader: &mut Reader<'_>,
-        value: &Value<'_>,
-        name: &str,
-        classes: &[Class],
-        files: &mut Boot,
-    ) {
-        let help = "write the name of a file in tftp/, or { \"efi64\": … } with a file for each class";
-        let Some(file) = reader.text(name, value, help) else { return };
-        for class in classes {
-            if let Err(help) = boot::rule(*class, file) {
-                return reader.error(value, format!("`{name}` is \"{file}\""), help);
-            }
-            files.set(*class, file);
-        }
-        if let Value::StringLit(literal) = value
-            && !file.is_empty()
-            && !boot::is_url(file)
-        {
-            self.boot_files.entry(file.to_owned()).or_insert(literal.range);
-        }
     }
 
     /// The host's own template; `Err` when it is named wrongly.

@@ -14,7 +14,7 @@ use arc_swap::ArcSwap;
 use netboot::config;
 use netboot::dhcp::options::Subnet;
 use netboot::dhcp::server::{Error, Server};
-use netboot::inventory::{Host, Snapshot};
+use netboot::inventory::{Host, Loaders, Snapshot};
 use netboot::mac::Mac;
 use netboot::net::link::Link;
 use netboot::store::{Change, Memory, Redb, Store};
@@ -182,7 +182,10 @@ fn snapshot() -> Snapshot {
         boot: config::Boot::default(),
         variables: BTreeMap::new(),
     };
-    Snapshot::new(BTreeMap::new(), vec![host])
+    let data = tempfile::tempdir().unwrap();
+    std::fs::create_dir(data.path().join("tftp")).unwrap();
+    std::fs::write(data.path().join("tftp/grubx64.efi"), "x").unwrap();
+    Snapshot::new(BTreeMap::new(), vec![host]).with_loaders(Loaders::find(data.path()))
 }
 
 /// A request with the broadcast flag; `options` come after 53.
@@ -240,6 +243,62 @@ fn real_clients_get_their_address_again_after_a_restart() {
     assert!(third != first && third != BLADE_ADDR, "{third}");
     running.wait_count("ack", 3);
     assert_eq!((running.count("offer"), running.count("nak")), (4, 0));
+}
+
+/// The value of an option of a reply.
+fn option(reply: &[u8], wanted: u8) -> Option<String> {
+    let mut rest = &reply[240..];
+    while let [code, after @ ..] = rest {
+        rest = match code {
+            0 => after,
+            255 => return None,
+            _ => {
+                let (value, after) = after[1..].split_at(usize::from(after[0]));
+                if *code == wanted {
+                    return Some(String::from_utf8_lossy(value).into_owned());
+                }
+                after
+            }
+        };
+    }
+    panic!("no END")
+}
+
+#[test]
+fn each_firmware_gets_its_file_on_the_wire() {
+    type Case<'a> = (&'a str, u8, &'a [u8], Option<&'a str>, Option<&'a str>);
+    let lab = Lab::new();
+    let _running = lab.serve(Memory::default()).unwrap();
+    let socket = lab.socket(NOWHERE);
+    let url = "http://192.168.90.2:8080/tftp/grubx64.efi";
+    let none: &[u8] = &[];
+    // Option 60, option 93, option 77; option 60 and the boot file of the reply.
+    let table: [Case<'_>; 7] = [
+        ("PXEClient:Arch:00000:UNDI:002001", 0, none, Some("PXEClient"), Some("pxelinux.0")),
+        ("PXEClient:Arch:00007:UNDI:003016", 7, none, Some("PXEClient"), Some("grubx64.efi")),
+        ("PXEClient:Arch:00009:UNDI:003016", 9, none, Some("PXEClient"), Some("grubx64.efi")),
+        ("HTTPClient:Arch:00016:UNDI:003001", 16, none, Some("HTTPClient"), Some(url)),
+        ("PXEClient:Arch:00011:UNDI:003000", 11, none, None, None),
+        ("PXEClient:Arch:00007:UNDI:003010", 7, b"iPXE", None, Some("pxelinux.0")),
+        ("PXEClient:Arch:00041:UNDI:002001", 41, none, Some("PXEClient"), None),
+    ];
+    for (vendor, arch, user, says, file) in table {
+        let mut options =
+            [&[60, u8::try_from(vendor.len()).unwrap()], vendor.as_bytes(), &[93, 2, 0, arch]].concat();
+        if !user.is_empty() {
+            options.extend([77, u8::try_from(user.len()).unwrap()]);
+            options.extend(user);
+        }
+        to_all(&socket, &packet(BLADE, NOWHERE, DISCOVER, &[&options]));
+        let mut buffer = [0; 1500];
+        let length = socket.recv(&mut buffer).unwrap();
+        let reply = &buffer[..length];
+        assert_eq!(option(reply, 60).as_deref(), says, "{vendor}");
+        assert_eq!(option(reply, 67).as_deref(), file, "{vendor}");
+        let name = String::from_utf8_lossy(reply[108..236].split(|byte| *byte == 0).next().unwrap());
+        assert_eq!(name, file.unwrap_or_default(), "{vendor}");
+        assert_eq!(reply[16..20], BLADE_ADDR.octets(), "an address in any case, {vendor}");
+    }
 }
 
 #[test]
