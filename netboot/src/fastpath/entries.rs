@@ -117,6 +117,7 @@ mod tests {
         let (snapshot, subnet) = (Snapshot::new(BTreeMap::new(), hosts.clone()), subnet());
         let (entries, left_out) = build(&snapshot, &subnet);
         assert_eq!((entries.len(), left_out.len()), (6, 0));
+        assert!(Class::ALL.iter().all(|class| class.in_kernel() == CLASSES.contains(class)));
         for host in &hosts {
             for class in CLASSES {
                 let entry = &entries[&key(host.mac, class)];
