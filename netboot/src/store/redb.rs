@@ -6,6 +6,7 @@
 use std::fs::{self, File};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition};
 
@@ -19,12 +20,38 @@ const FILE: &str = "leases.redb";
 /// Memory for pages of the file; it is read once and is small.
 const CACHE: usize = 4 << 20;
 
-/// Keys and values in a file.
+/// `None` after a failed commit: redb wants the file closed and opened again. And when the store is closed.
+type Shared = Arc<RwLock<Option<Database>>>;
+
+/// Keys and values in a file. Dropped, it closes the file, whoever has a [`Reader`] of it.
 #[derive(Debug)]
 pub struct Redb {
     path: PathBuf,
-    /// `None` after a failed commit: redb wants the file closed and opened again.
-    database: Option<Database>,
+    database: Shared,
+}
+
+/// Sees what the store has on disk, from any thread, while somebody else writes it.
+#[derive(Clone, Debug)]
+pub struct Reader {
+    path: PathBuf,
+    database: Shared,
+}
+
+impl Reader {
+    /// Everything that is there, in the order of the keys.
+    ///
+    /// # Errors
+    /// When it cannot be read, or the store is closed.
+    pub fn list(&self) -> Result<Vec<(String, Vec<u8>)>, Error> {
+        let error = |why: &dyn std::fmt::Display| Error::Database {
+            what: "read",
+            path: self.path.clone(),
+            why: why.to_string(),
+        };
+        // Held while reading, so that a store that closes is closed when its drop returns.
+        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        read(database.as_ref().ok_or_else(|| error(&"it is closed"))?).map_err(|why| error(&why))
+    }
 }
 
 impl Redb {
@@ -36,7 +63,7 @@ impl Redb {
     pub fn open(state: &Path) -> Result<Self, Error> {
         let path = state.join(FILE);
         fs::create_dir_all(state).map_err(file("create", state))?;
-        let database = match checked(&path) {
+        let database = match checked(&path, true) {
             Ok(database) => database,
             Err(Trouble::Other(error)) => return Err(error),
             Err(Trouble::Damaged(why)) => {
@@ -46,15 +73,36 @@ impl Redb {
                     path.display(),
                     aside.display(),
                 );
-                checked(&path).map_err(|trouble| match trouble {
-                    Trouble::Other(error) => error,
-                    Trouble::Damaged(why) => Error::Database { what: "create", path: path.clone(), why },
-                })?
+                checked(&path, true).map_err(|trouble| trouble.error("create", &path))?
             }
         };
         // The name of a new file is as durable as its content.
         File::open(state).and_then(|directory| directory.sync_all()).map_err(file("sync", state))?;
-        Ok(Self { path, database: Some(database) })
+        Ok(Self { path, database: Arc::new(RwLock::new(Some(database))) })
+    }
+
+    /// Opens the file in this directory if it is there. Nothing is made, and a damaged file is left as it is.
+    ///
+    /// # Errors
+    /// When another process has the file, or it cannot be read.
+    pub fn existing(state: &Path) -> Result<Option<Self>, Error> {
+        let path = state.join(FILE);
+        if !path.try_exists().map_err(file("look for", &path))? {
+            return Ok(None);
+        }
+        let database = checked(&path, false).map_err(|trouble| trouble.error("read", &path))?;
+        Ok(Some(Self { path, database: Arc::new(RwLock::new(Some(database))) }))
+    }
+
+    /// Reads the same file.
+    pub fn reader(&self) -> Reader {
+        Reader { path: self.path.clone(), database: Arc::clone(&self.database) }
+    }
+
+    /// Takes the database out, or puts one in; waits for readers.
+    fn replace(&self, database: Option<Database>) -> Option<Database> {
+        let mut place = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *place, database)
     }
 
     fn error(&self, what: &'static str, why: &impl ToString) -> Error {
@@ -64,18 +112,31 @@ impl Redb {
 
 impl Store for Redb {
     fn list(&self) -> Result<Vec<(String, Vec<u8>)>, Error> {
-        let database = self.database.as_ref().ok_or_else(|| self.error("read", &"it is closed"))?;
-        read(database).map_err(|error| self.error("read", &error))
+        self.reader().list()
     }
 
     fn commit(&mut self, changes: &[Change]) -> Result<(), Error> {
-        let database = match self.database.take() {
-            Some(database) => database,
-            None => plain(&self.path).map_err(|error| self.error("open again", &error))?,
-        };
-        write(&database, changes).map_err(|error| self.error("write", &error))?;
-        self.database = Some(database);
-        Ok(())
+        if self.database.read().unwrap_or_else(PoisonError::into_inner).is_none() {
+            self.replace(Some(plain(&self.path).map_err(|error| self.error("open again", &error))?));
+        }
+        let place = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        // Readers go on reading meanwhile.
+        let written = place.as_ref().map(|database| write(database, changes));
+        drop(place);
+        match written {
+            Some(Ok(())) => Ok(()),
+            Some(Err(error)) => {
+                self.replace(None);
+                Err(self.error("write", &error))
+            }
+            None => Err(self.error("write", &"it is closed")),
+        }
+    }
+}
+
+impl Drop for Redb {
+    fn drop(&mut self) {
+        self.replace(None);
     }
 }
 
@@ -87,12 +148,23 @@ enum Trouble {
     Other(Error),
 }
 
-/// Opens the file, makes it if it is not there, and reads all of it once.
-fn checked(path: &Path) -> Result<Database, Trouble> {
+impl Trouble {
+    /// The same as an error, where nothing is done about damage.
+    fn error(self, what: &'static str, path: &Path) -> Error {
+        match self {
+            Self::Other(error) => error,
+            Self::Damaged(why) => Error::Database { what, path: path.to_owned(), why },
+        }
+    }
+}
+
+/// Opens the file and reads all of it once. If it is not there, makes it where that is wanted.
+fn checked(path: &Path, make: bool) -> Result<Database, Trouble> {
     // redb may panic over bytes that it did not write.
     let opened = catch_unwind(AssertUnwindSafe(|| {
-        let database =
-            Database::builder().set_cache_size(CACHE).set_check_integrity_on_open(true).create(path)?;
+        let mut builder = Database::builder();
+        builder.set_cache_size(CACHE).set_check_integrity_on_open(true);
+        let database = if make { builder.create(path)? } else { builder.open(path)? };
         write(&database, &[])?;
         read(&database)?;
         Ok::<_, redb::Error>(database)
@@ -220,13 +292,50 @@ mod tests {
         let mut store = Redb::open(state.path()).unwrap();
         store.commit(&[put("one", "1")]).unwrap();
         // What a failed commit leaves behind, and a file that cannot be opened at the moment.
-        store.database = None;
+        store.replace(None);
         let (path, away) = (state.path().join(FILE), state.path().join("away"));
         fs::rename(&path, &away).unwrap();
         assert!(store.commit(&[put("two", "2")]).is_err());
         fs::rename(&away, &path).unwrap();
         store.commit(&[put("three", "3")]).unwrap();
         assert_eq!(content(&store), [pair("one", "1"), pair("three", "3")]);
+    }
+
+    #[test]
+    fn a_reader_sees_what_is_written_until_the_store_is_closed() {
+        let state = tempfile::tempdir().unwrap();
+        let mut store = Redb::open(state.path()).unwrap();
+        let reader = store.reader();
+        assert_eq!(reader.list().unwrap(), []);
+        store.commit(&[put("one", "1")]).unwrap();
+        assert_eq!(reader.list().unwrap(), [("one".to_owned(), b"1".to_vec())]);
+        drop(store);
+        assert!(reader.list().unwrap_err().to_string().contains("closed"));
+        // The reader does not keep the file from the next one.
+        assert_eq!(content(&Redb::open(state.path()).unwrap()), [pair("one", "1")]);
+    }
+
+    #[test]
+    fn only_looking_makes_nothing_and_moves_nothing() {
+        let state = tempfile::tempdir().unwrap();
+        assert!(Redb::existing(&state.path().join("none")).unwrap().is_none());
+        assert!(Redb::existing(state.path()).unwrap().is_none());
+        assert_eq!(fs::read_dir(state.path()).unwrap().count(), 0);
+
+        let mut store = Redb::open(state.path()).unwrap();
+        store.commit(&[put("one", "1")]).unwrap();
+        assert!(matches!(Redb::existing(state.path()), Err(Error::InUse { .. })));
+        drop(store);
+        assert_eq!(content(&Redb::existing(state.path()).unwrap().unwrap()), [pair("one", "1")]);
+
+        let path = state.path().join(FILE);
+        for garbage in [&[0x5a; 9000][..], b"not a database", b""] {
+            fs::write(&path, garbage).unwrap();
+            let error = Redb::existing(state.path()).unwrap_err();
+            assert!(matches!(error, Error::Database { .. } | Error::File { .. }), "{error}");
+            assert_eq!(fs::read(&path).unwrap(), garbage);
+        }
+        assert_eq!(fs::read_dir(state.path()).unwrap().count(), 1);
     }
 
     #[test]
