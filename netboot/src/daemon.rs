@@ -125,6 +125,7 @@ impl Parts<'_> {
         let mut tasks: JoinSet<Result<()>> = JoinSet::new();
 
         let leases = self.open_leases()?;
+        let lease_reader = leases.reader();
         let dhcp = dhcp::server::Server::bind(link, subnet.clone(), &settings.dhcp, leases)?;
         let files = self.files();
         let (mut tftp, listener) = match (self.start_tftp(files.clone(), &ends), self.listen().await) {
@@ -149,6 +150,7 @@ impl Parts<'_> {
             files,
             subnet: link.prefix,
             override_from: settings.http.override_from.clone().into(),
+            leases: lease_reader,
             timeline: timeline.clone(),
             ready: Arc::clone(&ready),
             xdp: Arc::new(ArcSwap::from_pointee(xdp)),

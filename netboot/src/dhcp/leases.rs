@@ -18,7 +18,7 @@ pub const OFFER_SECS: u64 = 60;
 pub const DECLINE_SECS: u64 = 600;
 
 /// An address that a client has, or had, until some time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Lease {
     /// The address.
     pub addr: Ipv4Addr,

@@ -7,10 +7,9 @@ pub mod leases;
 pub mod options;
 pub mod policy;
 pub mod pool;
+pub mod record;
 pub mod server;
 pub mod wire;
-
-mod record;
 
 #[cfg(test)]
 mod packets;

@@ -15,18 +15,18 @@ struct Value {
 }
 
 /// The change that writes a lease.
-pub(super) fn put(lease: &Lease) -> Change {
+pub fn put(lease: &Lease) -> Change {
     let value = serde_json::json!({ "mac": lease.mac, "expires": lease.expires });
     Change::Put { key: key(lease.addr), value: value.to_string().into_bytes() }
 }
 
 /// The change that deletes the lease of an address.
-pub(super) fn delete(addr: Ipv4Addr) -> Change {
+pub fn delete(addr: Ipv4Addr) -> Change {
     Change::Delete { key: key(addr) }
 }
 
 /// The leases among the entries of a store. One that cannot be read is left out, with an error in the log.
-pub(super) fn read_all(entries: &[(String, Vec<u8>)]) -> Vec<Lease> {
+pub fn read_all(entries: &[(String, Vec<u8>)]) -> Vec<Lease> {
     let read = |(key, value): &(String, Vec<u8>)| {
         let addr = key.strip_prefix(PREFIX)?;
         let lease = read_one(addr, value);

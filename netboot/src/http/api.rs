@@ -1,12 +1,18 @@
-//! `/api/v1/status`: what the appliance is doing, as JSON. No configuration of any machine is in it.
+//! `/api/v1/…` as JSON: what the appliance is doing, which holds no configuration of any machine, and the leases, which
+//! are not for the machines themselves.
 
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 
 use axum::Json;
-use axum::extract::State as Extract;
+use axum::extract::{ConnectInfo, State as Extract};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::State;
+use super::app::canonical;
+use crate::dhcp::record;
 
 /// More problems than this are only counted.
 const MOST_PROBLEMS: usize = 100;
@@ -27,4 +33,25 @@ pub(super) async fn status(Extract(state): Extract<State>) -> Json<Value> {
         },
         "counters": state.timeline.counters(),
     }))
+}
+
+/// `GET /api/v1/leases`: every lease that is on disk, ended ones too, in the order of their addresses.
+pub(super) async fn leases(
+    Extract(state): Extract<State>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+) -> Response {
+    let client = canonical(peer).ip();
+    if !state.may_see_others(client) {
+        tracing::warn!(addr = %client, "HTTP: {client} may not see the leases (http.override_from)");
+        return (StatusCode::FORBIDDEN, "not for this address\n").into_response();
+    }
+    let read = move || state.leases.list().map(|entries| record::read_all(&entries));
+    match tokio::task::spawn_blocking(read).await {
+        Ok(Ok(mut leases)) => {
+            leases.sort_by_key(|lease| lease.addr);
+            Json(leases).into_response()
+        }
+        Ok(Err(error)) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
 }

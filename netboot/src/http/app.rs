@@ -1,4 +1,4 @@
-//! The routes: `/healthz`, `/api/v1/status`, `/tftp/…`; every other path is the caller's cloud-config.
+//! The routes: `/healthz`, `/api/v1/…`, `/tftp/…`; every other path is the caller's cloud-config.
 //!
 //! Nothing here writes anything, and nothing waits for another part.
 
@@ -18,6 +18,7 @@ use ipnetwork::Ipv4Network;
 
 use super::{api, cloud_config, files};
 use crate::inventory::Inventory;
+use crate::store;
 use crate::tftp::Files;
 use crate::timeline::{Step, Timeline};
 
@@ -33,8 +34,10 @@ pub struct State {
     pub files: Files,
     /// The PXE subnet.
     pub subnet: Ipv4Network,
-    /// Who in it may see another host's cloud-config; everybody outside may.
+    /// Who in it may see another host's cloud-config, and the leases; everybody outside may.
     pub override_from: Arc<[Ipv4Network]>,
+    /// The leases that are on disk.
+    pub leases: store::Reader,
     /// Where steps are recorded.
     pub timeline: Timeline,
     /// All sockets are bound and the first snapshot is live.
@@ -47,17 +50,21 @@ impl State {
     /// The address whose cloud-config this client may see: the one it asks for, if it may, else its own.
     pub(super) fn whose(&self, client: IpAddr, asked: Option<&str>) -> IpAddr {
         let Some(asked) = asked.and_then(|text| text.parse::<Ipv4Addr>().ok()) else { return client };
-        let allowed = match client {
-            IpAddr::V4(addr) => {
-                !self.subnet.contains(addr) || self.override_from.iter().any(|network| network.contains(addr))
-            }
-            IpAddr::V6(_) => true,
-        };
-        if allowed {
+        if self.may_see_others(client) {
             return asked.into();
         }
         tracing::warn!(addr = %client, %asked, "HTTP: {client} may not see the cloud-config of {asked} (http.override_from)");
         client
+    }
+
+    /// Whether this client may see what concerns other machines.
+    pub(super) fn may_see_others(&self, client: IpAddr) -> bool {
+        match client {
+            IpAddr::V4(addr) => {
+                !self.subnet.contains(addr) || self.override_from.iter().any(|network| network.contains(addr))
+            }
+            IpAddr::V6(_) => true,
+        }
     }
 }
 
@@ -74,6 +81,7 @@ pub fn app(state: State) -> Router {
     Router::new()
         .route("/healthz", get(healthz))
         .route("/api/v1/status", get(api::status))
+        .route("/api/v1/leases", get(api::leases))
         .route("/api/{*rest}", no_file)
         .merge(files)
         .fallback_service(configs.with_state(state.clone()))

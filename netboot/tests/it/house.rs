@@ -14,6 +14,12 @@ const PURE: &[&str] = &[
     "fastpath/entries.rs",
     "net/ra/wire.rs",
     "net/ra/policy.rs",
+    "import/mod.rs",
+    "import/dnsmasq.rs",
+    "import/hosts.rs",
+    "import/isc.rs",
+    "import/kea.rs",
+    "import/leases.rs",
     "mac.rs",
 ];
 
@@ -44,7 +50,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("tftp::server", &["daemon.rs", "tftp/"]),
     ("http::server", &["daemon.rs", "http/"]),
     ("fastpath::loader", &["fastpath/"]),
-    ("jsonc_parser", &["config/", "inventory/"]),
+    ("jsonc_parser", &["config/", "inventory/", "import/kea.rs"]),
     ("rtnetlink", &["net/"]),
 ];
 
@@ -58,9 +64,10 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("net/", &["mac"]),
     ("timeline/", &["mac"]),
     ("dhcp/", &["mac", "config", "inventory", "net", "store", "timeline"]),
+    ("import/", &["mac", "config", "inventory", "dhcp"]),
     ("fastpath/", &["mac", "config", "inventory", "net", "dhcp", "timeline"]),
     ("tftp/", &["beneath", "config", "inventory", "net", "timeline"]),
-    ("http/", &["beneath", "config", "inventory", "mac", "net", "tftp", "timeline"]),
+    ("http/", &["beneath", "config", "dhcp", "inventory", "mac", "net", "store", "tftp", "timeline"]),
 ];
 
 /// Every source file below `src`, as (path relative to it, code outside comments and tests).

@@ -15,6 +15,7 @@ use axum::http::{HeaderMap, Request};
 use http_body_util::BodyExt;
 use netboot::http::{State, app, server};
 use netboot::inventory::Inventory;
+use netboot::store::{Change, Redb, Store};
 use netboot::tftp::Files;
 use netboot::timeline::Timeline;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -55,6 +56,7 @@ pub(crate) fn served(data: &Path) -> State {
         files,
         subnet: "10.9.0.0/24".parse().unwrap(),
         override_from: Arc::new(["127.0.0.0/8".parse().unwrap(), "10.9.0.5/32".parse().unwrap()]),
+        leases: Redb::open(tempfile::tempdir().unwrap().path()).unwrap().reader(),
         timeline: Timeline::default(),
         ready: Arc::new(AtomicBool::new(true)),
         xdp: Arc::default(),
@@ -152,6 +154,38 @@ async fn a_template_out_of_the_data_directory_is_not_read() {
     fs::remove_file(&own).unwrap();
     std::os::unix::fs::symlink("default.yaml", &own).unwrap();
     assert!(get(&app, "10.9.0.12", "/").await.text().contains("b12 10.9.0.12"));
+}
+
+#[tokio::test]
+async fn the_leases_are_not_for_the_machines() {
+    let dir = directory();
+    let mut store = Redb::open(&dir.path().join("state")).unwrap();
+    let mut state = served(dir.path());
+    state.leases = store.reader();
+    let app = app(state);
+    assert_eq!(get(&app, "127.0.0.1", "/api/v1/leases").await.text(), "[]");
+    let put = |addr: &str, mac: &str| Change::Put {
+        key: format!("lease/{addr}"),
+        value: format!(r#"{{"mac":"{mac}","expires":1700000000}}"#).into_bytes(),
+    };
+    store.commit(&[put("10.9.0.100", "52:54:00:00:01:00"), put("10.9.0.20", "52:54:00:00:00:20")]).unwrap();
+    let expected = r#"[{"addr":"10.9.0.20","mac":"52:54:00:00:00:20","expires":1700000000},{"addr":"10.9.0.100","mac":"52:54:00:00:01:00","expires":1700000000}]"#;
+    for (peer, status) in [
+        ("127.0.0.1", 200),
+        ("::ffff:127.0.0.1", 200),
+        ("192.0.2.1", 200),
+        ("10.9.0.5", 200),
+        ("10.9.0.20", 403),
+        ("::ffff:10.9.0.20", 403),
+        ("10.9.0.11", 403),
+    ] {
+        let answer = get(&app, peer, "/api/v1/leases").await;
+        assert_eq!(answer.status, status, "{peer}");
+        let text = if status == 200 { expected } else { "not for this address\n" };
+        assert_eq!(answer.text(), text, "{peer}");
+    }
+    drop(store);
+    assert_eq!(get(&app, "127.0.0.1", "/api/v1/leases").await.status, 503);
 }
 
 #[tokio::test]
