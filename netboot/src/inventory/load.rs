@@ -39,11 +39,16 @@ pub fn load(data: &Path, subnet: Option<Ipv4Network>) -> Loaded {
         }
         Err(problem) => return failed(problem),
     };
+    examine(data, &source, subnet)
+}
+
+/// Reads the text of a hosts file of this data directory.
+pub(super) fn examine(data: &Path, source: &Source, subnet: Option<Ipv4Network>) -> Loaded {
     let object = match source.object() {
         Ok(object) => object,
-        Err(problem) => return failed(problem),
+        Err(problem) => return Loaded { problems: vec![problem], ..Loaded::default() },
     };
-    let mut reader = Reader::new(&source);
+    let mut reader = Reader::new(source);
     let hosts = read::hosts(&mut reader, &object, subnet);
     let usable = !reader.problems.iter().any(Problem::is_error);
     template::check(data, &hosts.snapshot, &hosts.templates, &mut reader);

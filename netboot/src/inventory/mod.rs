@@ -1,5 +1,6 @@
 //! The machines: `pxe_hosts.json` read into an immutable snapshot that is swapped whole.
 
+pub mod edit;
 mod live;
 mod load;
 pub mod loaders;

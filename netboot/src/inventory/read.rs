@@ -289,7 +289,7 @@ fn required(
 
 /// What DHCP can hand out as the host's name: labels of RFC 1123 2.1, and the underscores and domains that operators'
 /// files have besides, as dnsmasq took them.
-fn hostname(text: &str) -> Result<(), &'static str> {
+pub(super) fn hostname(text: &str) -> Result<(), &'static str> {
     let label = |label: &str| {
         label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
             && (1..=63).contains(&label.len())
@@ -303,7 +303,7 @@ fn hostname(text: &str) -> Result<(), &'static str> {
     }
 }
 
-fn channel(text: &str) -> Result<(), &'static str> {
+pub(super) fn channel(text: &str) -> Result<(), &'static str> {
     if file_name(text, LONGEST_CHANNEL) {
         Ok(())
     } else {
