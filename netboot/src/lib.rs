@@ -9,6 +9,7 @@ pub mod daemon;
 pub mod dhcp;
 pub mod fastpath;
 pub mod http;
+pub mod import;
 pub mod inventory;
 pub mod mac;
 pub mod net;
