@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::{import, leases};
 use crate::config::{Given, Range, Xdp};
 
 const EXAMPLES: &str = "\
@@ -13,6 +14,8 @@ Examples:
   netboot serve --interface eth1 --pool 192.168.90.100-192.168.90.199
   netboot check /srv/netboot                         what is wrong with a data directory
   netboot check /srv/netboot --print                 and the settings that serve would use
+  netboot leases                                     who has which address of the pool
+  netboot import kea kea-dhcp4.conf --write          Kea's reservations into ./data/pxe_hosts.json
 
 Each flag can be set by the variable named beside it, and most by a key of netboot.json in the data directory.
 Flags beat the environment, the environment beats the file. NETBOOT_LOG sets what is logged (default: info).
@@ -34,6 +37,10 @@ pub(super) enum Command {
     /// Say everything that is wrong with a data directory; exit code 2 if there is an error.
     #[command(after_help = EXAMPLES)]
     Check(Check),
+    /// List the leases, of a running netboot or from its files.
+    Leases(leases::Leases),
+    /// Take over leases or reserved machines from dnsmasq, Kea or ISC dhcpd.
+    Import(import::Import),
 }
 
 #[derive(Debug, Args)]
@@ -132,7 +139,9 @@ mod tests {
     fn every_setting_has_its_variable() {
         let command = Arguments::command();
         for subcommand in command.get_subcommands() {
-            for argument in subcommand.get_arguments().filter(|argument| argument.get_id() != "print") {
+            let setting = |id: &str| !["print", "json", "format"].contains(&id);
+            for argument in subcommand.get_arguments().filter(|argument| setting(argument.get_id().as_str()))
+            {
                 let long = argument.get_long().unwrap_or("data");
                 let expected = format!("NETBOOT_{}", long.to_uppercase().replace('-', "_"));
                 assert_eq!(

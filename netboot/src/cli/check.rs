@@ -85,7 +85,7 @@ fn shown(settings: &Settings) -> String {
 }
 
 /// The subnet of an interface of this machine, if it has one now: hosts can be held against it.
-fn subnet_of(interface: &str) -> Option<Ipv4Network> {
+pub(super) fn subnet_of(interface: &str) -> Option<Ipv4Network> {
     directly_connected(&std::fs::read_to_string("/proc/net/route").ok()?, interface)
 }
 

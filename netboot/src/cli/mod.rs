@@ -4,6 +4,8 @@
 
 mod args;
 mod check;
+mod import;
+mod leases;
 mod logs;
 mod report;
 mod serve;
@@ -31,7 +33,15 @@ pub fn main() -> ExitCode {
     match arguments.command {
         args::Command::Serve(serve) => serve::run(serve),
         args::Command::Check(check) => check::run(check),
+        args::Command::Leases(leases) => leases::run(leases),
+        args::Command::Import(import) => import::run(import),
     }
+}
+
+/// What went wrong while running, on one line, and its exit code.
+fn failed(error: &anyhow::Error) -> ExitCode {
+    eprintln!("netboot: {error:#}");
+    ExitCode::from(FAILED)
 }
 
 /// Prints a line where it can be piped to; a reader that has gone away is no failure.

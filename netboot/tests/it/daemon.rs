@@ -9,14 +9,14 @@ use std::time::Duration;
 use tempfile::TempDir;
 use xtask::lab::{Child, Lab, Namespace, Server, wait_for};
 
-const NETBOOT: &str = env!("CARGO_BIN_EXE_netboot");
-const SOON: Duration = Duration::from_secs(20);
+pub(crate) const NETBOOT: &str = env!("CARGO_BIN_EXE_netboot");
+pub(crate) const SOON: Duration = Duration::from_secs(20);
 
 /// What udhcpc calls with each event: prints what it was told.
 const SCRIPT: &str = "#!/bin/sh\necho \"event=$1\"\nenv | grep -E '^(ip|mask|broadcast|router|dns|hostname|domain|siaddr|boot_file|serverid|lease|renewaltime|rebindtime)=' || true\n";
 
 /// A data directory with the two files that an operator has, and `tftp/`.
-fn data(hosts: &str) -> TempDir {
+pub(crate) fn data(hosts: &str) -> TempDir {
     let data = tempfile::tempdir().unwrap();
     fs::create_dir(data.path().join("tftp")).unwrap();
     fs::write(data.path().join("pxe_hosts.json"), hosts).unwrap();
@@ -26,20 +26,20 @@ fn data(hosts: &str) -> TempDir {
 }
 
 /// One reserved machine, with the trailing commas that operators write.
-const BLADE: &str = r#"{
+pub(crate) const BLADE: &str = r#"{
   "common": {},
   "hosts": {
     "192.168.90.77": { "macaddr": "52:54:00:00:00:77", "$hostname": "blade77", "channel": "beta", },
   },
 }"#;
 
-fn lab() -> Lab {
+pub(crate) fn lab() -> Lab {
     xtask::lab::remove_leftovers().unwrap();
     Lab::new().unwrap()
 }
 
 /// A client with this Ethernet address.
-fn client(lab: &Lab, mac: &str) -> Namespace {
+pub(crate) fn client(lab: &Lab, mac: &str) -> Namespace {
     let client = lab.client("client").unwrap();
     client.ip(&format!("link set eth0 down address {mac}")).unwrap();
     client.ip("link set eth0 up").unwrap();
@@ -47,7 +47,7 @@ fn client(lab: &Lab, mac: &str) -> Namespace {
 }
 
 /// Asks with udhcpc and returns what it was told; empty when it got no lease. `asks`: how often it tries.
-fn udhcpc(client: &Namespace, asks: u32, arguments: &[&str]) -> String {
+pub(crate) fn udhcpc(client: &Namespace, asks: u32, arguments: &[&str]) -> String {
     let directory = tempfile::tempdir().unwrap();
     let script = directory.path().join("script");
     fs::write(&script, SCRIPT).unwrap();
@@ -61,7 +61,7 @@ fn udhcpc(client: &Namespace, asks: u32, arguments: &[&str]) -> String {
 }
 
 /// The value of `name=` in what a client printed.
-fn value<'a>(text: &'a str, name: &str) -> &'a str {
+pub(crate) fn value<'a>(text: &'a str, name: &str) -> &'a str {
     let prefix = format!("{name}=");
     text.lines().find_map(|line| line.strip_prefix(&prefix)).unwrap_or_default()
 }

@@ -8,6 +8,7 @@ mod dhcp;
 mod house;
 mod http;
 mod ra;
+mod import;
 mod sample;
 mod tftp;
 mod vagrant;
