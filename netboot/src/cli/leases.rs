@@ -1,7 +1,7 @@
 //! `netboot leases`: who has which address of the pool, as a table, as JSON or as dnsmasq's lease file.
 //!
 //! The store's file tells, unless a running netboot has it: then that one is asked over HTTP on loopback. Nothing is
-//! written, made or put aside.
+//! made or put aside.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -17,6 +17,7 @@ use crate::config::problem::{Problem, Severity};
 use crate::config::{self, Given};
 use crate::dhcp::leases::Lease;
 use crate::dhcp::record;
+use crate::http;
 use crate::import::dnsmasq;
 use crate::mac::Mac;
 use crate::store::{self, Redb};
@@ -93,20 +94,19 @@ fn read(state: &Path, port: u16) -> Result<Vec<Lease>> {
     match Redb::existing(state) {
         Ok(None) => Ok(Vec::new()),
         Ok(Some(store)) => Ok(record::read_all(&store.reader().list()?)),
-        Err(store::Error::InUse { .. }) => {
-            let state = state.display();
-            ask(port).with_context(|| {
+        Err(store::Error::InUse { .. }) => ask(port, &store::identity(state).unwrap_or_default())
+            .with_context(|| {
+                let state = state.display();
                 format!(
                     "{state} is in use by a netboot that cannot be asked on TCP port {port} (--http-port)"
                 )
-            })
-        }
+            }),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Asks the running netboot.
-fn ask(port: u16) -> Result<Vec<Lease>> {
+/// Asks the running netboot that has this store.
+fn ask(port: u16, store: &str) -> Result<Vec<Lease>> {
     let mut connection = TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), SILENCE)?;
     connection.set_read_timeout(Some(SILENCE))?;
     connection.set_write_timeout(Some(SILENCE))?;
@@ -114,7 +114,7 @@ fn ask(port: u16) -> Result<Vec<Lease>> {
     connection.write_all(b"GET /api/v1/leases HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
     let mut answer = Vec::new();
     connection.take(LARGEST_ANSWER).read_to_end(&mut answer)?;
-    parse(&answer)
+    parse(&answer, store)
 }
 
 /// A lease as `/api/v1/leases` tells it.
@@ -125,8 +125,8 @@ struct Told {
     expires: u64,
 }
 
-/// The leases in an HTTP answer.
-fn parse(answer: &[u8]) -> Result<Vec<Lease>> {
+/// The leases in an HTTP answer. Two netboots on one machine must not be taken for one another.
+fn parse(answer: &[u8], store: &str) -> Result<Vec<Lease>> {
     let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").context("that is no HTTP")?;
     let (head, body) = answer.split_at(end + 4);
     let head = String::from_utf8_lossy(head);
@@ -137,6 +137,10 @@ fn parse(answer: &[u8]) -> Result<Vec<Lease>> {
     let status = status.next().unwrap_or_default();
     if !status.starts_with("200 ") {
         bail!("it says {status}: {}", String::from_utf8_lossy(body).trim());
+    }
+    let mut headers = head.lines().filter_map(|line| line.split_once(':'));
+    if !headers.any(|(name, value)| name.eq_ignore_ascii_case(http::STORE) && value.trim() == store) {
+        bail!("there is a netboot with other leases");
     }
     let told: Vec<Told> = serde_json::from_slice(body).context("that is no list of leases")?;
     let lease = |Told { addr, mac, expires }| Ok(Lease { addr, mac: mac.parse::<Mac>()?, expires });
@@ -200,19 +204,22 @@ mod tests {
 
     #[test]
     fn understands_the_answer_and_nothing_else() {
-        let good = b"HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n\
+        let good = b"HTTP/1.0 200 OK\r\nNetboot-Store: 1-2\r\n\r\n\
             [{\"addr\":\"10.0.0.1\",\"mac\":\"02:00:00:00:00:01\",\"expires\":5,\"new\":1}]";
-        assert_eq!(parse(good).unwrap(), [lease(1, 5)]);
-        let table: [(&[u8], &str); 6] = [
-            (b"", "no HTTP"),
-            (b"SSH-2.0\r\n\r\n", "no HTTP"),
-            (b"HTTP/1.1 403 Forbidden\r\n\r\nnot for this address\n", "403 Forbidden: not for this address"),
-            (b"HTTP/1.1 200 OK\r\n\r\n[{", "no list"),
-            (b"HTTP/1.1 200 OK\r\n\r\n{}", "no list"),
-            (b"HTTP/1.1 200 OK\r\n\r\n[{\"addr\":\"10.0.0.1\",\"mac\":\"x\",\"expires\":5}]", "MAC"),
+        assert_eq!(parse(good, "1-2").unwrap(), [lease(1, 5)]);
+        let head = "HTTP/1.1 200 OK\r\nnetboot-store: 1-2\r\n\r\n";
+        let table = [
+            (String::new(), "no HTTP"),
+            ("SSH-2.0\r\n\r\n".to_owned(), "no HTTP"),
+            ("HTTP/1.1 403 Forbidden\r\n\r\nnot for you\n".to_owned(), "403 Forbidden: not for you"),
+            ("HTTP/1.1 200 OK\r\n\r\n[]".to_owned(), "other leases"),
+            ("HTTP/1.1 200 OK\r\nnetboot-store: 1-3\r\n\r\n[]".to_owned(), "other leases"),
+            (format!("{head}[{{"), "no list"),
+            (format!("{head}{{}}"), "no list"),
+            (format!("{head}[{{\"addr\":\"10.0.0.1\",\"mac\":\"x\",\"expires\":5}}]"), "MAC"),
         ];
         for (answer, expected) in table {
-            let error = format!("{:#}", parse(answer).unwrap_err());
+            let error = format!("{:#}", parse(answer.as_bytes(), "1-2").unwrap_err());
             assert!(error.contains(expected), "{error}");
         }
     }

@@ -35,6 +35,9 @@ pub(super) async fn status(Extract(state): Extract<State>) -> Json<Value> {
     }))
 }
 
+/// The header that says whose leases these are: [`crate::store::identity`].
+pub const STORE: &str = "netboot-store";
+
 /// `GET /api/v1/leases`: every lease that is on disk, ended ones too, in the order of their addresses.
 pub(super) async fn leases(
     Extract(state): Extract<State>,
@@ -45,11 +48,12 @@ pub(super) async fn leases(
         tracing::warn!(addr = %client, "HTTP: {client} may not see the leases (http.override_from)");
         return (StatusCode::FORBIDDEN, "not for this address\n").into_response();
     }
+    let identity = state.leases.identity();
     let read = move || state.leases.list().map(|entries| record::read_all(&entries));
     match tokio::task::spawn_blocking(read).await {
         Ok(Ok(mut leases)) => {
             leases.sort_by_key(|lease| lease.addr);
-            Json(leases).into_response()
+            ([(STORE, identity)], Json(leases)).into_response()
         }
         Ok(Err(error)) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),

@@ -8,4 +8,5 @@ mod date;
 pub mod files;
 pub mod server;
 
+pub use api::STORE;
 pub use app::{State, app};

@@ -4,6 +4,7 @@
 //! cannot boot because of a torn file is worse than one that gets a new address. A second process is refused.
 
 use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -23,6 +24,12 @@ const CACHE: usize = 4 << 20;
 /// `None` after a failed commit: redb wants the file closed and opened again. And when the store is closed.
 type Shared = Arc<RwLock<Option<Database>>>;
 
+/// Tells the file in this directory from every other one of this machine; `None` when there is none.
+pub fn identity(state: &Path) -> Option<String> {
+    let found = fs::metadata(state.join(FILE)).ok()?;
+    Some(format!("{:x}-{:x}", found.dev(), found.ino()))
+}
+
 /// Keys and values in a file. Dropped, it closes the file, whoever has a [`Reader`] of it.
 #[derive(Debug)]
 pub struct Redb {
@@ -38,6 +45,11 @@ pub struct Reader {
 }
 
 impl Reader {
+    /// Tells this store's file from every other, as [`identity`] does from outside; empty when the file is gone.
+    pub fn identity(&self) -> String {
+        self.path.parent().and_then(identity).unwrap_or_default()
+    }
+
     /// Everything that is there, in the order of the keys.
     ///
     /// # Errors
@@ -307,6 +319,12 @@ mod tests {
         let mut store = Redb::open(state.path()).unwrap();
         let reader = store.reader();
         assert_eq!(reader.list().unwrap(), []);
+        let other = tempfile::tempdir().unwrap();
+        assert_eq!(
+            (super::identity(state.path()), super::identity(other.path())),
+            (Some(reader.identity()), None)
+        );
+        assert_ne!(Redb::open(other.path()).unwrap().reader().identity(), reader.identity());
         store.commit(&[put("one", "1")]).unwrap();
         assert_eq!(reader.list().unwrap(), [("one".to_owned(), b"1".to_vec())]);
         drop(store);

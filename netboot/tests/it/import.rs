@@ -89,6 +89,13 @@ fn leases_of_dnsmasq_go_on_and_come_back() {
     let lost = ask(&["--http-port", "9"]);
     assert_eq!(lost.code, Some(1));
     assert!(lost.err.contains("cannot be asked on TCP port 9 (--http-port)"), "{}", lost.err);
+    // Another netboot's leases are not shown as this one's.
+    let other = tempfile::tempdir().unwrap();
+    assert_eq!(import("dnsmasq-leases", &foreign(&directory, ""), other.path(), &[]).code, Some(0));
+    let _taken = netboot::store::Redb::open(&other.path().join("state")).unwrap();
+    let stranger = said(lab.server.command(NETBOOT).args(["leases", "--data"]).arg(other.path()));
+    assert_eq!((stranger.code, stranger.out.as_str()), (Some(1), ""));
+    assert!(stranger.err.contains("there is a netboot with other leases"), "{}", stranger.err);
     // A blade learns nothing of the others.
     let blade = client(&lab, "52:54:00:00:07:09");
     blade.ip("addr add 192.168.90.240/24 dev eth0").unwrap();

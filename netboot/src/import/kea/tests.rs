@@ -14,7 +14,7 @@ fn read(text: &str) -> (Vec<String>, Vec<String>) {
     (found.hosts.iter().map(host).collect(), found.problems.iter().map(ToString::to_string).collect())
 }
 
-const CONFIGURATION: &str = r#"# the rack's "server"
+const CONFIGURATION: &str = r##"# the rack's "server"
 {
 // DHCPv4
 "Dhcp4": {
@@ -23,7 +23,7 @@ const CONFIGURATION: &str = r#"# the rack's "server"
     "reservations": [
         { "hw-address": "52:54:00:00:00:02", "ip-address": "10.0.0.2", "hostname": "blade#2" },
     ],
-    "hosts-database": { "type": "mysql" },
+    "hosts-database": { "type": "mysql" }, "user-context": { "note": "a \"#1\" rack" },
     "subnet4": [
         {
             "id": 1, "subnet": "10.0.0.0/24",
@@ -47,7 +47,7 @@ const CONFIGURATION: &str = r#"# the rack's "server"
         { "name": "n", "subnet4": [ { "reservations": [ { "hw-address": "52:54:00:00:00:07", "ip-address": "10.2.0.7" } ] } ] }
     ]
 } }
-"#;
+"##;
 
 #[test]
 fn reads_a_configuration() {
