@@ -93,6 +93,7 @@ mod tests {
             channel: "beta".to_owned(),
             template: None,
             variables: std::collections::BTreeMap::default(),
+            boot: crate::config::Boot::default(),
         };
         Snapshot::new(std::collections::BTreeMap::default(), vec![host])
     }

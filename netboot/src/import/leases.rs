@@ -162,7 +162,8 @@ mod tests {
         let Lease { addr, mac, .. } = lease((99, 99, 0));
         let (hostname, channel) = ("r".to_owned(), "stable".to_owned());
         let variables = std::collections::BTreeMap::default();
-        let host = Host { mac, addr, hostname, channel, template: None, variables };
+        let boot = crate::config::Boot::default();
+        let host = Host { mac, addr, hostname, channel, template: None, variables, boot };
         Snapshot::new(std::collections::BTreeMap::default(), vec![host])
     }
 
