@@ -1,5 +1,6 @@
 //! `cargo xtask …`: the developer's commands. Parses them and calls the module of the same name.
 
+mod bench;
 mod ci;
 mod run;
 mod setup;
@@ -44,6 +45,21 @@ enum Command {
     },
     /// All that must be green before a change is merged: format, lints, licences, documentation, tests.
     Ci,
+    /// Measures netboot against what people would run instead, in network namespaces.
+    Bench {
+        #[command(subcommand)]
+        what: Bench,
+    },
+    /// The part of `bench` that needs root.
+    #[command(hide = true)]
+    BenchLab {
+        /// The built program.
+        netboot: PathBuf,
+        /// The unpacked peers.
+        peers: PathBuf,
+        #[command(flatten)]
+        options: bench::Options,
+    },
     /// The part of `run` that needs root.
     #[command(hide = true)]
     Lab {
@@ -54,6 +70,12 @@ enum Command {
     },
 }
 
+#[derive(Debug, Subcommand)]
+enum Bench {
+    /// DHCP: exchanges in a second, latency and processor time, beside Kea and dnsmasq.
+    Dhcp(bench::Options),
+}
+
 fn main() -> ExitCode {
     let result = match Xtask::parse().command {
         Command::Setup => setup::setup(),
@@ -61,6 +83,8 @@ fn main() -> ExitCode {
         Command::Run { serve, .. } => run::serve(&serve),
         Command::Test { quick, filter } => setup::setup().and_then(|()| test::test(quick, &filter)),
         Command::Ci => setup::setup().and_then(|()| ci::ci()),
+        Command::Bench { what: Bench::Dhcp(options) } => bench::dhcp(&options),
+        Command::BenchLab { netboot, peers, options } => bench::lab(&netboot, peers, &options),
         Command::Lab { netboot, deadline } => run::lab(&netboot, deadline),
     };
     match result {

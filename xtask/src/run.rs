@@ -144,7 +144,7 @@ fn blade(netboot: &Path, deadline: Duration, logs: &Path, stop: &AtomicBool) -> 
 }
 
 /// A flag that SIGINT and SIGTERM set, so that namespaces and processes are cleaned up as at any other end.
-fn on_signal() -> Result<Arc<AtomicBool>> {
+pub(crate) fn on_signal() -> Result<Arc<AtomicBool>> {
     use tokio::signal::unix::{SignalKind, signal};
     let stop = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stop);

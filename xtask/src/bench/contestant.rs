@@ -1,0 +1,240 @@
+//! The servers under test: how each is set up for the same machines and the same network, and started.
+//!
+//! Each has a namespace of its own, with a wire to a namespace from which the blades ask.
+
+use std::fmt::Write as _;
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+use xtask::lab::{Child, Namespace};
+
+use super::blades::Plan;
+use super::peers::Peers;
+use super::socket::Socket;
+
+const SERVER: Ipv4Addr = Ipv4Addr::new(10, 90, 0, 1);
+/// The first reserved address.
+const RESERVED: Ipv4Addr = Ipv4Addr::new(10, 90, 16, 0);
+const POOL: (Ipv4Addr, Ipv4Addr) = (Ipv4Addr::new(10, 90, 128, 0), Ipv4Addr::new(10, 90, 191, 255));
+/// The most machines for which reservations stay below the pool and the pool is large enough.
+pub(super) const MOST_HOSTS: u32 = 16_000;
+const LEASE_SECS: u32 = 3600;
+/// /proc counts time in hundredths of a second on every machine (`USER_HZ`).
+const TICK_MILLIS: u64 = 10;
+
+/// What serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Program {
+    /// netboot, with the XDP program or without.
+    Netboot { xdp: bool },
+    /// dnsmasq.
+    Dnsmasq,
+    /// Kea with its leases in a file.
+    Kea,
+}
+
+/// A server and whether the machines have reservations.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Contestant {
+    pub(super) name: &'static str,
+    pub(super) program: Program,
+    pub(super) reserved: bool,
+}
+
+/// All that are measured.
+pub(super) const ALL: [Contestant; 7] = [
+    Contestant { name: "netboot --xdp off", program: Program::Netboot { xdp: false }, reserved: true },
+    Contestant { name: "netboot with XDP", program: Program::Netboot { xdp: true }, reserved: true },
+    Contestant { name: "Kea memfile", program: Program::Kea, reserved: true },
+    Contestant { name: "dnsmasq", program: Program::Dnsmasq, reserved: true },
+    Contestant { name: "netboot --xdp off", program: Program::Netboot { xdp: false }, reserved: false },
+    Contestant { name: "Kea memfile", program: Program::Kea, reserved: false },
+    Contestant { name: "dnsmasq", program: Program::Dnsmasq, reserved: false },
+];
+
+/// What every contestant is set up from.
+#[derive(Debug)]
+pub(super) struct Setting<'a> {
+    pub(super) netboot: &'a str,
+    pub(super) peers: &'a Peers,
+    pub(super) hosts: u32,
+    /// Each logs what it logs as it ships, into a file; else warnings alone.
+    pub(super) logs: bool,
+}
+
+/// A server that runs. The process ends before its namespaces do.
+#[derive(Debug)]
+pub(super) struct Running {
+    child: Child,
+    pub(super) started: Instant,
+    pub(super) plan: Plan,
+    pub(super) wire: Socket,
+    log: std::path::PathBuf,
+    _namespaces: (Namespace, Namespace),
+}
+
+impl Contestant {
+    /// Starts it with its files in `home`, which is made. It may not be ready to answer yet.
+    ///
+    /// # Errors
+    /// When a namespace, a file or the process cannot be had.
+    pub(super) fn start(&self, setting: &Setting<'_>, home: &Path) -> Result<Running> {
+        let (server, client) = (Namespace::new("server")?, Namespace::new("blades")?);
+        for namespace in [&server, &client] {
+            namespace.shell("for file in /proc/sys/net/ipv6/conf/*/disable_ipv6; do echo 1 > $file; done")?;
+        }
+        server.veth("pxe0", &client, "eth0")?;
+        server.ip(&format!("addr add {SERVER}/16 dev pxe0"))?;
+        // A veth hands on frames with unfinished checksums, as no wire does.
+        let ethtool = setting.peers.program("ethtool")?;
+        for (namespace, interface) in [(&server, "pxe0"), (&client, "eth0")] {
+            let off = format!("{ethtool} -K {interface} tx off rx off gso off gro off tso off");
+            namespace.shell(&format!("LD_LIBRARY_PATH={} {off}", setting.peers.libraries()?))?;
+        }
+        let plan = Plan {
+            hosts: setting.hosts,
+            server: SERVER,
+            reserved: self.reserved.then_some(RESERVED),
+            pool: POOL,
+        };
+        std::fs::create_dir_all(home).with_context(|| format!("create {}", home.display()))?;
+        let place = home.to_str().context("the path of the repository is not UTF-8")?;
+        let command = match self.program {
+            Program::Netboot { xdp } => netboot(setting, &plan, home, place, xdp)?,
+            Program::Dnsmasq => dnsmasq(setting, &plan, home, place)?,
+            Program::Kea => kea(setting, &plan, home, place)?,
+        };
+        let log = home.join("log");
+        // Into a file: reading a pipe would cost the blades' process time.
+        let line = format!("exec {command} > {place}/log 2>&1");
+        let wire = client.inside(|| Socket::open("eth0"))?.context("open the blades' socket")?;
+        let started = Instant::now();
+        let child = server.spawn("sh", &["-c", &line])?;
+        Ok(Running { child, started, plan, wire, log, _namespaces: (server, client) })
+    }
+}
+
+impl Running {
+    /// Processor time that it has used: user and system, all its threads.
+    ///
+    /// # Errors
+    /// When it has ended; the error has its log.
+    pub(super) fn cpu(&self) -> Result<Duration> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.pid())).unwrap_or_default();
+        // The name in parentheses may hold anything.
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<u64>().ok());
+        match (fields.first(), ticks(11), ticks(12)) {
+            (Some(state), Some(user), Some(system)) if !["Z", "X"].contains(state) => {
+                Ok(Duration::from_millis((user + system) * TICK_MILLIS))
+            }
+            _ => bail!("it has ended; its log:\n{}", self.log()),
+        }
+    }
+
+    /// Memory that it has in use, KiB.
+    pub(super) fn memory_kib(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.pid())).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        line.split_whitespace().next()?.parse().ok()
+    }
+
+    /// What it has logged.
+    pub(super) fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+fn write(home: &Path, name: &str, text: &str) -> Result<()> {
+    let path = home.join(name);
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent).with_context(|| format!("create {}", parent.display()))?;
+    }
+    std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))
+}
+
+fn mac(host: u32) -> String {
+    Plan::mac(host).map(|byte| format!("{byte:02x}")).join(":")
+}
+
+/// The reservations: number, Ethernet address, address.
+fn reservations(plan: &Plan) -> impl Iterator<Item = (u32, String, Ipv4Addr)> {
+    (0..plan.hosts).filter_map(|host| Some((host, mac(host), plan.reservation(host)?)))
+}
+
+fn netboot(setting: &Setting<'_>, plan: &Plan, home: &Path, place: &str, xdp: bool) -> Result<String> {
+    let host = |(number, mac, addr): (u32, String, Ipv4Addr)| {
+        (
+            addr.to_string(),
+            json!({ "macaddr": mac, "$hostname": format!("blade{number}"), "channel": "stable" }),
+        )
+    };
+    let hosts: serde_json::Map<String, Value> = reservations(plan).map(host).collect();
+    write(home, "pxe_hosts.json", &json!({ "common": {}, "hosts": hosts }).to_string())?;
+    write(home, "default.yaml", "#cloud-config\n")?;
+    write(home, "tftp/pxelinux.0", "")?;
+    let mode = if xdp { "auto" } else { "off" };
+    let log = if setting.logs { "info" } else { "warn" };
+    let (first, last) = plan.pool;
+    Ok(format!(
+        "env NETBOOT_LOG={log} {} serve --interface pxe0 --data {place} --xdp {mode} --pool {first}-{last}",
+        setting.netboot
+    ))
+}
+
+fn dnsmasq(setting: &Setting<'_>, plan: &Plan, home: &Path, place: &str) -> Result<String> {
+    let (first, last) = plan.pool;
+    // No ping before an offer: neither of the others has one.
+    let mut text = format!(
+        "port=0\ninterface=pxe0\nbind-interfaces\nuser=root\ngroup=root\nno-ping\nno-hosts\nno-resolv\n\
+         dhcp-authoritative\ndhcp-lease-max=100000\ndhcp-leasefile={place}/leases\ndhcp-boot=pxelinux.0\n\
+         dhcp-option-force=tag:stable,209,pxelinux.cfg/stable\n\
+         dhcp-range={first},{last},255.255.0.0,{LEASE_SECS}\nlog-facility=-\n"
+    );
+    if !setting.logs {
+        text.push_str("quiet-dhcp\n");
+    }
+    for (number, mac, addr) in reservations(plan) {
+        writeln!(text, "dhcp-host={mac},set:stable,{addr},blade{number}")?;
+    }
+    write(home, "dnsmasq.conf", &text)?;
+    let (libraries, program) = (setting.peers.libraries()?, setting.peers.program("dnsmasq")?);
+    Ok(format!(
+        "env LD_LIBRARY_PATH={libraries} {program} --keep-in-foreground --pid-file --conf-file={place}/dnsmasq.conf"
+    ))
+}
+
+fn kea(setting: &Setting<'_>, plan: &Plan, home: &Path, place: &str) -> Result<String> {
+    let (first, last) = plan.pool;
+    let host = |(number, mac, addr): (u32, String, Ipv4Addr)| json!({ "hw-address": mac, "ip-address": addr.to_string(), "hostname": format!("blade{number}") });
+    let reservations: Vec<Value> = reservations(plan).map(host).collect();
+    let severity = if setting.logs { "INFO" } else { "WARN" };
+    let config = json!({ "Dhcp4": {
+        "interfaces-config": { "interfaces": ["pxe0"], "dhcp-socket-type": "raw" },
+        // Its file is written without fsync; it is not cleaned up during the run.
+        "lease-database": { "type": "memfile", "persist": true, "name": format!("{place}/leases.csv"), "lfc-interval": 0 },
+        "valid-lifetime": LEASE_SECS,
+        "authoritative": true,
+        // As few look-ups as the set-up allows.
+        "host-reservation-identifiers": ["hw-address"],
+        "reservations-global": false,
+        "reservations-in-subnet": plan.reserved.is_some(),
+        "reservations-out-of-pool": plan.reserved.is_some(),
+        "next-server": SERVER.to_string(),
+        "boot-file-name": "pxelinux.0",
+        "subnet4": [{
+            "id": 1,
+            "subnet": "10.90.0.0/16",
+            "pools": [{ "pool": format!("{first} - {last}") }],
+            "reservations": reservations,
+        }],
+        "loggers": [{ "name": "kea-dhcp4", "severity": severity, "output_options": [{ "output": "stdout" }] }],
+    }});
+    write(home, "kea.json", &config.to_string())?;
+    let (libraries, program) = (setting.peers.libraries()?, setting.peers.program("kea-dhcp4")?);
+    let own = format!("KEA_PIDFILE_DIR={place} KEA_LOCKFILE_DIR={place}");
+    Ok(format!("env LD_LIBRARY_PATH={libraries} {own} {program} -c {place}/kea.json"))
+}

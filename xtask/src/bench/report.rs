@@ -1,0 +1,247 @@
+//! What was measured, as a table for people and as JSON. Ratios are of one round's neighbours, the median of all rounds.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use super::contestant::{ALL, Contestant, Program};
+use super::{CLIENTS, Sample};
+
+/// Everything that was measured.
+#[derive(Debug, Default)]
+pub(super) struct Report {
+    pub(super) seconds: u64,
+    pub(super) rounds: usize,
+    pub(super) hosts: u32,
+    pub(super) logs: bool,
+    pub(super) samples: Vec<Sample>,
+    /// From start to the first exchange, milliseconds, and KiB of memory in use at the end; for each contestant.
+    pub(super) starts: Vec<(u128, u64)>,
+}
+
+/// One line: a contestant with so many clients.
+#[derive(Debug)]
+struct Row {
+    rate: f64,
+    slowest: f64,
+    fastest: f64,
+    /// p50 and p99 of OFFER, and of ACK.
+    latency: [u32; 4],
+    /// Microseconds for an exchange.
+    server_cpu: f64,
+    client_cpu: f64,
+    done: u64,
+    invalid: u64,
+    stray: u64,
+    lost: u64,
+}
+
+impl Report {
+    fn of(&self, contestant: usize, clients: usize) -> impl Iterator<Item = &Sample> {
+        self.samples.iter().filter(move |sample| sample.contestant == contestant && sample.clients == clients)
+    }
+
+    #[allow(clippy::cast_precision_loss, reason = "counts and microseconds of a short run")]
+    fn row(&self, contestant: usize, clients: usize) -> Row {
+        let all = || self.of(contestant, clients);
+        let rates: Vec<f64> = all().map(Sample::rate).collect();
+        let sum = |of: fn(&Sample) -> u64| all().map(of).sum::<u64>();
+        let done = sum(|sample| sample.tally.done);
+        let each = |of: fn(&Sample) -> u128| all().map(of).sum::<u128>() as f64 / done.max(1) as f64;
+        let sorted = |of: fn(&Sample) -> &Vec<u32>| {
+            let mut times: Vec<u32> = all().flat_map(of).copied().collect();
+            times.sort_unstable();
+            [50, 99].map(|percent| percentile(&times, percent))
+        };
+        let ([a, b], [c, d]) = (sorted(|sample| &sample.tally.offers), sorted(|sample| &sample.tally.acks));
+        Row {
+            rate: median(&rates),
+            slowest: rates.iter().copied().fold(f64::INFINITY, f64::min),
+            fastest: rates.iter().copied().fold(0.0, f64::max),
+            latency: [a, b, c, d],
+            server_cpu: each(|sample| sample.server_cpu.as_micros()),
+            client_cpu: each(|sample| sample.client_cpu.as_micros()),
+            done,
+            invalid: sum(|sample| sample.tally.invalid),
+            stray: sum(|sample| sample.tally.stray),
+            lost: sum(|sample| sample.tally.lost),
+        }
+    }
+
+    /// netboot's rate in units of another's, by rounds.
+    fn ratio(&self, one: usize, other: usize, clients: usize) -> f64 {
+        let pairs = self.of(one, clients).zip(self.of(other, clients));
+        median(&pairs.map(|(one, other)| one.rate() / other.rate()).collect::<Vec<_>>())
+    }
+
+    /// (netboot, the other), each by its number.
+    fn pairs() -> impl Iterator<Item = (usize, usize)> {
+        let is_netboot = |who: &Contestant| matches!(who.program, Program::Netboot { .. });
+        let netboot = ALL.iter().enumerate().filter(move |(_, who)| is_netboot(who));
+        netboot.flat_map(move |(one, netboot)| {
+            let others = ALL.iter().enumerate();
+            others
+                .filter(move |(_, other)| !is_netboot(other) && other.reserved == netboot.reserved)
+                .map(move |(other, _)| (one, other))
+        })
+    }
+
+    /// The table.
+    pub(super) fn text(&self) -> String {
+        let mut text = format!(
+            "{} rounds of {} s, {} machines, {}; times in µs, CPU in µs an exchange\n\n\
+             | addresses | server | clients | DORA/s | (slowest–fastest) | OFFER p50 | p99 | ACK p50 | p99 | CPU server | + client | lost | invalid | stray |\n\
+             |---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
+            self.rounds,
+            self.seconds,
+            self.hosts,
+            if self.logs { "each logs as it ships, into a file" } else { "each logs warnings alone" },
+        );
+        for (number, who) in ALL.iter().enumerate() {
+            for clients in CLIENTS {
+                let row = self.row(number, clients);
+                let [a, b, c, d] = row.latency;
+                let _ = writeln!(
+                    text,
+                    "| {} | {} | {clients} | {:.0} | ({:.0}–{:.0}) | {a} | {b} | {c} | {d} | {:.0} | {:.0} | {} | {} | {} |",
+                    kind(who),
+                    who.name,
+                    row.rate,
+                    row.slowest,
+                    row.fastest,
+                    row.server_cpu,
+                    row.server_cpu + row.client_cpu,
+                    row.lost,
+                    row.invalid,
+                    row.stray,
+                );
+            }
+        }
+        text.push_str(
+            "\n| addresses | DORA/s of | in units of | 1 client | 32 | 256 |\n|---|---|---|--:|--:|--:|\n",
+        );
+        for (one, other) in Self::pairs() {
+            let (Some(who), Some(peer)) = (ALL.get(one), ALL.get(other)) else { continue };
+            let _ = write!(text, "| {} | {} | {} |", kind(who), who.name, peer.name);
+            for clients in CLIENTS {
+                let _ = write!(text, " {:.2} |", self.ratio(one, other, clients));
+            }
+            text.push('\n');
+        }
+        text.push_str(
+            "\n| addresses | server | start to first ACK, ms | memory at the end, MiB |\n|---|---|--:|--:|\n",
+        );
+        for (who, (millis, kib)) in ALL.iter().zip(&self.starts) {
+            let _ = writeln!(text, "| {} | {} | {millis} | {} |", kind(who), who.name, kib / 1024);
+        }
+        text
+    }
+
+    /// The same for a script.
+    pub(super) fn json(&self) -> Value {
+        let mut rows = Vec::new();
+        for (number, who) in ALL.iter().enumerate() {
+            for clients in CLIENTS {
+                let row = self.row(number, clients);
+                let [offer_p50, offer_p99, ack_p50, ack_p99] = row.latency;
+                rows.push(json!({
+                    "server": who.name, "addresses": kind(who), "clients": clients, "dora_per_second": row.rate,
+                    "rounds": self.of(number, clients).map(Sample::rate).collect::<Vec<_>>(),
+                    "offer_us": { "p50": offer_p50, "p99": offer_p99 }, "ack_us": { "p50": ack_p50, "p99": ack_p99 },
+                    "cpu_us": { "server": row.server_cpu, "client": row.client_cpu },
+                    "done": row.done, "lost": row.lost, "invalid": row.invalid, "stray": row.stray,
+                }));
+            }
+        }
+        let mut ratios = Vec::new();
+        for (one, other) in Self::pairs() {
+            let (Some(who), Some(peer)) = (ALL.get(one), ALL.get(other)) else { continue };
+            for clients in CLIENTS {
+                ratios.push(json!({
+                    "server": who.name, "to": peer.name, "addresses": kind(who), "clients": clients,
+                    "dora_per_second": self.ratio(one, other, clients),
+                }));
+            }
+        }
+        let start = |(who, (millis, kib)): (&Contestant, &(u128, u64))| {
+            let millis = u64::try_from(*millis).unwrap_or(u64::MAX);
+            json!({ "server": who.name, "addresses": kind(who), "first_ack_ms": millis, "memory_kib": kib })
+        };
+        json!({
+            "seconds": self.seconds, "rounds": self.rounds, "hosts": self.hosts, "logs": self.logs,
+            "rows": rows, "ratios": ratios, "starts": ALL.iter().zip(&self.starts).map(start).collect::<Vec<_>>(),
+        })
+    }
+}
+
+const fn kind(who: &Contestant) -> &'static str {
+    if who.reserved { "reserved" } else { "pool" }
+}
+
+/// The value at or above which this share of all values ends; 0 of none. The values are sorted.
+fn percentile(sorted: &[u32], percent: usize) -> u32 {
+    let at = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
+    sorted.get(at).copied().unwrap_or_default()
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let upper = sorted.get(sorted.len() / 2).copied().unwrap_or_default();
+    let lower = sorted.get(sorted.len().saturating_sub(1) / 2).copied().unwrap_or_default();
+    f64::midpoint(lower, upper)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{ALL, CLIENTS, Report, Sample, median, percentile};
+    use crate::bench::blades::Tally;
+
+    #[test]
+    fn middles() {
+        assert!((median(&[9.0, 1.0, 2.0]) - 2.0).abs() < 1e-9);
+        assert!((median(&[4.0, 1.0, 2.0, 9.0]) - 3.0).abs() < 1e-9);
+        let times: Vec<u32> = (1..=200).collect();
+        assert_eq!((percentile(&times, 50), percentile(&times, 99), percentile(&[], 50)), (100, 198, 0));
+        assert_eq!(percentile(&[7], 99), 7);
+    }
+
+    #[test]
+    fn ratios_are_of_one_round() {
+        let mut report = Report { rounds: 3, starts: vec![(1, 2048); ALL.len()], ..Report::default() };
+        // The machine gets slower from round to round, for all alike.
+        for speed in [400, 200, 100] {
+            for contestant in 0..ALL.len() {
+                for clients in CLIENTS {
+                    let done = speed * (7 - contestant as u64);
+                    let tally = Tally { done, offers: vec![5], acks: vec![6], ..Tally::default() };
+                    let second = Duration::from_secs(1);
+                    let micros = Duration::from_micros(done);
+                    report.samples.push(Sample {
+                        contestant,
+                        clients,
+                        in_time: done,
+                        took: second,
+                        tally,
+                        server_cpu: micros,
+                        client_cpu: micros,
+                    });
+                }
+            }
+        }
+        assert!((report.ratio(0, 3, 32) - 7.0 / 4.0).abs() < 1e-9);
+        let text = report.text();
+        assert!(
+            text.contains(
+                "| reserved | dnsmasq | 32 | 800 | (400–1600) | 5 | 5 | 6 | 6 | 1 | 2 | 0 | 0 | 0 |"
+            ),
+            "{text}"
+        );
+        let json = report.json();
+        // Two reserved and one pool set-up of netboot, against two others each.
+        assert_eq!(json["ratios"].as_array().unwrap().len(), 3 * 2 * CLIENTS.len());
+        assert_eq!(json["rows"].as_array().unwrap().len(), ALL.len() * CLIENTS.len());
+    }
+}
