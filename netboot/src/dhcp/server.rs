@@ -270,17 +270,19 @@ impl Server {
 
     /// What was handed to the writing thread is on disk, or is not.
     fn finish(&mut self, done: Written<Job>, timeline: &Timeline) {
-        let Job { lease: Some(lease), answer } = done.token else { return };
-        if !done.stored {
-            self.leases.unwritten(&lease, now());
-            if answer.is_some() {
-                ignored(Some(lease.mac), Reason::StoreFailed, timeline);
+        for Job { lease, answer } in done.tokens {
+            let Some(lease) = lease else { continue };
+            if done.stored {
+                self.leases.written(lease);
+                if let Some(answer) = answer {
+                    self.send(&answer, timeline);
+                }
+            } else {
+                self.leases.unwritten(&lease, now());
+                if answer.is_some() {
+                    ignored(Some(lease.mac), Reason::StoreFailed, timeline);
+                }
             }
-            return;
-        }
-        self.leases.written(lease);
-        if let Some(answer) = answer {
-            self.send(&answer, timeline);
         }
     }
 

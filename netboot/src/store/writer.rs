@@ -10,12 +10,13 @@ use super::{Change, Store};
 /// Jobs in one commit; the rest goes into the next.
 const BATCH: usize = 1024;
 
-/// A job that is done, one way or the other.
+/// The jobs of one commit, done one way or the other. One report for all: each would else wake the reader, who
+/// would find one answer to send and sleep again.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Written<T> {
-    /// What was handed in with the changes.
-    pub token: T,
-    /// They are on stable storage. If not, none of them counts.
+    /// What was handed in with the changes, in the order of the jobs.
+    pub tokens: Vec<T>,
+    /// The changes are on stable storage. If not, none of them counts.
     pub stored: bool,
 }
 
@@ -39,7 +40,7 @@ impl<T: Send + 'static> Writer<T> {
         depth: usize,
     ) -> std::io::Result<(Self, mpsc::UnboundedReceiver<Written<T>>)> {
         let (jobs, waiting) = mpsc::channel(depth);
-        // As bounded as the jobs are, as long as somebody reads them: there is one report for each.
+        // As bounded as the jobs are, as long as somebody reads them: there is one report a commit.
         let (reports, written) = mpsc::unbounded_channel();
         std::thread::Builder::new().name("store".into()).spawn(move || write(store, waiting, &reports))?;
         Ok((Self(Some(jobs)), written))
@@ -84,10 +85,8 @@ fn write<T>(
             _ => {}
         }
         failing = result.is_err();
-        for token in tokens {
-            // Nobody is waiting for the report any more; the commit counts all the same.
-            let _ = reports.send(Written { token, stored: result.is_ok() });
-        }
+        // Nobody is waiting for the report any more; the commit counts all the same.
+        let _ = reports.send(Written { tokens, stored: result.is_ok() });
     }
 }
 
@@ -143,18 +142,20 @@ mod tests {
 
         word.send(true).unwrap();
         assert_eq!(starts.recv(), Ok(4), "the four who waited go together");
-        assert_eq!(written.blocking_recv(), Some(Written { token: 0, stored: true }));
+        assert_eq!(written.blocking_recv(), Some(Written { tokens: vec![0], stored: true }));
         word.send(false).unwrap();
-        for token in 1..=4 {
-            assert_eq!(written.blocking_recv(), Some(Written { token, stored: false }));
-        }
+        assert_eq!(
+            written.blocking_recv(),
+            Some(Written { tokens: vec![1, 2, 3, 4], stored: false }),
+            "one report for the four"
+        );
 
         writer.submit(put(6), 6).unwrap();
         word.send(true).unwrap();
         writer.close();
         assert_eq!(
             written.blocking_recv(),
-            Some(Written { token: 6, stored: true }),
+            Some(Written { tokens: vec![6], stored: true }),
             "a failure is not for ever"
         );
         assert_eq!(written.blocking_recv(), None);
