@@ -75,7 +75,7 @@ enum State {
 #[derive(Debug)]
 pub(super) struct Blades {
     plan: Plan,
-    blades: Vec<Blade>,
+    slots: Vec<Blade>,
     /// Exchanges begun, over all runs: a late reply is never taken for another's.
     begun: u32,
     /// Who was given which address.
@@ -89,7 +89,7 @@ impl Blades {
     pub(super) fn new(plan: Plan) -> Self {
         Self {
             plan,
-            blades: Vec::new(),
+            slots: Vec::new(),
             begun: 0,
             owners: HashMap::new(),
             frame: Vec::new(),
@@ -101,19 +101,19 @@ impl Blades {
     pub(super) fn reset(&mut self, clients: usize, now: Instant) {
         let clients = clients.min(MOST);
         let off = |host| Blade { host, xid: 0, sent: now, state: State::Off };
-        self.blades = (0..u32::try_from(clients).unwrap_or_default()).map(off).collect();
+        self.slots = (0..u32::try_from(clients).unwrap_or_default()).map(off).collect();
         self.tally = Tally::default();
     }
 
     /// How many are waiting for an answer.
     pub(super) fn waiting(&self) -> usize {
-        self.blades.iter().filter(|blade| blade.state != State::Off).count()
+        self.slots.iter().filter(|blade| blade.state != State::Off).count()
     }
 
     /// Switches on the next machine of this slot; its DISCOVER is to be sent.
     pub(super) fn begin(&mut self, slot: usize, now: Instant) -> Option<&[u8]> {
-        let clients = u32::try_from(self.blades.len()).ok()?;
-        let blade = self.blades.get_mut(slot)?;
+        let clients = u32::try_from(self.slots.len()).ok()?;
+        let blade = self.slots.get_mut(slot)?;
         // Each slot has machines of its own: no machine runs twice at a time, however slow one slot is.
         let next = blade.host + clients;
         let first = u32::try_from(slot).ok()?;
@@ -136,7 +136,7 @@ impl Blades {
             Heard::Reply(reply) => reply,
         };
         let slot = usize::from(reply.xid.to_be_bytes()[3]);
-        let Some(blade) = self.blades.get(slot).copied().filter(|blade| blade.xid == reply.xid) else {
+        let Some(blade) = self.slots.get(slot).copied().filter(|blade| blade.xid == reply.xid) else {
             // Of an exchange that has ended, or of none that ever was.
             let ended = reply.xid >> 8 != 0 && reply.xid >> 8 <= self.begun;
             *if ended { &mut self.tally.stray } else { &mut self.tally.invalid } += 1;
@@ -156,7 +156,7 @@ impl Blades {
             return Next::Nothing;
         }
         let took = u32::try_from(now.duration_since(blade.sent).as_micros()).unwrap_or(u32::MAX);
-        let Some(blade) = self.blades.get_mut(slot) else { return Next::Nothing };
+        let Some(blade) = self.slots.get_mut(slot) else { return Next::Nothing };
         blade.sent = now;
         if wanted == message::OFFER {
             self.tally.offers.push(took);
@@ -195,9 +195,9 @@ impl Blades {
     /// Gives up the first blade that has waited too long, and returns its slot.
     pub(super) fn give_up(&mut self, now: Instant) -> Option<usize> {
         let late = |blade: &Blade| blade.state != State::Off && now.duration_since(blade.sent) > PATIENCE;
-        let slot = self.blades.iter().position(late)?;
+        let slot = self.slots.iter().position(late)?;
         self.tally.lost += 1;
-        self.blades.get_mut(slot)?.state = State::Off;
+        self.slots.get_mut(slot)?.state = State::Off;
         Some(slot)
     }
 }

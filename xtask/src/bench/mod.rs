@@ -31,7 +31,7 @@ use report::Report;
 /// How many blades ask at a time.
 const CLIENTS: [usize; 3] = [1, 32, 256];
 /// How long a server may take from its start to its first ACK.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_mins(1);
 
 /// What can be set.
 #[derive(Clone, Debug, clap::Args)]
@@ -136,6 +136,7 @@ fn measure(setting: &Setting<'_>, options: &Options, work: &Path, stop: &AtomicB
         rounds,
         hosts: options.hosts,
         logs: options.logs,
+        machine: machine(),
         ..Report::default()
     };
     let mut servers = Vec::new();
@@ -172,6 +173,15 @@ fn measure(setting: &Setting<'_>, options: &Options, work: &Path, stop: &AtomicB
         }
     }
     Ok(report)
+}
+
+/// What this runs on, and how busy it is with other things.
+fn machine() -> String {
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    let (kernel, load) = (read("/proc/sys/kernel/osrelease"), read("/proc/loadavg"));
+    let load = load.split_whitespace().next().unwrap_or_default();
+    let processors = std::thread::available_parallelism().map_or(0, usize::from);
+    format!("{processors} processors, Linux {}, load {load} before", kernel.trim())
 }
 
 /// Asks until the first machine has its address.
@@ -253,12 +263,11 @@ fn drive(
             heard += 1;
             now = Instant::now();
             match blades.hear(frame.get(..length).unwrap_or_default(), now) {
-                Next::Nothing => {}
                 Next::Send(request) => wire.send(request).context("send")?,
                 Next::Done(slot) if in_time.is_none() => {
                     wire.send(blades.begin(slot, now).unwrap_or_default()).context("send")?;
                 }
-                Next::Done(_) => {}
+                Next::Nothing | Next::Done(_) => {}
             }
         }
         if heard == 0 {

@@ -14,6 +14,8 @@ pub(super) struct Report {
     pub(super) rounds: usize,
     pub(super) hosts: u32,
     pub(super) logs: bool,
+    /// What it ran on.
+    pub(super) machine: String,
     pub(super) samples: Vec<Sample>,
     /// From start to the first exchange, milliseconds, and KiB of memory in use at the end; for each contestant.
     pub(super) starts: Vec<(u128, u64)>,
@@ -89,9 +91,10 @@ impl Report {
     /// The table.
     pub(super) fn text(&self) -> String {
         let mut text = format!(
-            "{} rounds of {} s, {} machines, {}; times in µs, CPU in µs an exchange\n\n\
+            "{}; rounds: {} of {} s a measurement, {} machines, {}; times in µs, CPU in µs an exchange\n\n\
              | addresses | server | clients | DORA/s | (slowest–fastest) | OFFER p50 | p99 | ACK p50 | p99 | CPU server | + client | lost | invalid | stray |\n\
              |---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
+            self.machine,
             self.rounds,
             self.seconds,
             self.hosts,
@@ -168,7 +171,7 @@ impl Report {
             json!({ "server": who.name, "addresses": kind(who), "first_ack_ms": millis, "memory_kib": kib })
         };
         json!({
-            "seconds": self.seconds, "rounds": self.rounds, "hosts": self.hosts, "logs": self.logs,
+            "machine": self.machine, "seconds": self.seconds, "rounds": self.rounds, "hosts": self.hosts, "logs": self.logs,
             "rows": rows, "ratios": ratios, "starts": ALL.iter().zip(&self.starts).map(start).collect::<Vec<_>>(),
         })
     }
