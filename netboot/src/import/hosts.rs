@@ -116,14 +116,14 @@ mod tests {
             host(1, 2, 2, "blade2"),
             host(2, 3, 3, "blade3.rack.example"),
             host(3, 4, 4, ""),
-            host(4, 5, 5, "no_good"),
+            host(4, 5, 5, "no good"),
         ];
         check(
             &hosts,
             &["10.0.0.2 blade2", "10.0.0.3 blade3", "10.0.0.4 host-10-0-0-4", "10.0.0.5 host-10-0-0-5"],
             &[
                 "f:3:1: warning: 10.0.0.4 has no name; it becomes `host-10-0-0-4`;",
-                "f:4:1: warning: `no_good` cannot be a host name;",
+                "f:4:1: warning: `no good` cannot be a host name;",
             ],
         );
     }

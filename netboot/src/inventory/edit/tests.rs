@@ -181,14 +181,14 @@ fn what_would_not_load_is_not_written() {
     let good = r#"{"hosts": {"10.0.0.1": {"macaddr": "02:00:00:00:00:01", "$hostname": "b1", "channel": "stable"}}}"#;
     let subnet = "10.0.0.0/29".parse().ok();
     let mut named = entry(9);
-    named.hostname = "a.b".to_owned();
+    named.hostname = "a b".to_owned();
     let mut same = entry(1);
     same.addr = [10, 0, 0, 2].into();
     let table = [
         (good, entry(1), None, "`10.0.0.1` is here a second time"),
         (good, same, None, "02:00:00:00:00:01 is the MAC of 10.0.0.1 too"),
         (good, entry(9), subnet, "10.0.0.9 is outside the subnet"),
-        (good, named, None, "`$hostname` is \"a.b\""),
+        (good, named, None, "`$hostname` is \"a b\""),
         ("{\"hosts\": {", entry(9), None, "unterminated object"),
         ("{\"hosts\": [] }", entry(9), None, "`hosts` is a list"),
     ];
