@@ -12,6 +12,7 @@ use arc_swap::ArcSwap;
 
 use crate::beneath::{self, Opened, Refused};
 use crate::inventory::Snapshot;
+use crate::inventory::edit::is_channel;
 
 /// Where pxelinux looks for its configuration.
 const PXELINUX: &str = "pxelinux.cfg/";
@@ -71,14 +72,8 @@ impl Files {
         let channel = name.strip_prefix(PXELINUX)?;
         let used = CHANNELS.contains(&channel)
             || self.inventory.load().hosts().iter().any(|host| host.channel == channel);
-        (used && plain(channel)).then(|| pxelinux(channel, self.server, self.http_port).into_bytes())
+        (used && is_channel(channel)).then(|| pxelinux(channel, self.server, self.http_port).into_bytes())
     }
-}
-
-/// A channel whose name can stand in a file name and in pxelinux's configuration.
-fn plain(channel: &str) -> bool {
-    !channel.starts_with(['.', '-'])
-        && channel.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
 }
 
 /// The path below the root; whether it exists is another question.

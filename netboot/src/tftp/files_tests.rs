@@ -41,6 +41,7 @@ fn fixture() -> Fixture {
     };
     let hosts = vec![
         host(1, "alpha-2.x_y"),
+        host(7, "next+1@home"),
         host(2, "we ird"),
         host(3, "../x"),
         host(4, ".."),
@@ -165,6 +166,7 @@ fn generates_the_configuration_of_a_channel() {
     );
     assert!(read(&it.files, "pxelinux.cfg/beta").unwrap().contains("coreos_beta_pxe.vmlinuz"));
     assert!(read(&it.files, "pxelinux.cfg/alpha-2.x_y").unwrap().contains("coreos_alpha-2.x_y_pxe.vmlinuz"));
+    assert!(read(&it.files, "pxelinux.cfg/next+1@home").unwrap().contains("coreos_next+1@home_pxe.vmlinuz"));
     for name in [
         "pxelinux.cfg/unused",
         "pxelinux.cfg/we ird",

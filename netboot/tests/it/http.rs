@@ -323,6 +323,11 @@ async fn health_and_status() {
         (&gone["line"], &gone["message"]),
         (&6.into(), &"the template `gone.yaml` does not exist".into())
     );
+    // The machines see that there are problems, and none that names another machine.
+    let answer = get(&app, "10.9.0.11", "/api/v1/status").await;
+    let seen: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!(seen["inventory"]["problem_count"], status["inventory"]["problem_count"]);
+    assert_eq!(seen["inventory"]["problems"], serde_json::json!([]));
 }
 
 #[tokio::test]

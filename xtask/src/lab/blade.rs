@@ -14,8 +14,8 @@ use anyhow::{Context, Result};
 use super::namespace::{Child, Namespace};
 use super::network::Lab;
 
-/// A blade under KVM that says nothing for so long hangs. iPXE is silent for 17 s in a good boot.
-const SILENCE: Duration = Duration::from_secs(40);
+/// A blade under KVM that says nothing for so long hangs. In a good boot iPXE is silent for some seconds.
+const SILENCE: Duration = Duration::from_secs(20);
 
 /// How the blade's processor is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
