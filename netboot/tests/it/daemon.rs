@@ -187,6 +187,24 @@ fn the_hosts_file_is_read_again_when_it_is_saved() {
     server.stop().unwrap();
 }
 
+/// A link that leads out of the data directory is not watched: only the signal can tell.
+#[test]
+fn sighup_reads_the_hosts_file_again() {
+    let (lab, data) = (lab(), data("{}"));
+    let elsewhere = tempfile::tempdir().unwrap();
+    let (file, link) = (elsewhere.path().join("hosts.json"), data.path().join("pxe_hosts.json"));
+    fs::write(&file, r#"{ "hosts": {} }"#).unwrap();
+    fs::remove_file(&link).unwrap();
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    let mut server = Server::start(&lab, Path::new(NETBOOT), data.path(), &["--xdp", "off"]).unwrap();
+    fs::write(&file, BLADE).unwrap();
+    assert_eq!(status(&lab)["inventory"]["hosts"], 0);
+    server.child().signal("HUP").unwrap();
+    assert!(wait_for(SOON, || status(&lab)["inventory"]["hosts"] == 1), "{}", server.child().output());
+    assert!(server.is_running());
+    server.stop().unwrap();
+}
+
 #[test]
 fn waits_for_the_interface_and_its_address() {
     let (lab, data) = (lab(), data(BLADE));
@@ -377,6 +395,21 @@ fn tftp_answers_the_pxe_network_alone() {
     outside.set_nonblocking(true).unwrap();
     assert_eq!(outside.recv(&mut packet).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
     server.stop().unwrap();
+}
+
+#[test]
+fn without_the_capabilities_for_xdp_the_daemon_answers() {
+    let (lab, data) = (lab(), data(BLADE));
+    let mut command = lab.server.command("setpriv");
+    command.args(["--bounding-set", "-all,+net_admin,+net_raw,+net_bind_service,+dac_override", NETBOOT]);
+    command.args(["serve", "--interface", "pxe0", "--log-format", "json", "--data"]).arg(data.path());
+    let server = Child::spawn(command).unwrap();
+    let line = server.wait_line("no XDP, the daemon answers everything", SOON).unwrap();
+    assert!(line.contains("CAP_BPF"), "{line}");
+    server.wait_line("\"message\":\"ready\"", SOON).unwrap();
+    let told = udhcpc(&client(&lab, "52:54:00:00:00:77"), 5, &[]);
+    assert_eq!(value(&told, "ip"), "192.168.90.77");
+    server.wait_line("\"by\":\"daemon\"", SOON).unwrap();
 }
 
 #[test]
