@@ -7,6 +7,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -121,6 +122,9 @@ pub(crate) fn run(command: &mut Command) -> Result<String> {
     Ok(text)
 }
 
+/// How long the output of a program that has ended is waited for.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// A running program whose output is collected line by line. nsenter executes its program in place, so the pid is
 /// the program's own.
 #[derive(Debug)]
@@ -128,6 +132,7 @@ pub struct Child {
     process: std::process::Child,
     lines: mpsc::Receiver<String>,
     seen: Arc<Mutex<String>>,
+    readers: Vec<JoinHandle<()>>,
 }
 
 impl Child {
@@ -148,9 +153,10 @@ impl Child {
             process.stdout.take().map(|out| Box::new(out) as _),
             process.stderr.take().map(|err| Box::new(err) as _),
         ];
+        let mut readers = Vec::new();
         for stream in streams.into_iter().flatten() {
             let (sender, seen) = (sender.clone(), Arc::clone(&seen));
-            std::thread::spawn(move || {
+            readers.push(std::thread::spawn(move || {
                 let mut reader = BufReader::new(stream);
                 let mut line = Vec::new();
                 while reader.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
@@ -163,9 +169,9 @@ impl Child {
                     // Nobody listens any more: go on reading, so that the program does not block.
                     let _ = sender.send(text);
                 }
-            });
+            }));
         }
-        Ok(Self { process, lines, seen })
+        Ok(Self { process, lines, seen, readers })
     }
 
     /// Its process id.
@@ -219,7 +225,11 @@ impl Child {
             status.is_some()
         });
         match status {
-            Some(status) if ended => Ok(status),
+            Some(status) if ended => {
+                // Its last words may still be on their way; who inherited its output may keep that open for ever.
+                wait_for(LAST_WORDS, || self.readers.iter().all(JoinHandle::is_finished));
+                Ok(status)
+            }
             _ => bail!("still running after {within:?}; it printed:\n{}", self.output()),
         }
     }
