@@ -147,8 +147,8 @@ impl Echo<'_> {
     pub fn leaves(&self, room: usize) -> usize {
         let length = |value: &[u8]| value.len() + 2 * value.len().div_ceil(255);
         let echoed: usize = self.options().iter().map(|(_, value)| length(value)).sum();
-        // END; and a template is a multiple of 4.
-        (room.saturating_sub(echoed + 1) & !3).min(TEMPLATE_MAX)
+        // And END.
+        room.saturating_sub(echoed + 1).min(TEMPLATE_MAX)
     }
 }
 
@@ -227,10 +227,14 @@ fn build(subnet: &Subnet, client: &Client<'_>, lease: Option<u32>, longest: usiz
     }
 
     let mut spare = SPARE.iter().filter(|code| **code != 67 || file.len() < FILE);
+    // Early boot ROMs of the Raspberry Pi 4 ignore a reply with padding between its options.
+    let padded = client.class != Class::Rpi;
     let length = |options: &[(u8, Vec<u8>)]| -> usize {
-        options.iter().filter(|(_, value)| !value.is_empty()).map(|(_, value)| 2 + value.len()).sum()
+        let values = options.iter().filter(|(_, value)| !value.is_empty());
+        let length = HEADER + COOKIE.len() + values.map(|(_, value)| 2 + value.len()).sum::<usize>();
+        if padded { length.next_multiple_of(4) } else { length }
     };
-    while (HEADER + COOKIE.len() + length(&options)).next_multiple_of(4) > longest
+    while length(&options) > longest
         && let Some(code) = spare.next()
     {
         options.retain(|(other, _)| other != code);
@@ -242,8 +246,7 @@ fn build(subnet: &Subnet, client: &Client<'_>, lease: Option<u32>, longest: usiz
     for (code, value) in &options {
         reply.option(*code, value);
     }
-    // Early boot ROMs of the Raspberry Pi 4 ignore a reply with padding between its options.
-    if client.class != Class::Rpi {
+    if padded {
         reply.pad();
     }
     Template(reply.0)

@@ -2,10 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io;
 use std::net::{Ipv4Addr, UdpSocket};
-use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -20,9 +18,8 @@ use netboot::net::link::Link;
 use netboot::store::{Change, Memory, Redb, Store};
 use netboot::timeline::Timeline;
 use netboot_ebpf::verdict::message::{ACK, DISCOVER, NAK, OFFER, REQUEST};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tokio_util::sync::CancellationToken;
-use xtask::lab::{Child, Namespace, wait_for};
+use xtask::lab::{Child, Namespace, enter, wait_for};
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(192, 168, 90, 2);
 const BLADE: Mac = Mac([0x52, 0x54, 0, 0, 0, 0xb1]);
@@ -64,7 +61,7 @@ impl Lab {
         let (bound, answer) = mpsc::channel();
         let (name, steps, stopped) = (self.server.name().to_owned(), timeline.clone(), stop.clone());
         let thread = std::thread::spawn(move || {
-            enter(&name);
+            enter(&name).unwrap();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 match Server::bind(&link, subnet(), &settings(), store) {
@@ -92,9 +89,7 @@ impl Lab {
 
     /// A socket of a client that has no address yet, or has this one.
     fn socket(&self, addr: Ipv4Addr) -> UdpSocket {
-        let name = self.client.name().to_owned();
-        let socket = std::thread::spawn(move || {
-            enter(&name);
+        let open = || {
             let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None).unwrap();
             socket.set_broadcast(true).unwrap();
             socket.set_reuse_address(true).unwrap();
@@ -102,16 +97,9 @@ impl Lab {
             socket.bind(&std::net::SocketAddrV4::new(addr, 68).into()).unwrap();
             socket.set_read_timeout(Some(SOON)).unwrap();
             UdpSocket::from(socket)
-        });
-        socket.join().unwrap()
+        };
+        self.client.inside(open).unwrap()
     }
-}
-
-/// Moves this thread into a namespace.
-fn enter(name: &str) {
-    let namespace = File::open(Path::new("/run/netns").join(name)).unwrap();
-    move_into_link_name_space(std::os::fd::AsFd::as_fd(&namespace), Some(LinkNameSpaceType::Network))
-        .unwrap();
 }
 
 fn obtained(udhcpc: &mut Child) -> Ipv4Addr {

@@ -73,19 +73,13 @@ impl Namespace {
         Ok(())
     }
 
-    /// Runs something on a thread of its own inside, as the opening of a socket that is used here.
+    /// Runs something on a thread of its own inside, as the opening of a socket that is used here. A panic goes on here.
     ///
     /// # Errors
-    /// When the namespace cannot be entered. A panic goes on here.
+    /// When the namespace cannot be entered.
     pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
-        let path = format!("/run/netns/{}", self.name);
-        let file = File::open(&path).with_context(|| format!("open {path}"))?;
         std::thread::scope(|scope| {
-            let thread = scope.spawn(|| {
-                move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
-                    .with_context(|| format!("enter {path}"))?;
-                Ok(work())
-            });
+            let thread = scope.spawn(|| enter(&self.name).map(|()| work()));
             thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
     }
@@ -99,6 +93,17 @@ impl Namespace {
         command.args(arguments);
         Child::spawn(command)
     }
+}
+
+/// Moves this thread into the namespace of this name, for the rest of its life.
+///
+/// # Errors
+/// When the namespace is gone, or this process may not.
+pub fn enter(name: &str) -> Result<()> {
+    let path = format!("/run/netns/{name}");
+    let file = File::open(&path).with_context(|| format!("open {path}"))?;
+    move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
+        .with_context(|| format!("enter {path}"))
 }
 
 impl Drop for Namespace {

@@ -1,8 +1,5 @@
 //! The program on real frames: attached to a veth in a namespace, asked from the namespace at the other end.
 
-use std::fs::File;
-use std::os::fd::AsFd;
-use std::thread;
 use std::time::Duration;
 
 use netboot::config::Xdp;
@@ -12,7 +9,6 @@ use netboot::net::link::Link;
 use netboot::timeline::Timeline;
 use netboot_ebpf::verdict::message::{DISCOVER, REQUEST};
 use netboot_ebpf::{Answer, Class};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
 use xtask::lab::{Child, Namespace, wait_for};
 
@@ -20,18 +16,6 @@ use super::packets::{Request, SERVER_MAC};
 use super::{SERVER, snapshot, subnet};
 
 const SOON: Duration = Duration::from_secs(10);
-
-/// Runs something on a thread of its own inside a namespace.
-pub(super) fn inside<T: Send>(namespace: &Namespace, work: impl FnOnce() -> T + Send) -> T {
-    let file = File::open(format!("/run/netns/{}", namespace.name())).unwrap();
-    thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
-            work()
-        });
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
-}
 
 /// An interface inside a namespace.
 pub(super) fn link(namespace: &Namespace, name: &str) -> Link {
@@ -46,8 +30,10 @@ struct Wire(Socket);
 impl Wire {
     fn open(namespace: &Namespace, name: &str) -> Self {
         let index = link(namespace, name).index;
-        let socket =
-            inside(namespace, || Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(0)))).unwrap();
+        let socket = namespace
+            .inside(|| Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(0))))
+            .unwrap()
+            .unwrap();
         // sockaddr_ll: family, protocol, index, the rest is for receiving.
         let mut address = [0u8; 20];
         address[..2].copy_from_slice(&17u16.to_ne_bytes());
@@ -101,7 +87,9 @@ fn xdp_answers_real_frames() {
     server.ip(&format!("link set pxe0 address {SERVER_MAC}")).unwrap();
     let (wire, capture) = (Wire::open(&client, "eth0"), Capture::open(&client, "eth0"));
     let (link, timeline) = (link(&server, "pxe0"), Timeline::default());
-    let mut fastpath = inside(&server, || Fastpath::start(&link, &subnet(), Xdp::Auto, timeline.clone()))
+    let mut fastpath = server
+        .inside(|| Fastpath::start(&link, &subnet(), Xdp::Auto, timeline.clone()))
+        .unwrap()
         .unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(fastpath.mode(), Mode::Generic);
     assert_eq!(fastpath.note(), Some("pxe0 is a veth interface"));
@@ -159,15 +147,17 @@ fn xdp_does_not_answer_before_the_first_snapshot() {
     let (link, timeline) = (link(&server, "pxe0"), Timeline::default());
     let wire = Wire::open(&client, "eth0");
     let mut fastpath =
-        inside(&server, || Fastpath::start(&link, &subnet(), Xdp::Generic, timeline.clone())).unwrap();
+        server.inside(|| Fastpath::start(&link, &subnet(), Xdp::Generic, timeline.clone())).unwrap().unwrap();
     wire.send(&Request::new(DISCOVER, Class::Plain).frame());
     fastpath.update(&snapshot()).unwrap();
     let stale = || timeline.counters().get("xdp").and_then(|names| names.get("stale-heartbeat")).copied();
     assert!(wait_for(SOON, || stale() == Some(1)), "{:?}", timeline.counters());
     assert_eq!(timeline.counters()["xdp"]["offer"], 0);
     // Another program cannot be attached over this one, and says why.
-    let error =
-        inside(&server, || Fastpath::start(&link, &subnet(), Xdp::Generic, timeline.clone())).unwrap_err();
+    let error = server
+        .inside(|| Fastpath::start(&link, &subnet(), Xdp::Generic, timeline.clone()))
+        .unwrap()
+        .unwrap_err();
     assert!(
         matches!(error, Error::Attach { .. }) && error.to_string().contains("another XDP program"),
         "{error}"

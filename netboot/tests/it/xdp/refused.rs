@@ -7,11 +7,11 @@ use netboot::timeline::Timeline;
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 use xtask::lab::Namespace;
 
-use super::live::{inside, link};
+use super::live::link;
 use super::subnet;
 
 fn start(namespace: &Namespace, link: &Link, mode: Xdp) -> Result<Fastpath, Error> {
-    inside(namespace, || Fastpath::start(link, &subnet(), mode, Timeline::default()))
+    namespace.inside(|| Fastpath::start(link, &subnet(), mode, Timeline::default())).unwrap()
 }
 
 #[test]
@@ -39,15 +39,17 @@ fn xdp_needs_three_capabilities_and_no_more() {
     namespace.ip("link add br0 type bridge").unwrap();
     let bridge = link(&namespace, "br0");
     let with = |capabilities| {
-        inside(&namespace, || {
-            let sets = CapabilitySets {
-                effective: capabilities,
-                permitted: capabilities,
-                inheritable: CapabilitySet::empty(),
-            };
-            set_capabilities(None, sets).unwrap();
-            Fastpath::start(&bridge, &subnet(), Xdp::Generic, Timeline::default()).map(drop)
-        })
+        namespace
+            .inside(|| {
+                let sets = CapabilitySets {
+                    effective: capabilities,
+                    permitted: capabilities,
+                    inheritable: CapabilitySet::empty(),
+                };
+                set_capabilities(None, sets).unwrap();
+                Fastpath::start(&bridge, &subnet(), Xdp::Generic, Timeline::default()).map(drop)
+            })
+            .unwrap()
     };
     let all = CapabilitySet::BPF | CapabilitySet::PERFMON | CapabilitySet::NET_ADMIN;
     let lacking = [CapabilitySet::BPF, CapabilitySet::PERFMON, CapabilitySet::NET_ADMIN].map(|one| all - one);
