@@ -150,14 +150,7 @@ fn subnet() -> Subnet {
 }
 
 fn settings() -> config::Dhcp {
-    config::Dhcp {
-        pool: vec![],
-        lease_secs: 3600,
-        authoritative: true,
-        router: None,
-        dns: vec![],
-        domain: None,
-    }
+    config::Dhcp::default()
 }
 
 fn snapshot() -> Snapshot {
