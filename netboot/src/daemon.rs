@@ -17,10 +17,11 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{RouterAdvertisement, Settings};
+use crate::config::problem::Problems;
+use crate::config::{self, RouterAdvertisement, Settings};
 use crate::dhcp::options::Subnet;
 use crate::fastpath::{self, Changed, Fastpath};
-use crate::inventory::{HOSTS_FILE, Inventory};
+use crate::inventory::{HOSTS_FILE, Inventory, Networks};
 use crate::net::link::{Link, State, Watch};
 use crate::net::{ports, ra};
 use crate::timeline::Timeline;
@@ -45,14 +46,15 @@ pub async fn serve(settings: Settings, inventory: Arc<Inventory>) -> Result<()> 
             link = watch.usable(|reason| tracing::warn!("waiting: {reason}")) => link?,
         };
         let own = Ipv4Network::new(link.addr, link.prefix.prefix()).unwrap_or(link.prefix);
-        if let Err(problems) = inventory.set_subnet(own) {
+        if let Err(problems) = fit(&settings, &inventory, own) {
             // At the start the files are to blame; later somebody may only be changing the interface.
             if !served {
                 return Err(problems.into());
             }
             tracing::error!(
-                "waiting: the hosts do not fit {}; the interface or {HOSTS_FILE} must change",
-                link.prefix
+                "waiting: hosts or settings do not fit {}; the interface, {HOSTS_FILE} or {} must change",
+                link.prefix,
+                config::FILE
             );
             let mut accepted = inventory.accepted();
             tokio::select! {
@@ -79,6 +81,16 @@ pub async fn serve(settings: Settings, inventory: Arc<Inventory>) -> Result<()> 
     while background.join_next().await.is_some() {}
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Holds settings and hosts against the interface's subnet.
+fn fit(settings: &Settings, inventory: &Inventory, own: Ipv4Network) -> Result<(), Problems> {
+    let config::Dhcp { pool, subnets, .. } = &settings.dhcp;
+    let unfit = config::unfit(&settings.data, pool, subnets, own);
+    if !unfit.is_empty() {
+        return Err(Problems(unfit));
+    }
+    inventory.set_networks(Networks::new(Some(own), &settings.dhcp))
 }
 
 /// Turns signals into what they mean here: SIGTERM and SIGINT stop, SIGHUP reads the data directory again.
@@ -148,7 +160,7 @@ impl Parts<'_> {
         let app = http::app(http::State {
             inventory: Arc::clone(inventory),
             files,
-            subnet: link.prefix,
+            subnets: self.subnets().into(),
             override_from: settings.http.override_from.clone().into(),
             leases: lease_reader,
             timeline: timeline.clone(),
@@ -212,6 +224,12 @@ impl Parts<'_> {
         Ok(store::Redb::open(state)?)
     }
 
+    /// Where the machines are: the interface's subnet and those behind relay agents.
+    fn subnets(&self) -> Vec<Ipv4Network> {
+        let relayed = self.settings.dhcp.subnets.iter().map(|subnet| subnet.prefix);
+        std::iter::once(self.link.prefix).chain(relayed).collect()
+    }
+
     fn files(&self) -> tftp::Files {
         let Self { settings, inventory, link, .. } = self;
         tftp::Files::new(&settings.data, inventory.snapshots(), link.addr, settings.http.port)
@@ -221,7 +239,7 @@ impl Parts<'_> {
         let bind = SocketAddr::from((self.link.addr, tftp::PORT));
         let config = tftp::server::Config {
             bind,
-            clients: self.link.prefix,
+            clients: self.subnets(),
             files,
             max_transfers: self.settings.tftp.max_transfers,
             max_window: self.settings.tftp.max_window,

@@ -9,6 +9,7 @@ mod house;
 mod http;
 mod import;
 mod ra;
+mod relay;
 mod sample;
 mod tftp;
 mod vagrant;
