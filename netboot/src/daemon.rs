@@ -4,9 +4,11 @@
 //! All of it starts anew, with the same leases, when the interface gets another address.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use arc_swap::ArcSwap;
@@ -26,6 +28,12 @@ use crate::net::link::{Link, State, Watch};
 use crate::net::{ports, ra};
 use crate::timeline::Timeline;
 use crate::{dhcp, http, store, tftp};
+
+/// How long a port that no process has is waited for: io_uring gives back the port of a netboot that was killed a moment
+/// after the process is gone.
+const GIVEN_BACK: Duration = Duration::from_secs(5);
+/// How often it is tried.
+const AGAIN: Duration = Duration::from_millis(20);
 
 /// Serves until SIGTERM or SIGINT.
 ///
@@ -140,7 +148,7 @@ impl Parts<'_> {
         let lease_reader = leases.reader();
         let dhcp = dhcp::server::Server::bind(link, subnet.clone(), &settings.dhcp, leases)?;
         let files = self.files();
-        let (mut tftp, listener) = match (self.start_tftp(files.clone(), &ends), self.listen().await) {
+        let (mut tftp, listener) = match (self.start_tftp(files.clone(), &ends).await, self.listen().await) {
             (Ok(tftp), Ok(listener)) => (tftp, listener),
             (mut tftp, listener) => {
                 // What runs already ends first, and closes ports and store for the next try.
@@ -235,7 +243,7 @@ impl Parts<'_> {
         tftp::Files::new(&settings.data, inventory.snapshots(), link.addr, settings.http.port)
     }
 
-    fn start_tftp(&self, files: tftp::Files, stop: &CancellationToken) -> Result<tftp::server::Handle> {
+    async fn start_tftp(&self, files: tftp::Files, stop: &CancellationToken) -> Result<tftp::server::Handle> {
         let bind = SocketAddr::from((self.link.addr, tftp::PORT));
         let config = tftp::server::Config {
             bind,
@@ -246,12 +254,19 @@ impl Parts<'_> {
             mtu: self.link.mtu,
             engine: self.settings.tftp.engine,
         };
-        tftp::server::start(config, self.timeline.clone(), stop.clone()).map_err(|error| match &error {
-            tftp::server::Error::Bind { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse => {
-                anyhow!("serve TFTP on {bind}: {}", ports::taken(ports::Proto::Udp, tftp::PORT))
+        let begun = Instant::now();
+        loop {
+            match tftp::server::start(config.clone(), self.timeline.clone(), stop.clone()) {
+                Err(tftp::server::Error::Bind { source, .. }) if source.kind() == ErrorKind::AddrInUse => {
+                    let nobodys = ports::holder(ports::Proto::Udp, tftp::PORT).is_none();
+                    if !nobodys || begun.elapsed() > GIVEN_BACK || stop.is_cancelled() {
+                        bail!("serve TFTP on {bind}: {}", ports::taken(ports::Proto::Udp, tftp::PORT));
+                    }
+                    tokio::time::sleep(AGAIN).await;
+                }
+                started => return Ok(started?),
             }
-            _ => error.into(),
-        })
+        }
     }
 
     /// HTTP listens on every address: operators look at cloud-configs from elsewhere.
@@ -259,7 +274,7 @@ impl Parts<'_> {
         let port = self.settings.http.port;
         match TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await {
             Ok(listener) => Ok(listener),
-            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+            Err(error) if error.kind() == ErrorKind::AddrInUse => {
                 bail!(
                     "serve HTTP: {} (or choose another with --http-port)",
                     ports::taken(ports::Proto::Tcp, port)
