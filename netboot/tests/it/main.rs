@@ -6,13 +6,16 @@ mod check;
 mod corpus;
 mod daemon;
 mod dhcp;
+mod disk;
 mod house;
 mod http;
 mod import;
+mod kill;
 mod ra;
 mod relay;
 mod sample;
 mod tftp;
 mod vagrant;
+mod wire;
 #[cfg(feature = "fastpath")]
 mod xdp;
