@@ -4,6 +4,7 @@
 mod boot;
 mod check;
 mod corpus;
+mod clients;
 mod daemon;
 mod dhcp;
 mod disk;
