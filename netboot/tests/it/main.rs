@@ -12,6 +12,7 @@ mod house;
 mod http;
 mod import;
 mod kill;
+mod overload;
 mod ra;
 mod relay;
 mod sample;
