@@ -5,7 +5,7 @@ use std::path::Path;
 
 use netboot::config::problem::Problem;
 use netboot::config::{FILE, Given, resolve};
-use netboot::inventory::{HOSTS_FILE, load};
+use netboot::inventory::{HOSTS_FILE, Networks, load};
 
 use super::world;
 
@@ -20,8 +20,9 @@ pub(crate) fn run(data: &[u8]) {
 fn hosts(directory: &Path, data: &[u8]) {
     let path = directory.join(HOSTS_FILE);
     std::fs::write(&path, data).expect("write the file");
-    for subnet in [None, "192.168.90.2/24".parse().ok()] {
-        let loaded = load(directory, subnet);
+    let own = Networks::of("192.168.90.2/24".parse().expect("a subnet"));
+    for networks in [Networks::default(), own] {
+        let loaded = load(directory, &networks);
         told(&loaded.problems, data);
         let Some(snapshot) = loaded.snapshot else {
             assert!(loaded.problems.iter().any(Problem::is_error), "refused without a word");
@@ -31,7 +32,7 @@ fn hosts(directory: &Path, data: &[u8]) {
         for host in snapshot.hosts() {
             assert!(macs.insert(host.mac), "{} twice", host.mac);
             assert!(addrs.insert(host.addr), "{} twice", host.addr);
-            assert!(subnet.is_none_or(|subnet| subnet.contains(host.addr)), "{} is elsewhere", host.addr);
+            assert!(networks.own.is_none_or(|subnet| subnet.contains(host.addr)), "{} is elsewhere", host.addr);
             assert!(!host.hostname.contains(['\0', '\n']) && host.hostname.len() <= 255);
             assert_eq!(snapshot.by_mac(host.mac).map(|found| found.addr), Some(host.addr));
         }

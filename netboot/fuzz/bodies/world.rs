@@ -6,7 +6,7 @@ use std::path::Path;
 
 use netboot::config::{FILE, Given, Settings, resolve};
 use netboot::dhcp::options::Subnet;
-use netboot::inventory::{HOSTS_FILE, Snapshot, load};
+use netboot::inventory::{HOSTS_FILE, Networks, Snapshot, load};
 use netboot::mac::Mac;
 use netboot::net::link::Link;
 
@@ -89,7 +89,7 @@ pub(crate) fn read_settings(directory: &Path, text: &str) -> Settings {
 /// Machines from the text of a `pxe_hosts.json` without a mistake.
 pub(crate) fn read_hosts(directory: &Path, text: &str) -> Snapshot {
     std::fs::write(directory.join(HOSTS_FILE), text).expect("write the file");
-    let loaded = load(directory, None);
+    let loaded = load(directory, &Networks::default());
     std::fs::remove_file(directory.join(HOSTS_FILE)).expect("remove the file");
     loaded.snapshot.unwrap_or_else(|| panic!("{:?}", loaded.problems))
 }
