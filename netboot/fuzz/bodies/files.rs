@@ -32,7 +32,11 @@ fn hosts(directory: &Path, data: &[u8]) {
         for host in snapshot.hosts() {
             assert!(macs.insert(host.mac), "{} twice", host.mac);
             assert!(addrs.insert(host.addr), "{} twice", host.addr);
-            assert!(networks.own.is_none_or(|subnet| subnet.contains(host.addr)), "{} is elsewhere", host.addr);
+            assert!(
+                networks.own.is_none_or(|subnet| subnet.contains(host.addr)),
+                "{} is elsewhere",
+                host.addr
+            );
             assert!(!host.hostname.contains(['\0', '\n']) && host.hostname.len() <= 255);
             assert_eq!(snapshot.by_mac(host.mac).map(|found| found.addr), Some(host.addr));
         }

@@ -585,7 +585,8 @@ fn socket(link: &Link, addr: Ipv4Addr) -> Result<UdpSocket, Error> {
     }
     socket.bind(&SocketAddrV4::new(addr, SERVER_PORT).into()).map_err(|source| {
         if source.kind() == io::ErrorKind::AddrInUse {
-            let why = ports::taken(Proto::Udp, SERVER_PORT);
+            // On whichever address: netboot binds two.
+            let why = ports::taken(Proto::Udp, SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, SERVER_PORT));
             return Error::Taken { interface: link.name.clone(), why };
         }
         failed("bind UDP port 67")(source)
