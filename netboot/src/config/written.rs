@@ -13,7 +13,7 @@ use jsonc_parser::ast::{Object, Value};
 
 use super::json::{Reader, Source, kind};
 use super::problem::{Problem, Problems};
-use super::{Boot, Engine, Range, RouterAdvertisement, Xdp, boot};
+use super::{Boot, Engine, Menu, Mode, Range, RouterAdvertisement, Xdp, boot, menu};
 
 /// Most routers or name servers: with the rest of a reply they stay within 548 bytes.
 const MOST_SERVERS: usize = 8;
@@ -23,6 +23,7 @@ const MOST_SERVERS: usize = 8;
 pub(super) struct Written {
     pub(super) interface: Option<String>,
     pub(super) state: Option<PathBuf>,
+    pub(super) mode: Option<Mode>,
     pub(super) xdp: Option<Xdp>,
     pub(super) router_advertisement: Option<RouterAdvertisement>,
     pub(super) pool: Option<Vec<Range>>,
@@ -31,6 +32,7 @@ pub(super) struct Written {
     pub(super) router: Option<Vec<Ipv4Addr>>,
     pub(super) dns: Option<Vec<Ipv4Addr>>,
     pub(super) domain: Option<String>,
+    pub(super) menu: Option<Menu>,
     pub(super) boot: Boot,
     pub(super) port: Option<u16>,
     pub(super) override_from: Option<Vec<Ipv4Network>>,
@@ -67,6 +69,7 @@ impl Written {
             match name {
                 "interface" => self.interface = checked(reader, name, value, interface),
                 "state" => self.state = checked(reader, name, value, not_empty).map(PathBuf::from),
+                "mode" => self.mode = choice(reader, name, value),
                 "xdp" => self.xdp = choice(reader, name, value),
                 "router_advertisement" => self.router_advertisement = choice(reader, name, value),
                 "dhcp" => section(reader, name, value, |reader, name, key, value| {
@@ -82,8 +85,7 @@ impl Written {
                     self.tftp(reader, name, key, value)
                 }),
                 _ => {
-                    let known =
-                        "use one of: interface, state, xdp, router_advertisement, dhcp, boot, http, tftp";
+                    let known = "use one of: interface, state, mode, xdp, router_advertisement, dhcp, boot, http, tftp";
                     reader.error(&member.name, format!("`{name}` is not a setting"), known);
                 }
             }
@@ -113,7 +115,8 @@ impl Written {
                 self.dns = servers(reader, name, value, "a list of addresses, as in [\"192.168.90.1\"]");
             }
             "domain" => self.domain = checked(reader, name, value, domain),
-            _ => return Err("pool, lease_secs, authoritative, router, dns, domain"),
+            "menu" => self.menu = menu::read(reader, name, value),
+            _ => return Err("pool, lease_secs, authoritative, router, dns, domain, menu"),
         }
         Ok(())
     }
@@ -169,7 +172,7 @@ impl Written {
 }
 
 /// Reads the members of a section; `member` answers with the known keys when it does not know one.
-fn section(
+pub(super) fn section(
     reader: &mut Reader<'_>,
     name: &str,
     value: &Value<'_>,
@@ -201,7 +204,12 @@ fn boolean(reader: &mut Reader<'_>, name: &str, value: &Value<'_>) -> Option<boo
     None
 }
 
-fn number<T>(reader: &mut Reader<'_>, name: &str, value: &Value<'_>, range: RangeInclusive<T>) -> Option<T>
+pub(super) fn number<T>(
+    reader: &mut Reader<'_>,
+    name: &str,
+    value: &Value<'_>,
+    range: RangeInclusive<T>,
+) -> Option<T>
 where
     T: FromStr + PartialOrd + Display,
 {
@@ -238,7 +246,7 @@ fn choice<T: clap::ValueEnum>(reader: &mut Reader<'_>, name: &str, value: &Value
 }
 
 /// A string that a rule accepts; the rule answers with what to write instead.
-fn checked(
+pub(super) fn checked(
     reader: &mut Reader<'_>,
     name: &str,
     value: &Value<'_>,
@@ -255,7 +263,12 @@ fn checked(
 }
 
 /// Values in a list, or one alone; the empty string is an empty list.
-fn list<T: FromStr>(reader: &mut Reader<'_>, name: &str, value: &Value<'_>, what: &str) -> Option<Vec<T>> {
+pub(super) fn list<T: FromStr>(
+    reader: &mut Reader<'_>,
+    name: &str,
+    value: &Value<'_>,
+    what: &str,
+) -> Option<Vec<T>> {
     let help = format!("write {what}");
     let values = match value {
         Value::Array(array) => array.elements.as_slice(),

@@ -5,7 +5,7 @@
 //! [`netboot_ebpf::decide`], so the XDP program and the daemon cannot differ; machines without a reservation go
 //! through the same decision with the address that the pool has for them.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 use netboot_ebpf::verdict::{self, Verdict, message};
 use netboot_ebpf::{Answer, Reason};
@@ -38,9 +38,11 @@ pub enum Addressed {
     Broadcast,
     /// To this server's address: the client means this server.
     Server,
+    /// To port 4011 of this server's address, from here: the client means the boot service.
+    BootService(SocketAddrV4),
 }
 
-/// Where a reply goes (RFC 2131 4.1), always to port 68.
+/// Where a reply goes (RFC 2131 4.1): to port 68, but for the boot service's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route {
     /// To this address at this Ethernet address. The client may have no address to answer ARP with yet.
@@ -52,6 +54,8 @@ pub enum Route {
     },
     /// To everybody on the link.
     Broadcast,
+    /// From port 4011 to where the request came from (PXE 2.1, 2.2.3): the client has an address and answers ARP.
+    BootService(SocketAddrV4),
 }
 
 /// What a client is sent.
@@ -266,6 +270,15 @@ fn refuse(request: &Request, view: &View<'_>) -> Outcome {
     finished(request, message::NAK, claimed, template, Change::Forget)
 }
 
+/// The longest reply that the client takes.
+pub(super) fn room(request: &Request) -> usize {
+    match request.max_size {
+        0 => LARGEST,
+        // Option 57 counts the IP and UDP headers.
+        size => LARGEST.min(usize::from(size).saturating_sub(28)),
+    }
+}
+
 /// Finishes the template that fits what the client takes; a reply that is too long for it all the same is not sent.
 fn finished(
     request: &Request,
@@ -279,11 +292,7 @@ fn finished(
     if refused {
         echo.guid = None;
     }
-    let room = match request.max_size {
-        0 => LARGEST,
-        // Option 57 counts the IP and UDP headers.
-        size => LARGEST.min(usize::from(size).saturating_sub(28)),
-    };
+    let room = room(request);
     let bytes = finish(&template(echo.leaves(room)), message, &echo);
     if bytes.len() > room {
         return Reason::TooSmall.into();

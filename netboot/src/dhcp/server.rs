@@ -5,7 +5,7 @@
 //! meanwhile everybody else is answered.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -20,8 +20,8 @@ use tokio_util::sync::CancellationToken;
 use super::leases::{Lease, Leases};
 use super::options::Subnet;
 use super::policy::{self, Addressed, Change, Outcome, Reply, Route, View};
-use super::{boot, pool, record, wire};
-use crate::config;
+use super::{boot, pool, proxy, record, wire};
+use crate::config::{self, Mode};
 use crate::inventory::Snapshot;
 use crate::mac::Mac;
 use crate::net::frames::{self, Datagram, Frames};
@@ -34,6 +34,8 @@ use crate::timeline::{By, Step, Timeline};
 const SERVER_PORT: u16 = 67;
 /// See [`SERVER_PORT`].
 const CLIENT_PORT: u16 = 68;
+/// Firmware asks here what to boot when it has its address (PXE 2.1, 2.2).
+const BOOT_SERVICE_PORT: u16 = 4011;
 /// Room for requests that arrive while others are handled: a rack that is switched on at once.
 const RECEIVE_BUFFER: usize = 4 << 20;
 /// Leases that wait for the disk; a client that finds the queue full asks again.
@@ -80,12 +82,15 @@ pub enum Error {
 pub struct Server {
     link: Link,
     subnet: Subnet,
+    mode: Mode,
     authoritative: bool,
     /// What is sent to everybody. With [`Self::unicasts`] it says how a packet was addressed, and the kernel keeps
     /// away what is for another host or came in by another interface.
     broadcasts: UdpSocket,
     /// What is sent to this server's address.
     unicasts: UdpSocket,
+    /// What is sent to the boot service; its replies go out here as well.
+    boot_service: UdpSocket,
     frames: Frames,
     leases: Leases,
     writer: Writer<Job>,
@@ -113,28 +118,36 @@ impl Server {
     /// Opens the sockets on this interface and loads the leases. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// When port 67 is taken, the privileges are missing or the leases cannot be read.
+    /// When port 67 or 4011 is taken, the privileges are missing or the leases cannot be read.
     pub fn bind(
         link: &Link,
         subnet: Subnet,
+        mode: Mode,
         settings: &config::Dhcp,
         store: impl Store,
     ) -> Result<Self, Error> {
         let stored = record::read_all(&store.list()?);
-        let ranges = pool::ranges(subnet.prefix, &settings.pool);
-        if ranges.is_empty() {
+        let ranges = match mode {
+            Mode::Full => pool::ranges(subnet.prefix, &settings.pool),
+            Mode::Proxy => Vec::new(),
+        };
+        if ranges.is_empty() && mode == Mode::Full {
             tracing::warn!(prefix = %subnet.prefix, "no pool: only machines with a reservation get an address");
         }
         let failed = |what| move |source| Error::Socket { what, interface: link.name.clone(), source };
-        let (broadcasts, unicasts) = (socket(link, Ipv4Addr::BROADCAST)?, socket(link, link.addr)?);
+        let broadcasts = socket(link, Ipv4Addr::BROADCAST, SERVER_PORT)?;
+        let unicasts = socket(link, link.addr, SERVER_PORT)?;
+        let boot_service = socket(link, link.addr, BOOT_SERVICE_PORT)?;
         let frames = Frames::open(link.index).map_err(failed("open a raw socket"))?;
         // The last: where it fails the store is closed already, and can be opened again at once.
         let (writer, written) = Writer::start(store, QUEUE).map_err(Error::Thread)?;
         Ok(Self {
             link: link.clone(),
+            mode,
             authoritative: settings.authoritative,
             broadcasts,
             unicasts,
+            boot_service,
             frames,
             leases: Leases::new(&ranges, stored),
             subnet,
@@ -154,6 +167,7 @@ impl Server {
         stop: CancellationToken,
     ) -> Result<(), Error> {
         let (mut to_all, mut to_us) = (vec![0; LARGEST_DATAGRAM], vec![0; LARGEST_DATAGRAM]);
+        let mut to_boot_service = vec![0; LARGEST_DATAGRAM];
         let mut errors = 0;
         let result = loop {
             let received = tokio::select! {
@@ -167,6 +181,9 @@ impl Server {
                 },
                 got = self.unicasts.recv(&mut to_us) => got.map(|length| (Addressed::Server, to_us.get(..length))),
                 got = self.broadcasts.recv(&mut to_all) => got.map(|length| (Addressed::Broadcast, to_all.get(..length))),
+                got = self.boot_service.recv_from(&mut to_boot_service) => {
+                    got.map(|(length, from)| (Addressed::BootService(v4(from)), to_boot_service.get(..length)))
+                }
             };
             match received {
                 Ok((addressed, packet)) => {
@@ -204,11 +221,14 @@ impl Server {
         self.leases.sweep(now);
         let (subnet, leases, authoritative) = (&self.subnet, &self.leases, self.authoritative);
         let view = View { subnet, snapshot, leases, authoritative, now };
-        match policy::decide(&request, addressed, &view) {
+        let outcome = match (self.mode, addressed) {
+            (Mode::Proxy, _) | (_, Addressed::BootService(_)) => proxy::decide(&request, addressed, &view),
+            (Mode::Full, _) => policy::decide(&request, addressed, &view),
+        };
+        match outcome {
             Outcome::Reply(reply, change) => {
-                if reply.message == message::OFFER && boot::lacks_file(subnet, snapshot, mac, class) {
-                    let (class, help) = (class.name(), boot::remedy(class));
-                    tracing::warn!(%mac, class, help, "there is no boot file for this machine");
+                if reply.message == message::OFFER {
+                    warn_of_no_file(subnet, snapshot, mac, class);
                 }
                 self.change(mac, change, now, Some(Answer { mac, class, reply }), timeline);
             }
@@ -223,6 +243,9 @@ impl Server {
                         tracing::warn!(%mac, %addr, "somebody else uses an address of the pool; it is left alone for a while");
                     }
                     _ => ignored(Some(mac), reason, timeline),
+                }
+                if reason == Reason::NoBootFile {
+                    warn_of_no_file(subnet, snapshot, mac, class);
                 }
                 if reason == Reason::AddressInUse {
                     tracing::warn!(%mac, "somebody else uses the address that is reserved for {mac}: it cannot boot until that one is gone");
@@ -286,26 +309,35 @@ impl Server {
         }
     }
 
-    fn send(&self, answer: &Answer, timeline: &Timeline) {
-        let Answer { mac, class, reply } = answer;
-        let (to_mac, to) = match reply.route {
-            Route::Unicast { mac, addr } => (mac, addr),
-            Route::Broadcast => (Mac::BROADCAST, Ipv4Addr::BROADCAST),
-        };
+    /// Sends to a client that may have no address yet, and so cannot be asked for its Ethernet address.
+    fn send_frame(&self, to_mac: Mac, to: Ipv4Addr, payload: &[u8]) -> io::Result<()> {
         let frame = frames::frame(&Datagram {
             from_mac: self.link.mac,
             to_mac,
             from: SocketAddrV4::new(self.subnet.server, SERVER_PORT),
             to: SocketAddrV4::new(to, CLIENT_PORT),
-            payload: &reply.bytes,
+            payload,
         });
-        if let Err(error) = self.frames.send(&frame.unwrap_or_default()) {
+        self.frames.send(&frame.unwrap_or_default())
+    }
+
+    fn send(&self, answer: &Answer, timeline: &Timeline) {
+        let Answer { mac, class, reply } = answer;
+        let sent = match reply.route {
+            Route::Unicast { mac, addr } => self.send_frame(mac, addr, &reply.bytes),
+            Route::Broadcast => self.send_frame(Mac::BROADCAST, Ipv4Addr::BROADCAST, &reply.bytes),
+            // Never waits: a client that does not answer ARP is nobody else's trouble.
+            Route::BootService(to) => self.boot_service.try_send_to(&reply.bytes, to.into()).map(drop),
+        };
+        if let Err(error) = sent {
             tracing::warn!(interface = self.link.name, %mac, %error, "send DHCP");
             return ignored(Some(*mac), Reason::SendFailed, timeline);
         }
-        let name = match reply.message {
-            message::OFFER => "offer",
-            message::ACK => "ack",
+        let name = match (reply.message, reply.route) {
+            (_, Route::BootService(_)) => "boot-ack",
+            (message::OFFER, _) if reply.addr.is_unspecified() => "boot-offer",
+            (message::OFFER, _) => "offer",
+            (message::ACK, _) => "ack",
             _ => "nak",
         };
         timeline.record(&Step::Dhcp {
@@ -315,6 +347,22 @@ impl Server {
             class: *class,
             by: By::Daemon,
         });
+    }
+}
+
+/// Says what to do so that a machine has something to boot, unless it is meant to have nothing.
+fn warn_of_no_file(subnet: &Subnet, snapshot: &Snapshot, mac: Mac, class: Class) {
+    if boot::lacks_file(subnet, snapshot, mac, class) {
+        let (class, help) = (class.name(), boot::remedy(class));
+        tracing::warn!(%mac, class, help, "there is no boot file for this machine");
+    }
+}
+
+/// The sender of a datagram; the sockets know IPv4 alone.
+fn v4(from: SocketAddr) -> SocketAddrV4 {
+    match from {
+        SocketAddr::V4(from) => from,
+        SocketAddr::V6(from) => SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, from.port()),
     }
 }
 
@@ -331,9 +379,9 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// A UDP socket on the interface for what is sent to `addr`. Without `SO_REUSEADDR`: a second server on this
+/// A UDP socket on the interface for what is sent to `addr` and `port`. Without `SO_REUSEADDR`: a second server on this
 /// port is refused here, not left to take every other packet.
-fn socket(link: &Link, addr: Ipv4Addr) -> Result<UdpSocket, Error> {
+fn socket(link: &Link, addr: Ipv4Addr, port: u16) -> Result<UdpSocket, Error> {
     let failed = |what| move |source| Error::Socket { what, interface: link.name.clone(), source };
     let socket = Socket::new(Domain::IPV4, Type::DGRAM.nonblocking().cloexec(), Some(Protocol::UDP))
         .map_err(failed("open a UDP socket"))?;
@@ -342,12 +390,12 @@ fn socket(link: &Link, addr: Ipv4Addr) -> Result<UdpSocket, Error> {
     if rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER).is_err() {
         socket.set_recv_buffer_size(RECEIVE_BUFFER).map_err(failed("set the receive buffer"))?;
     }
-    socket.bind(&SocketAddrV4::new(addr, SERVER_PORT).into()).map_err(|source| {
+    socket.bind(&SocketAddrV4::new(addr, port).into()).map_err(|source| {
         if source.kind() == io::ErrorKind::AddrInUse {
-            let why = ports::taken(Proto::Udp, SERVER_PORT);
+            let why = ports::taken(Proto::Udp, port);
             return Error::Taken { interface: link.name.clone(), why };
         }
-        failed("bind UDP port 67")(source)
+        failed(if port == SERVER_PORT { "bind UDP port 67" } else { "bind UDP port 4011" })(source)
     })?;
     UdpSocket::from_std(socket.into()).map_err(failed("register a UDP socket"))
 }

@@ -64,7 +64,7 @@ impl Lab {
             enter(&name).unwrap();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
-                match Server::bind(&link, subnet(), &settings(), store) {
+                match Server::bind(&link, subnet(), config::Mode::Full, &settings(), store) {
                     Ok(server) => {
                         bound.send(Ok(())).unwrap();
                         server
@@ -146,6 +146,7 @@ fn subnet() -> Subnet {
         domain: None,
         boot: config::Boot::default(),
         http_port: 8080,
+        menu: None,
     }
 }
 
@@ -157,6 +158,7 @@ fn settings() -> config::Dhcp {
         router: None,
         dns: vec![],
         domain: None,
+        menu: None,
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
     Client, Echo, HEADER, LARGEST, MESSAGE_AT, SMALLEST, Subnet, finish, inform, refusal, template,
     template_within,
 };
-use crate::config::Boot;
+use crate::config::{Boot, Menu, menu};
 use crate::dhcp::packets::{options, value};
 
 const ADDR: Ipv4Addr = Ipv4Addr::new(192, 168, 90, 11);
@@ -24,6 +24,7 @@ fn subnet() -> Subnet {
         domain: Some("rack.example".into()),
         boot: Boot::default(),
         http_port: 8080,
+        menu: None,
     }
 }
 
@@ -204,6 +205,7 @@ fn no_legal_settings_make_a_reply_too_long() {
         dns: many,
         domain: Some(domain),
         http_port: 65535,
+        menu: Some(longest_menu()),
         ..subnet()
     };
     for class in Class::ALL {
@@ -229,7 +231,18 @@ fn no_legal_settings_make_a_reply_too_long() {
         let echo = Echo { guid: Some(&[1; 17]), client_id: Some(&[0; 17]), relay_info: None, ..ECHO };
         let reply = finish(&template, message::ACK, &echo);
         assert!(reply.len() <= LARGEST, "{class:?}: {}", reply.len());
+        let shows = class.is_pxe() && *class != Class::Rpi;
+        let menu = value(&reply, 43).is_some_and(|option| option.len() == menu::LONGEST);
+        assert_eq!(menu, shows, "it is all there, {class:?}");
     }
+}
+
+/// As long as the settings allow.
+fn longest_menu() -> Menu {
+    let items = vec!["local".to_owned(), "a".repeat(64), "b".repeat(64)];
+    let menu = Menu { prompt: "p".repeat(28), timeout_secs: 5, items };
+    assert_eq!(menu.length(), menu::LONGEST);
+    menu
 }
 
 #[test]

@@ -38,6 +38,7 @@ pub(super) fn subnet() -> Subnet {
         domain: None,
         boot: Boot::default(),
         http_port: 8080,
+        menu: None,
     }
 }
 
