@@ -34,7 +34,7 @@ fn missing() -> Vec<&'static str> {
 }
 
 /// Says why nothing boots here, past the test runner's capture.
-fn skipped() -> bool {
+pub(crate) fn skipped() -> bool {
     let missing = missing();
     for why in &missing {
         #[allow(clippy::explicit_write, reason = "eprintln is captured by the test runner")]

@@ -8,6 +8,7 @@ mod dhcp;
 mod house;
 mod http;
 mod import;
+mod proxy;
 mod ra;
 mod sample;
 mod tftp;
