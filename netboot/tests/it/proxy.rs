@@ -1,7 +1,5 @@
 //! proxyDHCP beside a foreign server, and port 4011: hand-made PXE clients, real systems, a dnsmasq that has the addresses.
 
-mod boot;
-
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::path::Path;
