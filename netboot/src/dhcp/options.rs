@@ -277,7 +277,8 @@ fn build(subnet: &Subnet, client: &Client<'_>, kind: Kind, longest: usize) -> Te
     let padded = client.class != Class::Rpi;
     let length = |options: &[(u8, Vec<u8>)]| -> usize {
         let values = options.iter().filter(|(_, value)| !value.is_empty());
-        let length = HEADER + COOKIE.len() + values.map(|(_, value)| 2 + value.len()).sum::<usize>();
+        let length = |(code, value): &(u8, Vec<u8>)| 2 + value.len() + usize::from(padded && *code == 67);
+        let length = HEADER + COOKIE.len() + values.map(length).sum::<usize>();
         if padded { length.next_multiple_of(4) } else { length }
     };
     while length(&options) > longest
@@ -291,6 +292,11 @@ fn build(subnet: &Subnet, client: &Client<'_>, kind: Kind, longest: usize) -> Te
     reply.0.extend_from_slice(&COOKIE);
     for (code, value) in &options {
         reply.option(*code, value);
+        // EDK II ends the name with a NUL in its copy of the packet, over the code of the next option, and then takes
+        // the copy for an offer without PXE options.
+        if padded && *code == 67 && !value.is_empty() {
+            reply.0.push(0);
+        }
     }
     if padded {
         reply.pad();

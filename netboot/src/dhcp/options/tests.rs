@@ -268,6 +268,19 @@ fn an_inform_is_answered_without_a_lease() {
     }
 }
 
+/// As EDK II does it in its copy of the packet (`PxeBcParseDhcp4Packet`).
+#[test]
+fn a_nul_behind_the_boot_file_hits_no_option() {
+    for class in Class::ALL.iter().filter(|class| **class != Class::Rpi) {
+        let mut reply = finish(&template(&subnet(), &client(*class)), message::OFFER, &ECHO);
+        let before = options(&reply).0;
+        let name = value(&reply, 67).unwrap();
+        let at = (HEADER..reply.len()).find(|at| reply[*at..].starts_with(&name)).unwrap();
+        reply[at + name.len()] = 0;
+        assert_eq!(options(&reply).0, before, "{class:?}");
+    }
+}
+
 #[test]
 fn a_refusal_has_nothing_to_be_taken_for_a_lease() {
     let echo = Echo { ciaddr: [0; 4], guid: None, ..ECHO };

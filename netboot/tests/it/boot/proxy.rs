@@ -5,7 +5,7 @@ use std::path::Path;
 use tempfile::TempDir;
 use xtask::lab::{Accel, Blade, Firmware, Lab, Report, Server, Step, data_directory};
 
-use super::{DEADLINE, RESERVED, turn};
+use super::{DEADLINE, RESERVED, turn, uefi};
 use crate::proxy::Foreign;
 
 /// Boots [`RESERVED`] beside a server that gives it its address, and another name.
@@ -62,4 +62,18 @@ fn a_machine_boots_to_its_cloud_config_with_a_foreign_servers_address() {
     assert_eq!(told(&steps), [("ipxe", "boot-offer")]);
     let channel = |step: &Step| step.text("file").ends_with("pxelinux.cfg/stable");
     assert!(steps.iter().any(|step| step.name() == "tftp-done" && channel(step)), "{steps:?}");
+}
+
+/// EDK II shows the prompt, takes the first item and asks for it on port 4011; the iPXE that it loads sees no menu.
+#[test]
+fn a_uefi_machine_takes_the_first_item_of_the_menu_and_boots() {
+    const SETTINGS: &str =
+        r#"{"dhcp": {"menu": {"prompt": "F8?", "timeout_secs": 1, "items": ["stable", "local"]}}}"#;
+    let Some(_turn) = turn() else { return };
+    let (report, steps) = boot(Firmware::UefiPxe, |data| {
+        uefi::ipxe(data);
+        std::fs::write(data.join("netboot.json"), SETTINGS).unwrap();
+    });
+    has_their_address_and_our_config(&report, &steps);
+    assert_eq!(told(&steps), [("efi64", "boot-offer"), ("efi64", "boot-ack"), ("ipxe", "boot-offer")]);
 }
