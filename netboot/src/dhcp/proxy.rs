@@ -26,15 +26,11 @@ pub fn decide(request: &Request, addressed: Addressed, view: &View<'_>) -> Outco
 
 /// The boot file for a client that is looking for its address elsewhere. It takes both offers as one.
 fn offer(request: &Request, view: &View<'_>) -> Outcome {
-    if !request.giaddr.is_unspecified() {
-        return Reason::Relayed.into();
-    }
+    // It has no address yet, and gets none here that could be its destination.
+    let route = if request.giaddr.is_unspecified() { Route::Broadcast } else { Route::Relay(request.giaddr) };
     match request.message {
         message::DISCOVER if request.class == Class::Plain => Reason::NotBootClient.into(),
-        // It has no address yet, and gets none here that could be its destination.
-        message::DISCOVER => {
-            reply(request, message::OFFER, None, Ipv4Addr::UNSPECIFIED, Route::Broadcast, view)
-        }
+        message::DISCOVER => reply(request, message::OFFER, None, Ipv4Addr::UNSPECIFIED, route, view),
         // About addresses, which are the other server's.
         message::REQUEST | message::DECLINE | message::RELEASE | message::INFORM => {
             Reason::OtherServer.into()
@@ -45,6 +41,10 @@ fn offer(request: &Request, view: &View<'_>) -> Outcome {
 
 /// The boot file for a client that has its address, and may have chosen from the menu.
 fn acknowledge(request: &Request, from: SocketAddrV4, view: &View<'_>) -> Outcome {
+    // Who has an address needs no relay agent, and is the one that asks.
+    if !request.giaddr.is_unspecified() {
+        return Reason::Relayed.into();
+    }
     // Some firmware says INFORM.
     if !matches!(request.message, message::REQUEST | message::INFORM) {
         return Reason::MessageType.into();
@@ -83,7 +83,11 @@ fn reply(
             Meaning::Nothing => return Reason::NoMenuItem.into(),
         }
     }
-    let (echo, room) = (request.echo(message), room(request));
+    let (mut echo, room) = (request.echo(message), room(request));
+    if let Route::Relay(_) = route {
+        // The relay agent has no address either to send it to.
+        echo.flags[0] |= 0x80;
+    }
     let bytes = finish(&boot_service(subnet, &client, choice, echo.leaves(room)), message, &echo);
     if bytes.len() > room {
         return Reason::TooSmall.into();

@@ -124,13 +124,13 @@ impl Request {
         }
     }
 
-    /// The request as the decision shared with the XDP program wants it. Option 82 without a relay agent comes
-    /// from a switch that only looks on; the XDP program passes it up, and here it is answered and repeated.
+    /// The request as the decision shared with the XDP program wants it. What came through a relay agent, or past a
+    /// switch that adds option 82, is passed up by the XDP program; here it is answered like any other.
     pub fn facts(&self) -> verdict::Request {
         verdict::Request {
             message: self.message,
             ciaddr: self.ciaddr.into(),
-            giaddr: self.giaddr.into(),
+            giaddr: 0,
             requested: self.requested.into(),
             server_id: self.server_id.into(),
             max_size: self.max_size,
@@ -188,9 +188,11 @@ pub fn decode(bytes: &[u8]) -> Result<Request, Reason> {
     })
 }
 
-/// Whose packet this is, if it is long enough to say, whatever else is wrong with it.
-pub fn sender(bytes: &[u8]) -> Option<Mac> {
-    hardware(&Message::new(bytes).ok()?, bytes).map(|(_, mac)| mac)
+/// Whose packet this is, and through which relay agent it came, if it is long enough to say, whatever else is wrong with it.
+pub fn sender(bytes: &[u8]) -> Option<(Mac, Option<Ipv4Addr>)> {
+    let header = Message::new(bytes).ok()?;
+    let (_, mac) = hardware(&header, bytes)?;
+    Some((mac, Some(header.giaddr()).filter(|giaddr| !giaddr.is_unspecified())))
 }
 
 /// `chaddr`, whole and as an Ethernet address of one station.

@@ -151,15 +151,7 @@ fn subnet() -> Subnet {
 }
 
 fn settings() -> config::Dhcp {
-    config::Dhcp {
-        pool: vec![],
-        lease_secs: 3600,
-        authoritative: true,
-        router: None,
-        dns: vec![],
-        domain: None,
-        menu: None,
-    }
+    config::Dhcp::default()
 }
 
 fn snapshot() -> Snapshot {

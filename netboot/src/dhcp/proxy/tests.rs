@@ -5,7 +5,7 @@ use netboot_ebpf::verdict::message::{ACK, DECLINE, DISCOVER, INFORM, OFFER, RELE
 use netboot_ebpf::{Class, Reason};
 
 use super::{Addressed, Change, Outcome, Reply, Route, View, decide};
-use crate::config::{Boot, Menu};
+use crate::config::{Boot, Dhcp, Menu};
 use crate::dhcp::leases::Leases;
 use crate::dhcp::options::{LARGEST, SMALLEST, Subnet};
 use crate::dhcp::packets::{Packet, options, value};
@@ -75,7 +75,8 @@ impl World {
             subnet: &self.subnet,
             snapshot: &self.snapshot,
             leases: &leases,
-            authoritative: true,
+            on_link: true,
+            settings: &Dhcp::default(),
             now: 1_800_000_000,
         };
         decide(&request, addressed, &view)
@@ -196,7 +197,6 @@ fn ipxe_is_never_told_to_load_ipxe() {
 
 #[test]
 fn what_is_the_other_servers_is_left_to_it() {
-    let relayed = |packet: Packet| packet.at(24, &[192, 168, 90, 1]);
     let other = [192, 168, 90, 3].into();
     let far = Addressed::BootService("10.0.0.1:68".parse().unwrap());
     let table = [
@@ -230,7 +230,7 @@ fn what_is_the_other_servers_is_left_to_it() {
         ("releasing", bios(BLADE).message(RELEASE).ciaddr(ADDR), OFFERS, Reason::OtherServer),
         ("declining", bios(BLADE).message(DECLINE).requested(ADDR), OFFERS, Reason::OtherServer),
         ("informing", bios(BLADE).message(INFORM).ciaddr(ADDR), OFFERS, Reason::OtherServer),
-        ("a relay", relayed(bios(BLADE)), OFFERS, Reason::Relayed),
+        ("a relay agent at 4011", asks(bios(BLADE)).at(24, &[192, 168, 90, 1]), BOOTS, Reason::Relayed),
         ("a reply", bios(BLADE).message(OFFER), OFFERS, Reason::MessageType),
         ("a system at 4011", asks(Packet::new(BLADE)), BOOTS, Reason::NotBootClient),
         ("looking at 4011", bios(BLADE).message(DISCOVER), BOOTS, Reason::MessageType),
@@ -245,6 +245,18 @@ fn what_is_the_other_servers_is_left_to_it() {
     for (name, packet, addressed, reason) in table {
         assert_eq!(world().silent(&packet, addressed), reason, "{name}");
     }
+}
+
+#[test]
+fn behind_a_relay_agent_the_offer_goes_to_it_and_then_to_everybody() {
+    let agent = [192, 168, 90, 1];
+    let reply = world().reply(&bios(BLADE).at(24, &agent).with(82, [11, 4, 10, 0, 0, 1]), Addressed::Server);
+    assert_eq!((reply.message, reply.route), (OFFER, Route::Relay(agent.into())));
+    assert_eq!(reply.bytes[10], 0x80, "it has no address that the agent could send it to");
+    assert_eq!(reply.bytes[24..28], agent, "giaddr");
+    assert_eq!(value(&reply.bytes, 82).unwrap(), [11, 4, 10, 0, 0, 1]);
+    // Not the agent's, as it would like: port 4011 is here.
+    assert_eq!(value(&reply.bytes, 54).unwrap(), SERVER.octets());
 }
 
 #[test]
