@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::problem::Problems;
-use crate::config::{self, RouterAdvertisement, Settings};
+use crate::config::{self, Mode, RouterAdvertisement, Settings};
 use crate::dhcp::options::Subnet;
 use crate::fastpath::{self, Changed, Fastpath};
 use crate::inventory::{HOSTS_FILE, Inventory, Networks};
@@ -146,7 +146,7 @@ impl Parts<'_> {
 
         let leases = self.open_leases()?;
         let lease_reader = leases.reader();
-        let dhcp = dhcp::server::Server::bind(link, subnet.clone(), &settings.dhcp, leases)?;
+        let dhcp = dhcp::server::Server::bind(link, subnet.clone(), settings.mode, &settings.dhcp, leases)?;
         let files = self.files();
         let (mut tftp, listener) = match (self.start_tftp(files.clone(), &ends).await, self.listen().await) {
             (Ok(tftp), Ok(listener)) => (tftp, listener),
@@ -303,7 +303,11 @@ impl Parts<'_> {
     /// Returns what people are told about it, too.
     fn attach(&self, subnet: &Subnet) -> (Option<Fastpath>, String) {
         let Self { settings, inventory, timeline, link } = self;
-        match Fastpath::start(link, subnet, settings.xdp, (*timeline).clone()) {
+        let started = match settings.mode {
+            Mode::Full => Fastpath::start(link, subnet, settings.xdp, (*timeline).clone()),
+            Mode::Proxy => Err(fastpath::Error::Proxy),
+        };
+        match started {
             Ok(mut fastpath) => {
                 let mode = fastpath.mode().name();
                 let text = fastpath.note().map_or_else(|| mode.to_owned(), |note| format!("{mode} ({note})"));
@@ -314,7 +318,9 @@ impl Parts<'_> {
             }
             Err(error) => {
                 let error = anyhow::Error::from(error);
-                if settings.xdp == crate::config::Xdp::Off {
+                if settings.mode == Mode::Proxy {
+                    tracing::info!("XDP is off: {error:#}");
+                } else if settings.xdp == crate::config::Xdp::Off {
                     tracing::info!("XDP is off: the daemon answers everything");
                 } else {
                     tracing::warn!("no XDP, the daemon answers everything: {error:#}");

@@ -96,6 +96,7 @@ mod tests {
             domain: None,
             boot: Boot::default(),
             http_port: 8080,
+            menu: None,
         }
     }
 

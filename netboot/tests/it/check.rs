@@ -192,7 +192,10 @@ fn help_has_examples_and_wrong_usage_is_code_2() {
     let help = netboot(&["serve", "--help"]);
     assert_eq!(help.status.code(), Some(0));
     assert!(text(&help.stdout).contains("netboot serve --interface eth1 --xdp off"));
-    assert_eq!(netboot(&["serve", "--mode", "full"]).status.code(), Some(2));
+    assert!(text(&help.stdout).contains("NETBOOT_MODE"));
+    let half = netboot(&["serve", "--mode", "half"]);
+    assert_eq!(half.status.code(), Some(2));
+    assert!(text(&half.stderr).contains("[possible values: full, proxy]"), "{half:?}");
     assert_eq!(netboot(&[]).status.code(), Some(2));
 }
 

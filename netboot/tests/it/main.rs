@@ -13,6 +13,7 @@ mod http;
 mod import;
 mod kill;
 mod overload;
+mod proxy;
 mod ra;
 mod relay;
 mod sample;
