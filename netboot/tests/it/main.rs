@@ -3,8 +3,8 @@
 
 mod boot;
 mod check;
-mod corpus;
 mod clients;
+mod corpus;
 mod daemon;
 mod dhcp;
 mod disk;
