@@ -3,6 +3,7 @@
 
 mod boot;
 mod check;
+mod corpus;
 mod daemon;
 mod dhcp;
 mod house;
