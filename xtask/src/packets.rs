@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn every_kind_of_line() {
-        let text = "# a packet\nhops 1   # of a relay\ngiaddr 10.0.0.1\nfile \"a # b\"\n\n53 01\n60 \"PXE\" 00 2*ff0a\n80\nraw 0c\nend\npad 260\ncut 258\n";
+        let text = "# a packet\nhops 01   # of a relay\ngiaddr 10.0.0.1\nfile \"a # b\"\n\n53 01\n60 \"PXE\" 00 2*ff0a\n80\nraw 0c\nend\npad 260\ncut 258\n";
         let packet = parse(text).unwrap();
         assert_eq!(packet[..4], [1, 1, 6, 1]);
         assert_eq!(packet[24..28], [10, 0, 0, 1]);
