@@ -67,15 +67,16 @@ pub(crate) fn facts(payload: &[u8]) -> Result<(Header, Facts), Reason> {
     area.facts(&header).map(|facts| (header, facts))
 }
 
-/// What the program does with a request of a machine with a reservation.
+/// What the program does with a request; `reservation` tells the address of a machine that has one.
 ///
 /// # Errors
 /// Why it passes the packet up.
-pub(crate) fn verdict(payload: &[u8], addr: u32) -> Result<Class, Reason> {
-    let (_, facts) = facts(payload)?;
+pub(crate) fn verdict(payload: &[u8], reservation: impl Fn([u8; 6]) -> Option<u32>) -> Result<Class, Reason> {
+    let (header, facts) = facts(payload)?;
     if !facts.request.class.in_kernel() {
         return Err(Reason::OtherClass);
     }
+    let addr = reservation(header.mac()).ok_or(Reason::Unknown)?;
     match decide(&facts.request, &Host { addr, server: SERVER }) {
         Verdict::Answer(_) => Ok(facts.request.class),
         Verdict::Pass(reason) => Err(reason),
@@ -96,7 +97,9 @@ fn held_against_the_daemon(payload: &[u8]) {
         }
     }
     let addr = if facts.request.ciaddr == 0 { facts.request.requested } else { facts.request.ciaddr };
-    if verdict(payload, addr).is_err() || header.mac()[0] & 1 != 0 || header.mac() == [0; 6] {
+    // No file has a reservation for a group or for nobody.
+    let reserved = |mac: [u8; 6]| (mac[0] & 1 == 0 && mac != [0; 6]).then_some(addr);
+    if verdict(payload, reserved).is_err() {
         return;
     }
     let request = decode(payload).unwrap_or_else(|reason| panic!("the daemon says {reason:?}"));

@@ -8,12 +8,14 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
+use netboot::config::Settings;
 use netboot::dhcp::leases::Leases;
-use netboot::dhcp::policy::{Addressed, Outcome, View, decide};
+use netboot::dhcp::options::Subnet;
+use netboot::dhcp::policy::{Addressed, Outcome, Reply, View, decide};
 use netboot::dhcp::{pool, wire};
 use netboot::inventory::Snapshot;
-use netboot_ebpf::Reason;
 use netboot_ebpf::verdict::message;
+use netboot_ebpf::{Class, Reason};
 use proptest::prelude::*;
 use xtask::packets;
 
@@ -43,7 +45,7 @@ fn files(directory: &Path) -> Vec<PathBuf> {
 }
 
 /// Every odd packet: its name and its bytes.
-fn odd_packets() -> Vec<(String, Vec<u8>)> {
+pub(crate) fn odd_packets() -> Vec<(String, Vec<u8>)> {
     let texts = files(&package().join("tests/data/packets"));
     let texts = texts.iter().filter(|path| path.extension().is_some_and(|extension| extension == "txt"));
     let read = |path: &PathBuf| {
@@ -56,21 +58,50 @@ fn odd_packets() -> Vec<(String, Vec<u8>)> {
     packets
 }
 
-/// What the daemon does with a packet, and the boot file that it names.
-fn daemon(packet: &[u8], snapshot: &Snapshot) -> (&'static str, String) {
+/// The reserved machine.
+pub(crate) fn reserved() -> Snapshot {
+    world::with_directory(|directory| world::read_hosts(directory, HOSTS))
+}
+
+/// The settings of every test here, and what clients are told by them.
+pub(crate) fn setting() -> (Settings, Subnet) {
     let settings = world::with_directory(|directory| world::read_settings(directory, SETTINGS));
     let subnet = world::subnet(&settings);
+    (settings, subnet)
+}
+
+/// What the daemon answers to a packet that was sent to everybody.
+///
+/// # Errors
+/// Why it does not.
+pub(crate) fn answer(packet: &[u8], snapshot: &Snapshot) -> Result<Reply, Reason> {
+    let (settings, subnet) = setting();
     let leases = Leases::new(&pool::ranges(subnet.prefix, &settings.dhcp.pool), []);
-    let request = match wire::decode(packet) {
-        Ok(request) => request,
+    let request = wire::decode(packet)?;
+    let view = View { subnet: &subnet, snapshot, leases: &leases, authoritative: true, now: 1_800_000_000 };
+    match decide(&request, Addressed::Broadcast, &view) {
+        Outcome::Ignore(reason, _) => Err(reason),
+        Outcome::Reply(reply, _) => {
+            account::check(packet, &reply, subnet.server);
+            Ok(reply)
+        }
+    }
+}
+
+/// What the XDP program's library makes of a packet.
+///
+/// # Errors
+/// Why the program passes it up.
+pub(crate) fn kernel(packet: &[u8]) -> Result<Class, Reason> {
+    verdict::verdict(packet, |mac| (mac == world::mac(1).0).then_some(BLADE.into()))
+}
+
+/// The same in words, and the boot file.
+fn daemon(packet: &[u8], snapshot: &Snapshot) -> (&'static str, String) {
+    let reply = match answer(packet, snapshot) {
+        Ok(reply) => reply,
         Err(reason) => return (reason.name(), String::new()),
     };
-    let view = View { subnet: &subnet, snapshot, leases: &leases, authoritative: true, now: 1_800_000_000 };
-    let reply = match decide(&request, Addressed::Broadcast, &view) {
-        Outcome::Ignore(reason, _) => return (reason.name(), String::new()),
-        Outcome::Reply(reply, _) => reply,
-    };
-    account::check(packet, &reply, subnet.server);
     let file = reply.bytes[108..236].split(|byte| *byte == 0).next().unwrap();
     let name = match reply.message {
         message::OFFER => "OFFER",
@@ -84,14 +115,13 @@ fn daemon(packet: &[u8], snapshot: &Snapshot) -> (&'static str, String) {
 #[test]
 fn odd_packets_fare_as_the_table_says() {
     let place = package().join("tests/data/packets/expected");
-    let reserved = world::with_directory(|directory| world::read_hosts(directory, HOSTS));
+    let reserved = reserved();
     let mut table = "| packet | class | reserved machine | boot file | unknown machine | XDP |\n|---|---|---|---|---|---|\n".to_owned();
     for (name, packet) in odd_packets() {
         let class = wire::decode(&packet).map_or("", |request| request.class.name());
         let (known, file) = daemon(&packet, &reserved);
         let (unknown, _) = daemon(&packet, &Snapshot::default());
-        let xdp = match verdict::verdict(&packet, BLADE.into()) {
-            Ok(_) if packet[28..34] != world::mac(1).0 => Reason::Unknown.name(),
+        let xdp = match kernel(&packet) {
             // Where XDP answers it sees the class that the daemon sees.
             Ok(seen) => {
                 assert_eq!(seen.name(), class, "{name}");

@@ -86,6 +86,11 @@ pub(super) struct Running {
 }
 
 impl Contestant {
+    /// Where its addresses come from.
+    pub(super) const fn kind(&self) -> &'static str {
+        if self.reserved { "reserved" } else { "pool" }
+    }
+
     /// Whether it is the one that is measured against the others.
     pub(super) const fn is_netboot(&self) -> bool {
         matches!(self.program, Program::Netboot { .. })

@@ -171,7 +171,7 @@ fn measure(setting: &Setting<'_>, options: &Options, work: &Path, stop: &AtomicB
                 eprintln!(
                     "  round {} {:>8} {:<18} {clients:>3} clients: {:>8.0} DORA/s, {} lost, {} invalid",
                     round + 1,
-                    if contestant.reserved { "reserved" } else { "pool" },
+                    contestant.kind(),
                     contestant.name,
                     sample.rate(),
                     sample.tally.lost,
@@ -204,9 +204,15 @@ fn lossless(searches: &mut [(usize, Running, Open, Search)], stop: &AtomicBool) 
         for (number, running, open, search) in &mut *searches {
             let Some(rate) = search.next() else { continue };
             searching = true;
-            let who = ALL.get(*number).map_or("", |who| who.name);
-            let fine = holds(running, open, rate, stop).with_context(|| format!("the rate of {who}"))?;
-            eprintln!("  {who:<18} {rate:>8.0} DORA/s {}", if fine { "held" } else { "not held" });
+            let Some(who) = ALL.get(*number) else { continue };
+            let fine =
+                holds(running, open, rate, stop).with_context(|| format!("the rate of {}", who.name))?;
+            eprintln!(
+                "  {:>8} {:<18} {rate:>8.0} DORA/s {}",
+                who.kind(),
+                who.name,
+                if fine { "held" } else { "not held" }
+            );
             search.saw(fine);
             if let Some(found) = found.get_mut(*number) {
                 *found = search.found();

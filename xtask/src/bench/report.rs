@@ -122,7 +122,7 @@ impl Report {
                 let _ = writeln!(
                     text,
                     "| {} | {} | {clients} | {:.0} | ({:.0}–{:.0}) | {a} | {b} | {c} | {d} | {:.0} | {:.0} | {} | {} | {} |",
-                    kind(who),
+                    who.kind(),
                     who.name,
                     row.rate,
                     row.slowest,
@@ -140,7 +140,7 @@ impl Report {
         );
         for (one, other) in Self::pairs() {
             let (Some(who), Some(peer)) = (ALL.get(one), ALL.get(other)) else { continue };
-            let _ = write!(text, "| {} | {} | {} |", kind(who), who.name, peer.name);
+            let _ = write!(text, "| {} | {} | {} |", who.kind(), who.name, peer.name);
             for clients in CLIENTS {
                 let _ = write!(text, " {:.2} |", self.ratio(one, other, clients));
             }
@@ -149,13 +149,13 @@ impl Report {
         text.push_str("\n| addresses | server | lossless DORA/s | in units of Kea's |\n|---|---|--:|--:|\n");
         for (number, who) in ALL.iter().enumerate() {
             let (rate, ratio) = self.lossless(number);
-            let _ = writeln!(text, "| {} | {} | {rate:.0} | {ratio:.2} |", kind(who), who.name);
+            let _ = writeln!(text, "| {} | {} | {rate:.0} | {ratio:.2} |", who.kind(), who.name);
         }
         text.push_str(
             "\n| addresses | server | start to first ACK, ms | memory at the end, MiB |\n|---|---|--:|--:|\n",
         );
         for (who, (millis, kib)) in ALL.iter().zip(&self.starts) {
-            let _ = writeln!(text, "| {} | {} | {millis} | {} |", kind(who), who.name, kib / 1024);
+            let _ = writeln!(text, "| {} | {} | {millis} | {} |", who.kind(), who.name, kib / 1024);
         }
         text
     }
@@ -168,7 +168,7 @@ impl Report {
                 let row = self.row(number, clients);
                 let [offer_p50, offer_p99, ack_p50, ack_p99] = row.latency;
                 rows.push(json!({
-                    "server": who.name, "addresses": kind(who), "clients": clients, "dora_per_second": row.rate,
+                    "server": who.name, "addresses": who.kind(), "clients": clients, "dora_per_second": row.rate,
                     "rounds": self.of(number, clients).map(Sample::rate).collect::<Vec<_>>(),
                     "offer_us": { "p50": offer_p50, "p99": offer_p99 }, "ack_us": { "p50": ack_p50, "p99": ack_p99 },
                     "cpu_us": { "server": row.server_cpu, "client": row.client_cpu },
@@ -181,18 +181,18 @@ impl Report {
             let (Some(who), Some(peer)) = (ALL.get(one), ALL.get(other)) else { continue };
             for clients in CLIENTS {
                 ratios.push(json!({
-                    "server": who.name, "to": peer.name, "addresses": kind(who), "clients": clients,
+                    "server": who.name, "to": peer.name, "addresses": who.kind(), "clients": clients,
                     "dora_per_second": self.ratio(one, other, clients),
                 }));
             }
         }
         let lossless = |(number, who): (usize, &Contestant)| {
             let (rate, ratio) = self.lossless(number);
-            json!({ "server": who.name, "addresses": kind(who), "dora_per_second": rate, "to_kea": ratio })
+            json!({ "server": who.name, "addresses": who.kind(), "dora_per_second": rate, "to_kea": ratio })
         };
         let start = |(who, (millis, kib)): (&Contestant, &(u128, u64))| {
             let millis = u64::try_from(*millis).unwrap_or(u64::MAX);
-            json!({ "server": who.name, "addresses": kind(who), "first_ack_ms": millis, "memory_kib": kib })
+            json!({ "server": who.name, "addresses": who.kind(), "first_ack_ms": millis, "memory_kib": kib })
         };
         json!({
             "machine": self.machine, "seconds": self.seconds, "rounds": self.rounds, "hosts": self.hosts, "logs": self.logs,
@@ -200,10 +200,6 @@ impl Report {
             "starts": ALL.iter().zip(&self.starts).map(start).collect::<Vec<_>>(),
         })
     }
-}
-
-const fn kind(who: &Contestant) -> &'static str {
-    if who.reserved { "reserved" } else { "pool" }
 }
 
 /// The value at or above which this share of all values ends; 0 of none. The values are sorted.
