@@ -30,7 +30,7 @@ fn poison(rig: &mut Rig) {
     };
     let long = request("224 255*a5\n225 255*a5\n226 255*a5");
     assert_eq!(rig.counted("poison", &long).2, "offer");
-    let echoes = request("61 80*a5\n97 60*a5\n57 05c0");
+    let echoes = request("61 120*a5\n97 70*a5\n57 05c0");
     assert_eq!(rig.counted("poison", &echoes).2, "offer");
 }
 
@@ -86,6 +86,7 @@ fn any_packet_fares_in_the_program_as_in_the_daemon() {
         }
         let mut rig = rig.borrow_mut();
         rig.beat(monotonic());
+        poison(&mut rig);
         fares_as_in_the_daemon(&mut rig, &name, &payload);
         Ok(())
     });
