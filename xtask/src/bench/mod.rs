@@ -11,6 +11,7 @@ mod peers;
 mod report;
 mod scale;
 mod socket;
+mod summary;
 mod wire;
 
 use std::os::unix::process::CommandExt;
@@ -131,7 +132,11 @@ pub(crate) fn lab(netboot: &Path, peers: PathBuf, options: &Options) -> Result<(
     let measured = if options.scale {
         scale::measure(&setting, options, &work, &stop)
     } else {
-        measure(&setting, options, &work, &stop).map(|report| (report.text(), report.json()))
+        measure(&setting, options, &work, &stop).map(|report| {
+            let text =
+                format!("{}\nIn short, as in the README:\n\n{}", report.text(), summary::summary(&report));
+            (text, report.json())
+        })
     };
     let _ = std::fs::remove_dir_all(&work);
     let (text, json) = measured?;

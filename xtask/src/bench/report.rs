@@ -25,19 +25,19 @@ pub(super) struct Report {
 
 /// One line: a contestant with so many clients.
 #[derive(Debug)]
-struct Row {
-    rate: f64,
+pub(super) struct Row {
+    pub(super) rate: f64,
     slowest: f64,
     fastest: f64,
     /// p50 and p99 of OFFER, and of ACK.
-    latency: [u32; 4],
+    pub(super) latency: [u32; 4],
     /// Microseconds for an exchange.
-    server_cpu: f64,
-    client_cpu: f64,
+    pub(super) server_cpu: f64,
+    pub(super) client_cpu: f64,
     done: u64,
-    invalid: u64,
+    pub(super) invalid: u64,
     stray: u64,
-    lost: u64,
+    pub(super) lost: u64,
 }
 
 impl Report {
@@ -45,8 +45,9 @@ impl Report {
         self.samples.iter().filter(move |sample| sample.contestant == contestant && sample.clients == clients)
     }
 
+    /// What all rounds of a contestant with so many clients say together.
     #[allow(clippy::cast_precision_loss, reason = "counts and microseconds of a short run")]
-    fn row(&self, contestant: usize, clients: usize) -> Row {
+    pub(super) fn row(&self, contestant: usize, clients: usize) -> Row {
         let all = || self.of(contestant, clients);
         let rates: Vec<f64> = all().map(Sample::rate).collect();
         let sum = |of: fn(&Sample) -> u64| all().map(of).sum::<u64>();
@@ -85,7 +86,7 @@ impl Report {
     }
 
     /// The lossless rate of a contestant, and in units of Kea's with the same addresses.
-    fn lossless(&self, contestant: usize) -> (f64, f64) {
+    pub(super) fn lossless(&self, contestant: usize) -> (f64, f64) {
         let of = |number: usize| self.lossless.get(number).copied().unwrap_or_default();
         let reserved = ALL.get(contestant).is_some_and(|who| who.reserved);
         let kea = ALL.iter().position(|who| who.program == Program::Kea && who.reserved == reserved);
