@@ -3,7 +3,7 @@
 
 use std::net::Ipv4Addr;
 
-use netboot::dhcp::policy::Reply;
+use netboot::dhcp::policy::{Reply, Route};
 use netboot_ebpf::verdict::message::{ACK, NAK, OFFER};
 
 use super::tlv;
@@ -32,7 +32,7 @@ pub(crate) fn check(packet: &[u8], reply: &Reply, server: Ipv4Addr) {
         values.next().map(|first| values.fold(first, |joined, part| [joined, part].concat()))
     };
     assert_eq!(options.first(), Some(&(53, &[reply.message][..])), "the type is first");
-    assert_eq!(told(54), Some(server.octets().to_vec()), "who answers is in every reply");
+    assert_eq!(told(54), Some(server_id(packet, server)), "who answers is in every reply");
     for code in [61, 82] {
         assert_eq!(told(code), asked(code), "option {code} comes back as it was sent");
     }
@@ -68,12 +68,37 @@ pub(crate) fn check(packet: &[u8], reply: &Reply, server: Ipv4Addr) {
     }
 }
 
+/// Whether a relay agent has sent the request.
+fn is_relayed(packet: &[u8]) -> bool {
+    packet[24..28] != [0; 4]
+}
+
+/// The server's name in option 54: the one that a relay agent wants to see (RFC 5107), else its address.
+fn server_id(packet: &[u8], server: Ipv4Addr) -> Vec<u8> {
+    let info = tlv::value(packet, 82).filter(|_| is_relayed(packet)).unwrap_or_default();
+    let mut rest = info.as_slice();
+    let mut found = None;
+    while let [code, length, more @ ..] = rest {
+        let Some((value, more)) = more.split_at_checked(usize::from(*length)) else { break };
+        if *code == 11 && value.len() == 4 && found.is_none() {
+            found = Some(value.to_vec());
+        }
+        rest = more;
+    }
+    found.unwrap_or_else(|| server.octets().into())
+}
+
 /// The fixed fields: constants, what the request said, and what is given.
 fn header(packet: &[u8], bytes: &[u8], reply: &Reply, server: Ipv4Addr) {
     assert_eq!(bytes[..4], [2, 1, 6, 0], "op, htype, hlen, hops");
-    for repeated in [4..8, 8..10, 10..12, 24..28, 28..44] {
+    for repeated in [4..8, 8..10, 11..12, 24..28, 28..44] {
         assert_eq!(bytes[repeated.clone()], packet[repeated.clone()], "header bytes {repeated:?}");
     }
+    // A relay agent is to tell everybody of a NAK (RFC 2131 4.3.2).
+    let loud = if reply.message == NAK && is_relayed(packet) { 0x80 } else { 0 };
+    assert_eq!(bytes[10], packet[10] | loud, "the broadcast flag");
+    let relay = Ipv4Addr::from([packet[24], packet[25], packet[26], packet[27]]);
+    assert_eq!(reply.route == Route::Relay(relay), is_relayed(packet), "to {:?}", reply.route);
     if reply.message == ACK {
         assert_eq!(bytes[12..16], packet[12..16], "ciaddr");
     } else {

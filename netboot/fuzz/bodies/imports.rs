@@ -30,9 +30,7 @@ pub(crate) fn run(data: &[u8]) {
     for lease in &merged.put {
         // Written and read again it is the same.
         let again = dnsmasq::leases(path, &format!("{}\n", dnsmasq::line(lease)));
-        assert_eq!(
-            again.leases.first().map(|(_, lease)| (lease.addr, lease.mac)),
-            Some((lease.addr, lease.mac))
-        );
+        let again = again.leases.first().map(|(_, lease)| (lease.addr, lease.owner.mac));
+        assert_eq!(again, Some((lease.addr, lease.owner.mac)));
     }
 }

@@ -8,6 +8,7 @@ pub(crate) mod account;
 pub(crate) mod files;
 pub(crate) mod imports;
 pub(crate) mod policy;
+pub(crate) mod server;
 pub(crate) mod tlv;
 pub(crate) mod verdict;
 pub(crate) mod wire;

@@ -15,7 +15,7 @@ pub(crate) fn run(data: &[u8]) {
     let Ok(request) = read else { return };
 
     assert_eq!(data.get(..3), Some(&[1, 1, 6][..]), "a request of an Ethernet machine");
-    assert_eq!(from, Some(request.mac));
+    assert_eq!(from.map(|(mac, _)| mac), Some(request.mac));
     assert_eq!(data.get(28..34), Some(&request.mac.0[..]));
     assert!(request.mac != Mac([0; 6]) && request.mac.0[0] & 1 == 0, "of one station");
 

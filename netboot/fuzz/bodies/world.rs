@@ -14,7 +14,7 @@ use netboot::net::link::Link;
 pub(crate) const SERVER: Ipv4Addr = Ipv4Addr::new(192, 168, 90, 2);
 
 /// Settings, from a bare file to what makes replies longest.
-const SETTINGS: [&str; 4] = [
+const SETTINGS: [&str; 6] = [
     r#"{ "dhcp": { "pool": "192.168.90.10-192.168.90.14" } }"#,
     r#"{ "dhcp": { "pool": ["192.168.90.12-192.168.90.14", "192.168.90.9-192.168.90.10"], "authoritative": false,
         "lease_secs": 60, "router": "", "dns": [], "domain": "a.example" },
@@ -26,6 +26,11 @@ const SETTINGS: [&str; 4] = [
       "boot": { "bios": "LONG", "efi32": "LONG", "efi64": "LONG", "efiarm64": "LONG", "ipxe": "http://192.0.2.1/LONG",
         "http64": "http://192.0.2.1/LONG", "rpi": "LONG" } }"#,
     r#"{ "dhcp": { "pool": "192.168.90.10-192.168.90.10" }, "boot": { "bios": "", "rpi": "" } }"#,
+    r#"{ "dhcp": { "pool": "192.168.90.10-192.168.90.14", "identity": "client-id", "exclude": ["192.168.90.11"],
+        "lease_secs": 600, "min_lease_secs": 60, "max_lease_secs": 90000 } }"#,
+    r#"{ "dhcp": { "pool": "192.168.90.10-192.168.90.12", "subnets": [
+        { "prefix": "10.1.0.0/24", "relay": "10.1.0.1", "pool": "10.1.0.24-10.1.0.27", "lease_secs": 300 },
+        { "prefix": "10.2.0.0/24", "relay": "192.168.90.9", "domain": "two.example" } ] } }"#,
 ];
 
 /// Machines of the operator. Those of a file are among the clients of [`mac`].

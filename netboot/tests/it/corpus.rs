@@ -9,23 +9,24 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use netboot::config::Settings;
-use netboot::dhcp::leases::Leases;
 use netboot::dhcp::options::Subnet;
-use netboot::dhcp::policy::{Addressed, Outcome, Reply, View, decide};
-use netboot::dhcp::{pool, wire};
+use netboot::dhcp::policy::{Addressed, Outcome, Reply};
+use netboot::dhcp::wire;
 use netboot::inventory::Snapshot;
 use netboot_ebpf::verdict::message;
 use netboot_ebpf::{Class, Reason};
 use proptest::prelude::*;
 use xtask::packets;
 
-use bodies::{account, tlv, verdict, world};
+use bodies::server::Server;
+use bodies::{tlv, verdict, world};
 
 #[path = "../../fuzz/bodies/mod.rs"]
 mod bodies;
 
 const BLADE: Ipv4Addr = Ipv4Addr::new(192, 168, 90, 11);
-const SETTINGS: &str = r#"{ "dhcp": { "pool": "192.168.90.100-192.168.90.110" },
+const SETTINGS: &str = r#"{ "dhcp": { "pool": "192.168.90.100-192.168.90.110",
+      "subnets": [{ "prefix": "10.1.0.0/16", "pool": "10.1.0.100-10.1.0.110" }] },
     "boot": { "bios": "pxelinux.0", "efi32": "ia32.efi", "efi64": "x64.efi", "efiarm64": "arm64.efi",
       "http64": "x64.efi", "httparm64": "arm64.efi", "ipxe": "http://192.168.90.2/boot.ipxe" } }"#;
 const HOSTS: &str = r#"{ "hosts": { "192.168.90.11": {
@@ -76,21 +77,15 @@ pub(crate) fn setting() -> (Settings, Subnet) {
     (settings, subnet)
 }
 
-/// What the daemon answers to a packet that was sent to everybody.
+/// What the daemon answers to a packet that was sent to everybody, or by a relay agent.
 ///
 /// # Errors
 /// Why it does not.
 pub(crate) fn answer(packet: &[u8], snapshot: &Snapshot) -> Result<Reply, Reason> {
-    let (settings, subnet) = setting();
-    let leases = Leases::new(&pool::ranges(subnet.prefix, &settings.dhcp.pool), []);
-    let request = wire::decode(packet)?;
-    let view = View { subnet: &subnet, snapshot, leases: &leases, authoritative: true, now: 1_800_000_000 };
-    match decide(&request, Addressed::Broadcast, &view) {
-        Outcome::Ignore(reason, _) => Err(reason),
-        Outcome::Reply(reply, _) => {
-            account::check(packet, &reply, subnet.server);
-            Ok(reply)
-        }
+    let mut server = Server::new(&setting().0, snapshot.clone());
+    match server.decide(packet, Addressed::Broadcast)? {
+        (_, _, Outcome::Ignore(reason, _)) => Err(reason),
+        (_, _, Outcome::Reply(reply, _)) => Ok(reply),
     }
 }
 

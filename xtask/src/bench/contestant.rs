@@ -202,6 +202,8 @@ fn netboot(setting: &Setting<'_>, plan: &Plan, home: &Path, place: &str, xdp: bo
     let hosts: serde_json::Map<String, Value> = reservations(plan).map(host).collect();
     write(home, "pxe_hosts.json", &json!({ "common": {}, "hosts": hosts }).to_string())?;
     write(home, "default.yaml", "#cloud-config\n")?;
+    // No look on the wire before an offer: neither of the others has one.
+    write(home, "netboot.json", &json!({ "dhcp": { "probe": false } }).to_string())?;
     write(home, "tftp/pxelinux.0", "")?;
     if setting.leases > 0 {
         leases(setting, plan, home)?;

@@ -43,6 +43,7 @@ fn fares_as_in_the_daemon(rig: &mut Rig, name: &str, payload: &[u8]) {
         let (to, addr) = match reply.route {
             Route::Unicast { mac, addr } => (mac, addr),
             Route::Broadcast => (Mac::BROADCAST, Ipv4Addr::BROADCAST),
+            other => panic!("{name}: XDP has answered what goes to {other:?}"),
         };
         let expected = frame(to, SERVER_MAC, None, (SERVER, 67), (addr, 68), &reply.bytes);
         assert_eq!(hex(&out), hex(&expected), "{name}");
