@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -258,9 +258,10 @@ impl Parts<'_> {
         loop {
             match tftp::server::start(config.clone(), self.timeline.clone(), stop.clone()) {
                 Err(tftp::server::Error::Bind { source, .. }) if source.kind() == ErrorKind::AddrInUse => {
-                    let nobodys = ports::holder(ports::Proto::Udp, tftp::PORT).is_none();
+                    let place = SocketAddrV4::new(self.link.addr, tftp::PORT);
+                    let nobodys = ports::holder(ports::Proto::Udp, place).is_none();
                     if !nobodys || begun.elapsed() > GIVEN_BACK || stop.is_cancelled() {
-                        bail!("serve TFTP on {bind}: {}", ports::taken(ports::Proto::Udp, tftp::PORT));
+                        bail!("serve TFTP on {bind}: {}", ports::taken(ports::Proto::Udp, place));
                     }
                     tokio::time::sleep(AGAIN).await;
                 }
@@ -277,7 +278,7 @@ impl Parts<'_> {
             Err(error) if error.kind() == ErrorKind::AddrInUse => {
                 bail!(
                     "serve HTTP: {} (or choose another with --http-port)",
-                    ports::taken(ports::Proto::Tcp, port)
+                    ports::taken(ports::Proto::Tcp, SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port))
                 )
             }
             Err(error) => Err(error).with_context(|| format!("listen on TCP port {port} for HTTP")),

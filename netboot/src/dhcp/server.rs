@@ -630,7 +630,8 @@ fn socket(link: &Link, addr: Ipv4Addr, port: u16) -> Result<UdpSocket, Error> {
     }
     socket.bind(&SocketAddrV4::new(addr, port).into()).map_err(|source| {
         if source.kind() == io::ErrorKind::AddrInUse {
-            let why = ports::taken(Proto::Udp, port);
+            // On whichever address: netboot binds two.
+            let why = ports::taken(Proto::Udp, SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port));
             return Error::Taken { interface: link.name.clone(), why };
         }
         failed(if port == SERVER_PORT { "bind UDP port 67" } else { "bind UDP port 4011" })(source)

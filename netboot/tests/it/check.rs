@@ -65,6 +65,9 @@ fn everything_that_is_wrong_is_said_at_once() {
     let mut seen = 0;
     for entry in fs::read_dir(data("")).unwrap() {
         let directory = entry.unwrap().path();
+        if directory.ends_with("packets") {
+            continue;
+        }
         let (code, said) = check(&directory);
         let (problems, summary) = said.trim_end().rsplit_once('\n').unwrap();
         assert!(summary.starts_with(directory.to_str().unwrap()), "{summary}");

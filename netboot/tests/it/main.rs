@@ -8,6 +8,7 @@ mod corpus;
 mod daemon;
 mod dhcp;
 mod disk;
+mod holes;
 mod house;
 mod http;
 mod import;
