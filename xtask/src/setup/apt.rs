@@ -37,6 +37,7 @@ const PACKAGES: [(&str, &str, &str); 12] = [
     ("tcpdump", "tcpdump", "captures in the lab"),
     ("udhcpc", "udhcpc", "a DHCP client in the tests"),
     ("isc-dhcp-client", "dhclient", "a DHCP client in the tests"),
+    ("systemd", "/lib/systemd/systemd-networkd", "a DHCP client in the tests; it is not started"),
     ("tftp-hpa", "tftp", "a TFTP client in the tests"),
     ("atftp", "atftp", "a TFTP client with windows in the tests"),
     ("curl", "curl", "an HTTP client in the tests"),
