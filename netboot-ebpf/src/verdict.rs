@@ -158,6 +158,10 @@ reasons! {
     LongRequest => "long-request",
     /// The machine found somebody else at the address that is reserved for it.
     AddressInUse => "reserved-address-in-use",
+    /// It has no reservation and waits for one (`dhcp.unknown` is `hold`).
+    Held => "held",
+    /// It has no reservation, and only reserved machines are answered (`dhcp.unknown` is `deny`).
+    Denied => "denied",
 }
 
 /// Decides about a well-formed request of a reserved machine.

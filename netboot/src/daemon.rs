@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{RouterAdvertisement, Settings};
 use crate::dhcp::options::Subnet;
+use crate::dhcp::vacant::Network;
 use crate::fastpath::{self, Changed, Fastpath};
 use crate::inventory::{HOSTS_FILE, Inventory};
 use crate::net::link::{Link, State, Watch};
@@ -151,6 +152,9 @@ impl Parts<'_> {
             subnet: link.prefix,
             override_from: settings.http.override_from.clone().into(),
             leases: lease_reader,
+            network: Arc::new(Network::new(&subnet, &settings.dhcp.pool)),
+            unknown: settings.dhcp.unknown,
+            waiting: dhcp.waiting(),
             timeline: timeline.clone(),
             ready: Arc::clone(&ready),
             xdp: Arc::new(ArcSwap::from_pointee(xdp)),

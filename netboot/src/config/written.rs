@@ -13,7 +13,7 @@ use jsonc_parser::ast::{Object, Value};
 
 use super::json::{Reader, Source, kind};
 use super::problem::{Problem, Problems};
-use super::{Boot, Engine, Range, RouterAdvertisement, Xdp, boot};
+use super::{Boot, Engine, Range, RouterAdvertisement, Unknown, Xdp, boot};
 
 /// Most routers or name servers: with the rest of a reply they stay within 548 bytes.
 const MOST_SERVERS: usize = 8;
@@ -31,6 +31,7 @@ pub(super) struct Written {
     pub(super) router: Option<Vec<Ipv4Addr>>,
     pub(super) dns: Option<Vec<Ipv4Addr>>,
     pub(super) domain: Option<String>,
+    pub(super) unknown: Option<Unknown>,
     pub(super) boot: Boot,
     pub(super) port: Option<u16>,
     pub(super) override_from: Option<Vec<Ipv4Network>>,
@@ -113,7 +114,8 @@ impl Written {
                 self.dns = servers(reader, name, value, "a list of addresses, as in [\"192.168.90.1\"]");
             }
             "domain" => self.domain = checked(reader, name, value, domain),
-            _ => return Err("pool, lease_secs, authoritative, router, dns, domain"),
+            "unknown" => self.unknown = choice(reader, name, value),
+            _ => return Err("pool, lease_secs, authoritative, router, dns, domain, unknown"),
         }
         Ok(())
     }

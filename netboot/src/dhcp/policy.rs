@@ -13,6 +13,7 @@ use netboot_ebpf::{Answer, Reason};
 use super::leases::Leases;
 use super::options::{Client, LARGEST, Subnet, Template, finish, inform, refusal, template_within};
 use super::wire::Request;
+use crate::config::Unknown;
 use crate::inventory::{Host, Snapshot};
 use crate::mac::Mac;
 
@@ -27,6 +28,8 @@ pub struct View<'a> {
     pub leases: &'a Leases,
     /// This is the only server: what nobody gave, it refuses.
     pub authoritative: bool,
+    /// Machines without a reservation.
+    pub unknown: Unknown,
     /// Seconds since 1970.
     pub now: u64,
 }
@@ -106,6 +109,11 @@ pub fn decide(request: &Request, addressed: Addressed, view: &View<'_>) -> Outco
     if !request.giaddr.is_unspecified() {
         return Reason::Relayed.into();
     }
+    // This server's own address is nobody's, whatever the file says: the machine is one without a reservation.
+    let reserved = view.snapshot.by_mac(request.mac).filter(|host| host.addr != view.subnet.server);
+    if let Some(reason) = unanswered(request, reserved, view) {
+        return reason.into();
+    }
     match request.message {
         message::DISCOVER | message::REQUEST => {}
         message::INFORM => return answer_inform(request, view),
@@ -121,8 +129,6 @@ pub fn decide(request: &Request, addressed: Addressed, view: &View<'_>) -> Outco
         }
         _ => return Reason::MessageType.into(),
     }
-    // This server's own address is nobody's, whatever the file says: the machine is one without a reservation.
-    let reserved = view.snapshot.by_mac(request.mac).filter(|host| host.addr != view.subnet.server);
     if reserved.is_none() && request.message != message::DISCOVER && view.leases.is_writing(request.mac) {
         // It asks again before the disk has answered; one answer is on its way.
         return Reason::QueueFull.into();
@@ -162,6 +168,18 @@ pub fn decide(request: &Request, addressed: Addressed, view: &View<'_>) -> Outco
             }
         }
         Verdict::Pass(reason) => reason.into(),
+    }
+}
+
+/// Why nothing is said to a machine without a reservation, if so. Not even a NAK: a lease from before ends by itself, and
+/// a system that runs keeps its address until then; firmware that is refused would end its boot.
+fn unanswered(request: &Request, reserved: Option<&Host>, view: &View<'_>) -> Option<Reason> {
+    let asks = matches!(request.message, message::DISCOVER | message::REQUEST | message::INFORM);
+    match view.unknown {
+        _ if reserved.is_some() || !asks => None,
+        Unknown::Pool => None,
+        Unknown::Hold => Some(Reason::Held),
+        Unknown::Deny => Some(Reason::Denied),
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
@@ -20,8 +20,10 @@ use tokio_util::sync::CancellationToken;
 use super::leases::{Lease, Leases};
 use super::options::Subnet;
 use super::policy::{self, Addressed, Change, Outcome, Reply, Route, View};
+use super::waiting::Waiting;
+use super::wire::Request;
 use super::{boot, pool, record, wire};
-use crate::config;
+use crate::config::{self, Unknown};
 use crate::inventory::Snapshot;
 use crate::mac::Mac;
 use crate::net::frames::{self, Datagram, Frames};
@@ -81,6 +83,9 @@ pub struct Server {
     link: Link,
     subnet: Subnet,
     authoritative: bool,
+    unknown: Unknown,
+    /// The machines without a reservation that asked; HTTP shows them.
+    waiting: Arc<Mutex<Waiting>>,
     /// What is sent to everybody. With [`Self::unicasts`] it says how a packet was addressed, and the kernel keeps
     /// away what is for another host or came in by another interface.
     broadcasts: UdpSocket,
@@ -133,6 +138,8 @@ impl Server {
         Ok(Self {
             link: link.clone(),
             authoritative: settings.authoritative,
+            unknown: settings.unknown,
+            waiting: Arc::default(),
             broadcasts,
             unicasts,
             frames,
@@ -141,6 +148,11 @@ impl Server {
             writer,
             written,
         })
+    }
+
+    /// The machines without a reservation that have asked.
+    pub fn waiting(&self) -> Arc<Mutex<Waiting>> {
+        Arc::clone(&self.waiting)
     }
 
     /// Serves until told to stop; then what is on its way to the disk is finished and answered, and the store closed.
@@ -202,8 +214,11 @@ impl Server {
         };
         let (mac, class, now) = (request.mac, request.class, now());
         self.leases.sweep(now);
+        if snapshot.by_mac(mac).is_none() {
+            self.note(&request, now);
+        }
         let (subnet, leases, authoritative) = (&self.subnet, &self.leases, self.authoritative);
-        let view = View { subnet, snapshot, leases, authoritative, now };
+        let view = View { subnet, snapshot, leases, authoritative, unknown: self.unknown, now };
         match policy::decide(&request, addressed, &view) {
             Outcome::Reply(reply, change) => {
                 if reply.message == message::OFFER && boot::lacks_file(subnet, snapshot, mac, class) {
@@ -229,6 +244,19 @@ impl Server {
                 }
                 self.change(mac, change, now, None, timeline);
             }
+        }
+    }
+
+    /// Remembers a machine without a reservation for the operator.
+    fn note(&self, request: &Request, now: u64) {
+        let asks = matches!(request.message, message::DISCOVER | message::REQUEST);
+        if self.unknown == Unknown::Deny || !asks {
+            return;
+        }
+        let new = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).note(request, now);
+        if new && self.unknown == Unknown::Hold {
+            let mac = request.mac;
+            tracing::info!(%mac, "{mac} has no reservation and waits: `netboot hosts approve {mac}` gives it one");
         }
     }
 

@@ -34,6 +34,12 @@ pub struct Request {
     pub max_size: u16,
     /// The kind of client.
     pub class: Class,
+    /// Option 60, empty when absent.
+    pub vendor_class: Vec<u8>,
+    /// Option 93: the first architecture that is known.
+    pub arch: Option<u16>,
+    /// Option 12, the name that the client calls itself; empty when absent.
+    pub hostname: Vec<u8>,
     xid: [u8; 4],
     secs: [u8; 2],
     flags: [u8; 2],
@@ -47,6 +53,11 @@ impl Request {
     /// The client cannot be reached by unicast yet (RFC 2131 4.1).
     pub fn broadcast(&self) -> bool {
         self.flags[0] & 0x80 != 0
+    }
+
+    /// Option 97, with its type before it.
+    pub fn guid(&self) -> Option<&[u8]> {
+        self.guid.as_deref()
     }
 
     /// What a reply repeats; `ciaddr` is filled in for an ACK alone (RFC 2131 table 3).
@@ -110,6 +121,9 @@ pub fn decode(bytes: &[u8]) -> Result<Request, Reason> {
         server_id: options.addr(OptionCode::ServerIdentifier)?,
         max_size: options.fixed(OptionCode::MaxMessageSize)?.map_or(0, u16::from_be_bytes),
         class: classify(&options.marks()),
+        vendor_class: options.value(OptionCode::ClassIdentifier).unwrap_or_default().to_vec(),
+        arch: options.arch(),
+        hostname: options.value(OptionCode::Hostname).unwrap_or_default().to_vec(),
         xid: header.xid().to_be_bytes(),
         secs: header.secs().to_be_bytes(),
         flags: u16::from(header.flags()).to_be_bytes(),

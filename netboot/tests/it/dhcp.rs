@@ -157,6 +157,7 @@ fn settings() -> config::Dhcp {
         router: None,
         dns: vec![],
         domain: None,
+        unknown: config::Unknown::Pool,
     }
 }
 

@@ -9,6 +9,8 @@ const PURE: &[&str] = &[
     "dhcp/wire.rs",
     "dhcp/options.rs",
     "dhcp/policy.rs",
+    "dhcp/vacant.rs",
+    "dhcp/waiting.rs",
     "tftp/wire.rs",
     "tftp/transfer.rs",
     "fastpath/entries.rs",

@@ -5,6 +5,7 @@ mod boot;
 mod check;
 mod daemon;
 mod dhcp;
+mod hosts;
 mod house;
 mod http;
 mod import;

@@ -5,7 +5,7 @@ use netboot_ebpf::Reason;
 use netboot_ebpf::verdict::message::{ACK, DECLINE, INFORM, NAK, OFFER, RELEASE, REQUEST};
 
 use super::{Addressed, Change, Outcome, Route, Subnet, View, decide};
-use crate::config::{Boot, Range};
+use crate::config::{Boot, Range, Unknown};
 use crate::dhcp::leases::{DECLINE_SECS, Lease, Leases, OFFER_SECS};
 use crate::dhcp::options::LARGEST;
 use crate::dhcp::packets::{Packet, value};
@@ -56,6 +56,7 @@ struct World {
     snapshot: Snapshot,
     leases: Leases,
     authoritative: bool,
+    unknown: Unknown,
     now: u64,
 }
 
@@ -68,14 +69,16 @@ impl World {
             snapshot: Snapshot::new(BTreeMap::new(), vec![blade(BLADE, addr(11))]),
             leases: Leases::new(&pool(10, 20), [lease]),
             authoritative: true,
+            unknown: Unknown::Pool,
             now: NOW,
         }
     }
 
     fn ask_as(&self, packet: &Packet, addressed: Addressed) -> Outcome {
         let request = wire::decode(&packet.bytes()).unwrap();
-        let Self { subnet, snapshot, leases, authoritative, now } = self;
-        let view = View { subnet, snapshot, leases, authoritative: *authoritative, now: *now };
+        let Self { subnet, snapshot, leases, authoritative, unknown, now } = self;
+        let (authoritative, unknown, now) = (*authoritative, *unknown, *now);
+        let view = View { subnet, snapshot, leases, authoritative, unknown, now };
         decide(&request, addressed, &view)
     }
 
@@ -511,5 +514,33 @@ fn reply(world: &World, packet: &Packet) -> Vec<u8> {
     match world.ask(packet) {
         Outcome::Reply(reply, _) => reply.bytes,
         Outcome::Ignore(reason, _) => panic!("{reason:?}"),
+    }
+}
+
+#[test]
+fn machines_without_a_reservation_may_be_held_or_denied() {
+    let asks = [
+        ("discover", discover(mac(1))),
+        ("discover of a newcomer", discover(mac(2))),
+        ("selecting", select(mac(1), addr(15))),
+        ("selecting what nobody offered", select(mac(2), addr(11))),
+        ("init-reboot", request(mac(1)).requested(addr(15))),
+        ("renewing a lease from before", request(mac(1)).ciaddr(addr(15))),
+        ("inform", Packet::new(mac(1)).message(INFORM).ciaddr(addr(99))),
+    ];
+    for (unknown, reason) in [(Unknown::Hold, Reason::Held), (Unknown::Deny, Reason::Denied)] {
+        let world = World { unknown, ..World::new() };
+        for (what, packet) in &asks {
+            for addressed in [Addressed::Broadcast, Addressed::Server] {
+                let outcome = world.ask_as(packet, addressed);
+                assert_eq!(outcome, Outcome::Ignore(reason, Change::None), "{what}");
+            }
+        }
+        assert_eq!(short(&world.ask(&discover(BLADE))), Want::Offer(addr(11)), "a reserved one is served");
+        assert_eq!(short(&world.ask(&select(BLADE, addr(11)))), Want::Ack(addr(11)));
+        // What it has, it can give back.
+        let release = Packet::new(mac(1)).message(RELEASE).server_id(SERVER).ciaddr(addr(15));
+        let given = Outcome::Ignore(Reason::MessageType, Change::Release(addr(15)));
+        assert_eq!(world.ask(&release), given);
     }
 }

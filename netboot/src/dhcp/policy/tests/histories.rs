@@ -8,6 +8,7 @@ use netboot_ebpf::verdict::message::{ACK, DECLINE, INFORM, NAK, OFFER, RELEASE, 
 use proptest::prelude::*;
 
 use super::{NOW, SERVER, addr, blade, mac, pool, subnet};
+use crate::config::Unknown;
 use crate::dhcp::leases::{Lease, Leases};
 use crate::dhcp::options::{LARGEST, SMALLEST};
 use crate::dhcp::packets::{Packet, options};
@@ -82,7 +83,8 @@ impl Server {
         let (mac, now, subnet) = (request.mac, self.now, subnet());
         self.leases.sweep(now);
         let (snapshot, leases) = (&self.snapshot, &self.leases);
-        let view = View { subnet: &subnet, snapshot, leases, authoritative: self.authoritative, now };
+        let (authoritative, unknown) = (self.authoritative, Unknown::Pool);
+        let view = View { subnet: &subnet, snapshot, leases, authoritative, unknown, now };
         let (reply, change) = match decide(&request, addressed, &view) {
             Outcome::Reply(reply, change) => (Some(reply), change),
             Outcome::Ignore(_, change) => (None, change),
