@@ -3,10 +3,12 @@
 //!
 //! All of it starts anew, with the same leases, when the interface gets another address.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use arc_swap::ArcSwap;
@@ -21,11 +23,18 @@ use crate::config::{RouterAdvertisement, Settings};
 use crate::dhcp::options::Subnet;
 use crate::dhcp::vacant::Network;
 use crate::fastpath::{self, Changed, Fastpath};
-use crate::inventory::{HOSTS_FILE, Inventory};
+use crate::inventory::{HOSTS_FILE, Inventory, Snapshot};
 use crate::net::link::{Link, State, Watch};
 use crate::net::{ports, ra};
 use crate::timeline::Timeline;
 use crate::{dhcp, http, store, tftp};
+
+mod contested;
+
+use contested::Contested;
+
+/// While a reserved address is somebody else's, it is looked after this often.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 /// Serves until SIGTERM or SIGINT.
 ///
@@ -143,8 +152,10 @@ impl Parts<'_> {
         };
         // Subscribed first, so that no snapshot is missed after the one that XDP starts with.
         let changes = inventory.changes();
+        let (mut contested, snapshot) = (Contested::new(lease_reader.clone()), inventory.snapshot());
+        contested.look(&snapshot, true);
         // The last, for it answers from its first update on.
-        let (fastpath, xdp) = self.attach(&subnet);
+        let (fastpath, xdp) = self.attach(&subnet, &snapshot, contested.taken());
 
         let app = http::app(http::State {
             inventory: Arc::clone(inventory),
@@ -171,9 +182,7 @@ impl Parts<'_> {
                 Ok(())
             });
         }
-        if let Some(fastpath) = fastpath {
-            tasks.spawn(follow(fastpath, Arc::clone(inventory), changes, ends.clone()));
-        }
+        tasks.spawn(follow(contested, fastpath, Arc::clone(inventory), changes, ends.clone()));
 
         ready.store(true, Ordering::Release);
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
@@ -271,15 +280,20 @@ impl Parts<'_> {
 
     /// Attaches the XDP program and gives it the machines. Without it the daemon answers everybody, and says why.
     /// Returns what people are told about it, too.
-    fn attach(&self, subnet: &Subnet) -> (Option<Fastpath>, String) {
-        let Self { settings, inventory, timeline, link } = self;
+    fn attach(
+        &self,
+        subnet: &Subnet,
+        snapshot: &Snapshot,
+        taken: &BTreeSet<Ipv4Addr>,
+    ) -> (Option<Fastpath>, String) {
+        let Self { settings, timeline, link, .. } = self;
         match Fastpath::start(link, subnet, settings.xdp, (*timeline).clone()) {
             Ok(mut fastpath) => {
                 let mode = fastpath.mode().name();
                 let text = fastpath.note().map_or_else(|| mode.to_owned(), |note| format!("{mode} ({note})"));
                 tracing::info!(mode, "XDP answers reserved machines: {text}");
                 // The machines that do not fit into the map are no reason to do without it for the others.
-                updated(fastpath.update(&inventory.snapshot()));
+                updated(fastpath.update(snapshot, taken));
                 (Some(fastpath), text)
             }
             Err(error) => {
@@ -295,29 +309,38 @@ impl Parts<'_> {
     }
 }
 
-/// Gives the XDP program each new snapshot, until told to stop; then detaches it.
+/// Looks at each new snapshot for reserved addresses that others have, and gives it to the XDP program without these, until
+/// told to stop; then detaches the program.
 async fn follow(
-    mut fastpath: Fastpath,
+    mut contested: Contested,
+    mut fastpath: Option<Fastpath>,
     inventory: Arc<Inventory>,
     mut news: watch::Receiver<u64>,
     stop: CancellationToken,
 ) -> Result<()> {
     loop {
-        tokio::select! {
+        let new = tokio::select! {
             () = stop.cancelled() => break,
-            result = news.changed() => result.context("the inventory is gone")?,
-        }
+            result = news.changed() => {
+                result.context("the inventory is gone")?;
+                true
+            }
+            () = tokio::time::sleep(LOOK_AGAIN), if !contested.taken().is_empty() => false,
+        };
         let snapshot = inventory.snapshot();
         // A hundred thousand entries take a while; nobody else waits for them.
-        let (back, result) = tokio::task::spawn_blocking(move || {
-            let result = fastpath.update(&snapshot);
-            (fastpath, result)
+        (contested, fastpath) = tokio::task::spawn_blocking(move || {
+            let changed = contested.look(&snapshot, new);
+            if let Some(fastpath) = &mut fastpath
+                && (new || changed)
+            {
+                updated(fastpath.update(&snapshot, contested.taken()));
+            }
+            (contested, fastpath)
         })
         .await?;
-        fastpath = back;
-        updated(result);
     }
-    tokio::task::spawn_blocking(move || fastpath.close()).await?;
+    tokio::task::spawn_blocking(move || fastpath.map(Fastpath::close)).await?;
     Ok(())
 }
 

@@ -88,6 +88,11 @@ impl Leases {
         self.stored.get(self.leased_to.get(&mac)?)
     }
 
+    /// The lease of an address that has not ended.
+    pub fn owner(&self, addr: Ipv4Addr, now: u64) -> Option<&Lease> {
+        self.stored.get(&addr).filter(|lease| lease.expires > now)
+    }
+
     /// The address that is offered to a client or being written for it.
     pub fn held_for(&self, mac: Mac) -> Option<Ipv4Addr> {
         self.held_for.get(&mac).copied()

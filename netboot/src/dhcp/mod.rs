@@ -1,7 +1,7 @@
 //! DHCP (RFC 2131, 2132): wire format, replies, decisions, leases, and the server that moves the packets.
 //!
 //! `wire`, `options`, `pool` and `policy` are pure: bytes, snapshot, leases and time go in, a value comes out; so are
-//! `waiting` (machines without a reservation that asked) and `vacant` (which address a new reservation gets).
+//! `waiting` (machines without a reservation that asked), `taken` (reservations that wait for a lease to end) and `vacant` (which address a new reservation gets).
 //! `leases` is the table in memory; `server` is the only one that has sockets and the store.
 pub mod boot;
 pub mod leases;
@@ -10,6 +10,7 @@ pub mod policy;
 pub mod pool;
 pub mod record;
 pub mod server;
+pub mod taken;
 pub mod vacant;
 pub mod waiting;
 pub mod wire;

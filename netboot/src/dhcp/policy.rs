@@ -3,14 +3,15 @@
 //! RFC 2131 4.3 (what each message means) and 4.1 (where a reply goes). Pure and synchronous: the snapshot, the
 //! leases and the time are arguments, and what is to change comes back as a value. Reserved machines are decided by
 //! [`netboot_ebpf::decide`], so the XDP program and the daemon cannot differ; machines without a reservation go
-//! through the same decision with the address that the pool has for them.
+//! through the same decision with the address that the pool has for them, and so does a machine whose reserved
+//! address somebody else has a lease of until that ends.
 
 use std::net::Ipv4Addr;
 
 use netboot_ebpf::verdict::{self, Verdict, message};
 use netboot_ebpf::{Answer, Reason};
 
-use super::leases::Leases;
+use super::leases::{Lease, Leases};
 use super::options::{Client, LARGEST, Subnet, Template, finish, inform, refusal, template_within};
 use super::wire::Request;
 use crate::config::Unknown;
@@ -129,17 +130,21 @@ pub fn decide(request: &Request, addressed: Addressed, view: &View<'_>) -> Outco
         }
         _ => return Reason::MessageType.into(),
     }
-    if reserved.is_none() && request.message != message::DISCOVER && view.leases.is_writing(request.mac) {
+    let own = reserved.filter(|host| has_its_own(host, request, view));
+    if own.is_none() && request.message != message::DISCOVER && view.leases.is_writing(request.mac) {
         // It asks again before the disk has answered; one answer is on its way.
         return Reason::QueueFull.into();
     }
-    let client = match reserved {
+    let client = match own {
         Some(host) => Known::Reserved(host),
         None if request.message == message::DISCOVER => match choose(request, view) {
-            Some(addr) => Known::Pool(addr),
+            Some(addr) => Known::Pool(addr, reserved),
             None => return Reason::PoolExhausted.into(),
         },
-        None => Known::Pool(may_have(request, addressed, view).unwrap_or(Ipv4Addr::UNSPECIFIED)),
+        None => {
+            let addr = may_have(request, addressed, view).unwrap_or(Ipv4Addr::UNSPECIFIED);
+            Known::Pool(addr, reserved)
+        }
     };
     let addr = client.addr();
     let host = verdict::Host { addr: addr.into(), server: view.subnet.server.into() };
@@ -147,8 +152,8 @@ pub fn decide(request: &Request, addressed: Addressed, view: &View<'_>) -> Outco
         Verdict::Answer(answer) => {
             let change = match (client, answer) {
                 (Known::Reserved(_), _) => Change::None,
-                (Known::Pool(_), Answer::Offer) => Change::Offer(addr),
-                (Known::Pool(_), Answer::Ack) => Change::Lease(addr),
+                (Known::Pool(..), Answer::Offer) => Change::Offer(addr),
+                (Known::Pool(..), Answer::Ack) => Change::Lease(addr),
             };
             let client = Client::new(view.subnet, view.snapshot, addr, client.host(), request.class);
             let template = |longest| template_within(view.subnet, &client, longest);
@@ -157,7 +162,7 @@ pub fn decide(request: &Request, addressed: Addressed, view: &View<'_>) -> Outco
         // The client has an address from somebody else now (RFC 2131 3.1, step 4).
         Verdict::Pass(Reason::OtherServer) => Outcome::Ignore(Reason::OtherServer, Change::Forget),
         Verdict::Pass(Reason::WrongAddress) => {
-            let known = matches!(client, Known::Reserved(_)) || view.leases.of(request.mac).is_some();
+            let known = client.host().is_some() || view.leases.of(request.mac).is_some();
             let to_us = chosen || addressed == Addressed::Server;
             if view.authoritative || to_us {
                 refuse(request, view)
@@ -188,24 +193,40 @@ fn unanswered(request: &Request, reserved: Option<&Host>, view: &View<'_>) -> Op
 enum Known<'a> {
     /// It has a reservation.
     Reserved(&'a Host),
-    /// It has none, and may have this address of the pool; unspecified when it may not have the one it asks for.
-    Pool(Ipv4Addr),
+    /// It may have this address of the pool; unspecified when it may not have the one it asks for. Its reservation, if it
+    /// has one, says the rest.
+    Pool(Ipv4Addr, Option<&'a Host>),
 }
 
 impl<'a> Known<'a> {
     const fn addr(self) -> Ipv4Addr {
         match self {
             Self::Reserved(host) => host.addr,
-            Self::Pool(addr) => addr,
+            Self::Pool(addr, _) => addr,
         }
     }
 
     const fn host(self) -> Option<&'a Host> {
         match self {
             Self::Reserved(host) => Some(host),
-            Self::Pool(_) => None,
+            Self::Pool(_, host) => host,
         }
     }
+}
+
+/// Whether a machine is decided about by its own address. Not while another has a lease of it from before the
+/// reservation: no address has two owners. Nor when it takes up what it was offered before, for a NAK would end the
+/// boot of firmware.
+fn has_its_own(host: &Host, request: &Request, view: &View<'_>) -> bool {
+    let taken = view.leases.owner(host.addr, view.now).is_some_and(|lease| lease.mac != host.mac);
+    let offered = view.leases.held_for(host.mac).filter(|addr| *addr != host.addr);
+    let takes_up = request.message == message::REQUEST && offered == Some(claimed(request));
+    !taken && !takes_up
+}
+
+/// The address that a REQUEST names.
+fn claimed(request: &Request) -> Ipv4Addr {
+    if request.requested.is_unspecified() { request.ciaddr } else { request.requested }
 }
 
 /// The address to offer, in the order of RFC 2131 4.3.1: the one it has or had, the one it was offered, the one it
@@ -220,9 +241,9 @@ fn choose(request: &Request, view: &View<'_>) -> Option<Ipv4Addr> {
         .find(|addr| leasable(*addr, view))
 }
 
-/// The address that a REQUEST of a client without reservation names, if the client may have it.
+/// The address of the pool that a REQUEST names, if the client may have it.
 fn may_have(request: &Request, addressed: Addressed, view: &View<'_>) -> Option<Ipv4Addr> {
-    let claimed = if request.requested.is_unspecified() { request.ciaddr } else { request.requested };
+    let claimed = claimed(request);
     if !leasable(claimed, view) || !view.leases.available(claimed, request.mac, view.now) {
         return None;
     }
@@ -247,6 +268,12 @@ fn leasable(addr: Ipv4Addr, view: &View<'_>) -> bool {
         && !routers.contains(&addr)
         && !dns.contains(&addr)
         && view.snapshot.by_addr(addr).is_none()
+}
+
+/// Whether a lease must not be acknowledged any more, though it is on disk: its address has been reserved for another
+/// machine since it was decided.
+pub fn is_void(lease: &Lease, snapshot: &Snapshot) -> bool {
+    snapshot.by_addr(lease.addr).is_some_and(|host| host.mac != lease.mac)
 }
 
 /// RELEASE and DECLINE get no answer, and count only from the client that has the address (RFC 2131 4.3.3, 4.3.4).
@@ -279,7 +306,7 @@ fn answer_inform(request: &Request, view: &View<'_>) -> Outcome {
 
 /// The NAK, always to everybody: the client's address is not to be trusted (RFC 2131 4.1).
 fn refuse(request: &Request, view: &View<'_>) -> Outcome {
-    let claimed = if request.requested.is_unspecified() { request.ciaddr } else { request.requested };
+    let claimed = claimed(request);
     let template = |_| refusal(view.subnet.server, "this address is not yours here");
     finished(request, message::NAK, claimed, template, Change::Forget)
 }

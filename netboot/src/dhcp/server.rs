@@ -172,7 +172,7 @@ impl Server {
                 () = stop.cancelled() => break Ok(()),
                 done = self.written.recv() => match done {
                     Some(done) => {
-                        self.finish(done, &timeline);
+                        self.finish(done, &snapshots.load(), &timeline);
                         continue;
                     }
                     None => break Err(Error::Writer),
@@ -202,7 +202,7 @@ impl Server {
         self.writer.close();
         // Ends when the thread has written all it was given and closed the store.
         while let Some(done) = self.written.recv().await {
-            self.finish(done, &timeline);
+            self.finish(done, &snapshots.load(), &timeline);
         }
         result
     }
@@ -297,10 +297,12 @@ impl Server {
     }
 
     /// What was handed to the writing thread is on disk, or is not.
-    fn finish(&mut self, done: Written<Job>, timeline: &Timeline) {
+    fn finish(&mut self, done: Written<Job>, snapshot: &Snapshot, timeline: &Timeline) {
         for Job { lease, answer } in done.tokens {
             let Some(lease) = lease else { continue };
-            if done.stored {
+            if done.stored && answer.is_some() && policy::is_void(&lease, snapshot) {
+                self.void(lease, timeline);
+            } else if done.stored {
                 self.leases.written(lease);
                 if let Some(answer) = answer {
                     self.send(&answer, timeline);
@@ -312,6 +314,15 @@ impl Server {
                 }
             }
         }
+    }
+
+    /// Ends a lease before its machine hears of it: the operator has reserved the address while it was being written.
+    /// XDP was given what the disk said before, and may have given the address away.
+    fn void(&mut self, lease: Lease, timeline: &Timeline) {
+        let now = now();
+        self.leases.written(Lease { expires: now, ..lease });
+        self.change(lease.mac, Change::Release(lease.addr), now, None, timeline);
+        ignored(Some(lease.mac), Reason::WrongAddress, timeline);
     }
 
     fn send(&self, answer: &Answer, timeline: &Timeline) {

@@ -240,3 +240,58 @@ fn what_cannot_be_approved_is_said_and_changes_nothing() {
     assert!(listed.err.contains("who waits for a reservation is not known"), "{}", listed.err);
     assert_eq!(offline(&["--waiting", "--http-port", "9"]).code, Some(1));
 }
+
+#[test]
+fn a_reservation_of_a_leased_address_waits_for_its_owner_with_xdp_and_without() {
+    for xdp in ["generic", "off"] {
+        let (lab, data) = (lab(), data(r#"{ "hosts": {} }"#));
+        let server = Server::start(&lab, Path::new(NETBOOT), data.path(), &["--xdp", xdp]).unwrap();
+        let (owner, blade) = (client(&lab, "52:54:00:00:0b:01"), client(&lab, "52:54:00:00:00:77"));
+        let wish = ["-r", "192.168.90.77"];
+        assert_eq!(value(&udhcpc(&owner, 5, &wish), "ip"), "192.168.90.77");
+        fs::write(data.path().join("pxe_hosts.json"), BLADE).unwrap();
+        let warning = "192.168.90.77 is reserved for blade77 (52:54:00:00:00:77), and leased to 52:54:00:00:0b:01 for 3";
+        server.child().wait_line(warning, SOON).unwrap();
+
+        // The blade boots as itself, on an address of the pool.
+        for _ in 0..2 {
+            let told = udhcpc(&blade, 5, &wish);
+            assert_eq!(
+                (value(&told, "hostname"), value(&told, "boot_file")),
+                ("blade77", "pxelinux.0"),
+                "{told}"
+            );
+            assert!(!value(&told, "ip").is_empty() && value(&told, "ip") != "192.168.90.77", "{told}");
+        }
+        let listed = hosts(&lab, &[], data.path());
+        assert!(listed.out.contains("stable") || listed.out.contains("beta"), "{}", listed.out);
+        assert!(listed.out.contains("52:54:00:00:0b:01 has its address for "), "{}", listed.out);
+        let given = |by: &str| {
+            let steps = server.steps();
+            let to_blade = |step: &&xtask::lab::Step| step.text("mac") == "52:54:00:00:00:77";
+            let replies = ["offer", "ack"];
+            steps
+                .iter()
+                .filter(to_blade)
+                .filter(|step| step.text("addr") == "192.168.90.77" && replies.contains(&step.text("reply")))
+                .any(|step| by.is_empty() || step.text("by") == by)
+        };
+        assert!(!given(""), "two have one address: {}", server.child().output());
+
+        // Its owner is sent elsewhere when it asks again; then the address is the blade's, whoever answers.
+        let elsewhere = udhcpc(&owner, 5, &wish);
+        assert!(
+            !value(&elsewhere, "ip").is_empty() && value(&elsewhere, "ip") != "192.168.90.77",
+            "{elsewhere}"
+        );
+        gets(&blade, "192.168.90.77");
+        let by = if xdp == "off" { "daemon" } else { "xdp" };
+        let answered = wait_for(SOON, || {
+            udhcpc(&blade, 3, &[]);
+            given(by)
+        });
+        assert!(answered, "not by {by}: {}", server.child().output());
+        let log = server.stop().unwrap();
+        assert_eq!(log.matches(warning).count(), 1, "once a snapshot: {log}");
+    }
+}

@@ -259,18 +259,53 @@ fn addresses_that_are_nobodys_to_lease() {
 }
 
 #[test]
-fn a_reservation_takes_over_a_leased_address() {
+fn a_reservation_of_a_leased_address_waits_until_the_lease_has_ended() {
     let mut world = World::new();
     world.snapshot = Snapshot::new(BTreeMap::new(), vec![blade(BLADE, addr(15))]);
-    assert_eq!(short(&world.ask(&discover(BLADE))), Want::Offer(addr(15)));
-    assert_eq!(short(&world.ask(&select(BLADE, addr(15)))), Want::Ack(addr(15)));
-    assert_eq!(
-        short(&world.ask(&request(mac(1)).ciaddr(addr(15)))),
-        Want::Nak,
-        "the old one at its next renewal"
-    );
+    let Outcome::Reply(reply, Change::Offer(meanwhile)) = world.ask(&discover(BLADE).bios()) else {
+        panic!("no offer of the pool")
+    };
+    assert!(meanwhile != addr(15) && reply.addr == meanwhile, "{meanwhile}");
+    let name = value(&reply.bytes, 12);
+    assert_eq!(name.as_deref(), Some(b"blade-1".as_slice()), "its own name …");
+    let config = value(&reply.bytes, 209);
+    assert_eq!(config.as_deref(), Some(b"pxelinux.cfg/stable".as_slice()), "… and channel");
+    world.leases.offer(meanwhile, BLADE, NOW);
+    let Outcome::Reply(reply, Change::Lease(leased)) = world.ask(&select(BLADE, meanwhile)) else {
+        panic!("no ACK with a lease")
+    };
+    assert_eq!((reply.message, reply.addr, leased), (ACK, meanwhile, meanwhile));
+    world.leases.written(Lease { addr: meanwhile, mac: BLADE, expires: NOW + 3600 });
+    for (what, packet, want) in [
+        ("discover", discover(BLADE), Want::Offer(meanwhile)),
+        ("renewing", request(BLADE).ciaddr(meanwhile), Want::Ack(meanwhile)),
+        ("its own address", request(BLADE).requested(addr(15)), Want::Nak),
+        ("another's", select(BLADE, addr(2)), Want::Nak),
+        ("the old owner's renewal", request(mac(1)).ciaddr(addr(15)), Want::Nak),
+    ] {
+        assert_eq!(short(&world.ask(&packet)), want, "{what}");
+    }
     let Want::Offer(other) = short(&world.ask(&discover(mac(1)))) else { panic!("no offer") };
     assert_ne!(other, addr(15));
+
+    // The old owner's lease ends.
+    world.now += 1800;
+    assert_eq!(short(&world.ask(&discover(BLADE))), Want::Offer(addr(15)));
+    assert_eq!(short(&world.ask(&select(BLADE, addr(15)))), Want::Ack(addr(15)));
+    assert_eq!(short(&world.ask(&request(BLADE).ciaddr(meanwhile))), Want::Nak, "it is to move");
+}
+
+#[test]
+fn a_machine_that_is_reserved_between_offer_and_request_is_not_refused() {
+    let mut world = World::new();
+    let new = mac(0x20);
+    world.leases.offer(addr(18), new, NOW);
+    world.snapshot = Snapshot::new(BTreeMap::new(), vec![blade(new, addr(30))]);
+    let outcome = world.ask(&select(new, addr(18)));
+    assert!(matches!(outcome, Outcome::Reply(_, Change::Lease(leased)) if leased == addr(18)), "{outcome:?}");
+    assert_eq!(short(&world.ask(&discover(new))), Want::Offer(addr(30)));
+    assert_eq!(short(&world.ask(&select(new, addr(30)))), Want::Ack(addr(30)));
+    assert_eq!(short(&world.ask(&select(new, addr(19)))), Want::Nak, "only what it was offered");
 }
 
 #[test]

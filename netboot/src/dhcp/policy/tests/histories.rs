@@ -12,7 +12,7 @@ use crate::config::Unknown;
 use crate::dhcp::leases::{Lease, Leases};
 use crate::dhcp::options::{LARGEST, SMALLEST};
 use crate::dhcp::packets::{Packet, options};
-use crate::dhcp::policy::{Addressed, Change, Outcome, Reply, View, decide};
+use crate::dhcp::policy::{Addressed, Change, Outcome, Reply, View, decide, is_void};
 use crate::dhcp::wire;
 use crate::inventory::Snapshot;
 use crate::mac::Mac;
@@ -89,10 +89,10 @@ impl Server {
             Outcome::Reply(reply, change) => (Some(reply), change),
             Outcome::Ignore(_, change) => (None, change),
         };
-        let reserved = self.snapshot.by_mac(mac).is_some();
         match change {
             Change::Lease(addr) | Change::Release(addr) => {
-                assert!(!reserved || reply.is_none(), "a reservation needs no lease");
+                let own = self.snapshot.by_mac(mac).is_some_and(|host| host.addr == addr);
+                assert!(!own || reply.is_none(), "a reservation needs no lease");
                 let ends = if reply.is_some() { now + u64::from(subnet.lease_secs) } else { now };
                 let lease = Lease { addr, mac, expires: ends };
                 if reply.is_none() {
@@ -123,6 +123,15 @@ impl Server {
             Job::Put(lease, before) if stored => {
                 self.disk.insert(lease.addr, lease);
                 before.map(|addr| self.disk.remove(&addr));
+                if reply.is_some() && is_void(&lease, &self.snapshot) {
+                    let ended = Lease { expires: self.now, ..lease };
+                    self.leases.written(ended);
+                    let before = self.leases.writing(&ended);
+                    self.queue.push_back((Job::Put(ended, before), None));
+                    // A client that has chosen an offer has no other address (RFC 2131 figure 5).
+                    self.told.remove(&lease.mac);
+                    return;
+                }
                 self.leases.written(lease);
                 if let Some(reply) = reply {
                     self.sent(lease.mac, &reply);
@@ -151,7 +160,7 @@ impl Server {
             ACK if leases => {
                 // A client counts from when it asked (RFC 2131 4.4.1), however slow the disk was.
                 let mut until = self.now + 3600;
-                if self.snapshot.by_mac(mac).is_none() {
+                if self.snapshot.by_mac(mac).is_none_or(|host| host.addr != reply.addr) {
                     let stored = self.disk.get(&reply.addr).expect("no ACK before the disk has it");
                     assert_eq!(stored.mac, mac, "no ACK for another's lease");
                     until = stored.expires;
@@ -163,13 +172,10 @@ impl Server {
         }
     }
 
-    /// No address has two owners, but for what the operator took away from one by a reservation.
+    /// No address has two owners, not even one that was reserved while somebody had a lease of it.
     fn nobody_elses(&self, mac: Mac, addr: Ipv4Addr) {
         let reserved = self.snapshot.by_addr(addr).map(|host| host.mac);
-        if reserved == Some(mac) {
-            return;
-        }
-        assert_eq!(reserved, None, "{addr} is reserved");
+        assert!(reserved.is_none_or(|whose| whose == mac), "{addr} is reserved");
         for (other, (theirs, until)) in &self.told {
             assert!(
                 *other == mac || *theirs != addr || *until <= self.now,
@@ -219,15 +225,9 @@ proptest! {
                 Event::Later(secs) => server.now += u64::from(secs),
                 Event::Reserve { client, last } => {
                     let host = blade(mac(client), addr(last));
-                    // What was decided by the old snapshot is as good as sent before.
-                    while !server.queue.is_empty() {
-                        server.written(true);
-                    }
-                    // The operator's word: what others had of the address is void, and what the reservation
-                    // that is taken back had given.
-                    let before: Vec<Ipv4Addr> = server.snapshot.hosts().iter().map(|host| host.addr).collect();
-                    server.snapshot = Snapshot::new(BTreeMap::new(), vec![host]);
-                    server.told.retain(|_, (theirs, _)| *theirs != addr(last) && !before.contains(theirs));
+                    // The operator's word: what the reservation that is taken back had given is void.
+                    let before = std::mem::replace(&mut server.snapshot, Snapshot::new(BTreeMap::new(), vec![host]));
+                    server.told.retain(|mac, (theirs, _)| before.by_mac(*mac).is_none_or(|host| host.addr != *theirs));
                 }
                 Event::Restart => server.restart(),
             }
