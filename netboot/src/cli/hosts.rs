@@ -23,12 +23,12 @@ pub(super) const EXAMPLES: &str = "\
 Examples:
   netboot hosts                                      all machines, and who waits for a reservation
   netboot hosts --waiting --json                     those who wait, for a script
-  netboot hosts approve 52:54:00:12:34:56            the lowest free address, a name made from the MAC
+  netboot hosts approve 52:54:00:12:34:56            the lowest free address
   netboot hosts approve 52:54:00:12:34:56 --addr 192.168.90.11 --hostname blade1 --channel beta
   netboot hosts approve 52:54:00:00:00:01 52:54:00:00:00:02 --dry-run
 
-The setting dhcp.unknown in netboot.json says what machines without a reservation get: an address of the pool (\"pool\"),
-no answer until they are approved (\"hold\"), or no answer (\"deny\").
+The setting dhcp.unknown in netboot.json says what machines without a reservation get:
+\"pool\" an address of the pool, \"hold\" no answer until they are approved, \"deny\" no answer.
 Exit codes: 0 fine, 1 failed while running, 2 wrong usage, settings or data.";
 
 /// What was typed.
@@ -149,8 +149,9 @@ fn list(settings: &Settings, json: bool, waiting: bool) -> Result<()> {
         Ok(body) => body,
         Err(error) if waiting => return Err(error),
         Err(error) => {
+            let body = offline(settings)?;
             eprintln!("netboot: who waits for a reservation is not known: {error:#}");
-            offline(settings)?
+            body
         }
     };
     if json {

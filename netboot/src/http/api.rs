@@ -2,7 +2,7 @@
 //! leases, which are not for the machines themselves.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -18,6 +18,7 @@ use super::app::canonical;
 use crate::config::Unknown;
 use crate::dhcp::leases::Lease;
 use crate::dhcp::record;
+use crate::dhcp::vacant::Network;
 use crate::dhcp::waiting::Machine;
 use crate::mac::Mac;
 
@@ -55,17 +56,11 @@ pub(super) async fn leases(
     Extract(state): Extract<State>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
 ) -> Response {
-    if let Some(refusal) = refused(&state, canonical(peer).ip(), "the leases") {
-        return refusal;
-    }
-    let identity = state.leases.identity();
-    match stored(&state).await {
-        Ok(mut leases) => {
-            leases.sort_by_key(|lease| lease.addr);
-            ([(STORE, identity)], Json(leases)).into_response()
-        }
-        Err(response) => response,
-    }
+    listed(state, peer, "the leases", |_, mut leases| {
+        leases.sort_by_key(|lease| lease.addr);
+        Json(leases).into_response()
+    })
+    .await
 }
 
 /// `GET /api/v1/hosts`: the machines with a reservation in the order of the file, those without one that have asked, the one
@@ -74,14 +69,31 @@ pub(super) async fn hosts(
     Extract(state): Extract<State>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
 ) -> Response {
-    if let Some(refusal) = refused(&state, canonical(peer).ip(), "the machines") {
-        return refusal;
+    listed(state, peer, "the machines", machines).await
+}
+
+/// A list for those who may see what concerns other machines, made from the leases on disk. Nobody waits for it meanwhile.
+async fn listed(
+    state: State,
+    peer: SocketAddr,
+    what: &str,
+    make: impl FnOnce(&State, Vec<Lease>) -> Response + Send + 'static,
+) -> Response {
+    let client = canonical(peer).ip();
+    if !state.may_see_others(client) {
+        tracing::warn!(addr = %client, "HTTP: {client} may not see {what} (http.override_from)");
+        return (StatusCode::FORBIDDEN, "not for this address\n").into_response();
     }
     let identity = state.leases.identity();
-    let mut live = match stored(&state).await {
-        Ok(leases) => leases,
-        Err(response) => return response,
-    };
+    let work = move || state.leases.list().map(|entries| make(&state, record::read_all(&entries)));
+    match tokio::task::spawn_blocking(work).await {
+        Ok(Ok(response)) => ([(STORE, identity)], response).into_response(),
+        Ok(Err(error)) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}
+
+fn machines(state: &State, mut live: Vec<Lease>) -> Response {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     live.retain(|lease| lease.expires > now);
     let snapshot = state.inventory.snapshot();
@@ -101,13 +113,17 @@ pub(super) async fn hosts(
         addr: by_mac.get(&machine.mac).copied(),
         machine,
     });
-    let body = json!({
-        "unknown": state.unknown,
-        "network": *state.network,
-        "hosts": reserved.collect::<Vec<_>>(),
-        "waiting": waiting.collect::<Vec<_>>(),
-    });
-    ([(STORE, identity)], Json(body)).into_response()
+    let (unknown, network) = (state.unknown, &*state.network);
+    Json(Machines { unknown, network, hosts: reserved.collect(), waiting: waiting.collect() }).into_response()
+}
+
+/// What `/api/v1/hosts` says.
+#[derive(serde::Serialize)]
+struct Machines<'a> {
+    unknown: Unknown,
+    network: &'a Network,
+    hosts: Vec<Reserved<'a>>,
+    waiting: Vec<Asked>,
 }
 
 /// A machine with a reservation.
@@ -131,24 +147,4 @@ struct Asked {
     addr: Option<Ipv4Addr>,
     #[serde(flatten)]
     machine: Machine,
-}
-
-/// The answer to those who may not see what concerns other machines.
-fn refused(state: &State, client: IpAddr, what: &str) -> Option<Response> {
-    if state.may_see_others(client) {
-        return None;
-    }
-    tracing::warn!(addr = %client, "HTTP: {client} may not see {what} (http.override_from)");
-    Some((StatusCode::FORBIDDEN, "not for this address\n").into_response())
-}
-
-/// The leases that are on disk.
-async fn stored(state: &State) -> Result<Vec<Lease>, Response> {
-    let reader = state.leases.clone();
-    let read = move || reader.list().map(|entries| record::read_all(&entries));
-    match tokio::task::spawn_blocking(read).await {
-        Ok(Ok(leases)) => Ok(leases),
-        Ok(Err(error)) => Err((StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response()),
-        Err(error) => Err((StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response()),
-    }
 }

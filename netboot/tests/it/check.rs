@@ -189,6 +189,8 @@ fn help_has_examples_and_wrong_usage_is_code_2() {
     let help = netboot(&["serve", "--help"]);
     assert_eq!(help.status.code(), Some(0));
     assert!(text(&help.stdout).contains("netboot serve --interface eth1 --xdp off"));
+    let help = netboot(&["hosts", "approve", "--help"]);
+    assert!(text(&help.stdout).contains("netboot hosts approve 52:54:00:12:34:56 --addr 192.168.90.11"));
     assert_eq!(netboot(&["serve", "--mode", "full"]).status.code(), Some(2));
     assert_eq!(netboot(&[]).status.code(), Some(2));
 }
