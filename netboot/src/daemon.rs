@@ -163,7 +163,7 @@ impl Parts<'_> {
             subnet: link.prefix,
             override_from: settings.http.override_from.clone().into(),
             leases: lease_reader,
-            network: Arc::new(Network::new(&subnet, &settings.dhcp.pool)),
+            network: Arc::new(Network::new(&subnet, &settings.dhcp)),
             unknown: settings.dhcp.unknown,
             waiting: dhcp.waiting(),
             timeline: timeline.clone(),

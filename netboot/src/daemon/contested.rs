@@ -60,7 +60,7 @@ impl Contested {
 fn tell(snapshot: &Snapshot, taken: &Taken, now: u64) {
     let Taken { addr, reserved_for, lease } = taken;
     let name = snapshot.by_addr(*addr).map_or("", |host| host.hostname.as_str());
-    let (owner, secs) = (lease.mac, lease.expires.saturating_sub(now));
+    let (owner, secs) = (lease.owner.mac, lease.expires.saturating_sub(now));
     tracing::warn!(
         mac = %reserved_for, %addr, %owner, secs,
         "{addr} is reserved for {name} ({reserved_for}), and leased to {owner} for {secs} s more: until that one has given it up {name} gets an address of the pool"

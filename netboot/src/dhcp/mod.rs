@@ -4,11 +4,16 @@
 //! `waiting` (machines without a reservation that asked), `taken` (reservations that wait for a lease to end) and `vacant` (which address a new reservation gets).
 //! `leases` is the table in memory; `server` is the only one that has sockets and the store.
 pub mod boot;
+pub mod clock;
+pub mod lease;
 pub mod leases;
 pub mod options;
+mod parked;
 pub mod policy;
 pub mod pool;
+pub mod queue;
 pub mod record;
+pub mod select;
 pub mod server;
 pub mod taken;
 pub mod vacant;

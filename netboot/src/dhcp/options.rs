@@ -17,7 +17,7 @@ use netboot_ebpf::Class;
 use netboot_ebpf::abi::TEMPLATE_MAX;
 
 use super::boot;
-use crate::config::{Boot, Settings};
+use crate::config::{self, Boot, Settings};
 use crate::inventory::{Host, Snapshot};
 use crate::net::link::Link;
 
@@ -25,6 +25,8 @@ use crate::net::link::Link;
 pub const HEADER: usize = 236;
 /// Where the value of option 53 stands in every template.
 pub const MESSAGE_AT: usize = HEADER + 4 + 2;
+/// Where the value of option 54 stands in every template.
+const SERVER_ID_AT: usize = MESSAGE_AT + 1 + 2;
 /// The smallest reply: a BOOTP message with its 64-byte vendor area.
 pub const SMALLEST: usize = 300;
 /// The largest reply: what every client must take (RFC 2132 9.10: 576 bytes with IP and UDP headers).
@@ -41,7 +43,7 @@ pub struct Subnet {
     pub server: Ipv4Addr,
     /// The subnet: options 1 and 28.
     pub prefix: Ipv4Network,
-    /// Option 51, seconds; options 58 and 59 are a half and seven eighths of it.
+    /// Length of a lease of which nothing else is said, seconds.
     pub lease_secs: u32,
     /// Option 3.
     pub routers: Vec<Ipv4Addr>,
@@ -69,6 +71,21 @@ impl Subnet {
             http_port: settings.http.port,
         }
     }
+
+    /// What the clients of a subnet behind a relay agent are told, by the same server.
+    #[must_use]
+    pub fn behind_relay(&self, subnet: &config::Subnet) -> Self {
+        let config::Subnet { prefix, relay, lease_secs, router, dns, domain, .. } = subnet;
+        let by_relay = || relay.filter(|relay| prefix.contains(*relay)).into_iter().collect();
+        Self {
+            prefix: *prefix,
+            lease_secs: lease_secs.unwrap_or(self.lease_secs),
+            routers: router.clone().unwrap_or_else(by_relay),
+            dns: dns.clone().unwrap_or_else(|| self.dns.clone()),
+            domain: domain.clone().or_else(|| self.domain.clone()),
+            ..self.clone()
+        }
+    }
 }
 
 /// Whom a reply is for.
@@ -80,6 +97,8 @@ pub struct Client<'a> {
     pub hostname: Option<&'a str>,
     /// Option 209: `pxelinux.cfg/<channel>`.
     pub channel: Option<&'a str>,
+    /// Option 51, seconds; options 58 and 59 are a half and seven eighths of it.
+    pub lease_secs: u32,
     /// The class, which decides the boot part.
     pub class: Class,
     /// Its boot file: a path below `tftp/`, or a URL.
@@ -97,7 +116,7 @@ impl<'a> Client<'a> {
     ) -> Self {
         let (hostname, channel) = host.map(|host| (host.hostname.as_str(), host.channel.as_str())).unzip();
         let file = boot::file(&subnet.boot, snapshot.loaders(), host, class);
-        Self { addr, hostname, channel, class, file }
+        Self { addr, hostname, channel, lease_secs: subnet.lease_secs, class, file }
     }
 }
 
@@ -110,6 +129,14 @@ impl Template {
     /// The bytes.
     pub fn bytes(&self) -> &[u8] {
         &self.0
+    }
+
+    /// The same with another server identifier, which is always the second option: a relay agent can ask for its own
+    /// address there (RFC 5107).
+    #[must_use]
+    pub fn from_server(mut self, id: Ipv4Addr) -> Self {
+        put(&mut self.0, SERVER_ID_AT, &id.octets());
+        self
     }
 }
 
@@ -179,7 +206,7 @@ pub fn template(subnet: &Subnet, client: &Client<'_>) -> Template {
 /// Builds the template of a client's OFFER and ACK. So that it has no more than `longest` bytes, what a client can do
 /// without is left out, what the header says too first.
 pub fn template_within(subnet: &Subnet, client: &Client<'_>, longest: usize) -> Template {
-    build(subnet, client, Some(subnet.lease_secs), longest)
+    build(subnet, client, Some(client.lease_secs), longest)
 }
 
 /// Builds the template of the ACK to an INFORM: the same settings, no address and no lease (RFC 2131 4.3.5).

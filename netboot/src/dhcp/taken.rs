@@ -5,7 +5,7 @@
 
 use std::net::Ipv4Addr;
 
-use super::leases::Lease;
+use super::lease::Lease;
 use crate::inventory::Snapshot;
 use crate::mac::Mac;
 
@@ -24,8 +24,8 @@ pub struct Taken {
 pub fn taken(snapshot: &Snapshot, leases: &[Lease], now: u64) -> Vec<Taken> {
     let by_other = |lease: &Lease| {
         let host =
-            snapshot.by_addr(lease.addr).filter(|host| host.mac != lease.mac && lease.expires > now)?;
-        Some(Taken { addr: host.addr, reserved_for: host.mac, lease: *lease })
+            snapshot.by_addr(lease.addr).filter(|host| host.mac != lease.owner.mac && lease.expires > now)?;
+        Some(Taken { addr: host.addr, reserved_for: host.mac, lease: lease.clone() })
     };
     let mut taken: Vec<_> = leases.iter().filter_map(by_other).collect();
     taken.sort_by_key(|taken| taken.addr);
@@ -38,7 +38,7 @@ mod tests {
 
     use super::{Taken, taken};
     use crate::config::Boot;
-    use crate::dhcp::leases::Lease;
+    use crate::dhcp::lease::Lease;
     use crate::inventory::{Host, Snapshot};
     use crate::mac::Mac;
 
@@ -58,11 +58,10 @@ mod tests {
             variables: BTreeMap::new(),
         };
         let snapshot = Snapshot::new(BTreeMap::new(), (1..=4).map(host).collect());
-        let lease =
-            |last: u8, whose, expires| Lease { addr: [10, 0, 0, last].into(), mac: mac(whose), expires };
+        let lease = |last: u8, whose, expires| Lease::new([10, 0, 0, last].into(), mac(whose), expires);
         let leases =
             [lease(9, 9, 200), lease(4, 8, 101), lease(3, 7, 100), lease(2, 2, 200), lease(1, 2, 200)];
-        let expected = [(1, leases[4]), (4, leases[1])];
+        let expected = [(1, leases[4].clone()), (4, leases[1].clone())];
         let expected =
             expected.map(|(last, lease)| Taken { addr: lease.addr, reserved_for: mac(last), lease });
         assert_eq!(taken(&snapshot, &leases, 100), expected);

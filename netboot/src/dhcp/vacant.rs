@@ -8,7 +8,7 @@ use ipnetwork::Ipv4Network;
 
 use super::options::Subnet;
 use super::pool;
-use crate::config::Range;
+use crate::config::{self, Range};
 
 /// What of a network can be given to machines.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -21,16 +21,16 @@ pub struct Network {
     pub routers: Vec<Ipv4Addr>,
     /// Name servers.
     pub dns: Vec<Ipv4Addr>,
-    /// The pool, where the operator has set one. One that is derived from the prefix is most of it, and machines
-    /// with a reservation may be in it.
+    /// The pool, where the operator has set one, and what is excluded from it. A pool that is derived from the prefix is
+    /// most of it, and machines with a reservation may be in it.
     pub pool: Vec<Range>,
 }
 
 impl Network {
-    /// What can be given on this subnet beside these pool ranges.
-    pub fn new(subnet: &Subnet, pool: &[Range]) -> Self {
+    /// What can be given on the interface's subnet.
+    pub fn new(subnet: &Subnet, settings: &config::Dhcp) -> Self {
         let Subnet { server, prefix, routers, dns, .. } = subnet.clone();
-        Self { prefix, server, routers, dns, pool: pool.to_vec() }
+        Self { prefix, server, routers, dns, pool: [&*settings.pool, &settings.exclude].concat() }
     }
 
     /// Why an address cannot be any machine's, if it cannot.
@@ -55,7 +55,7 @@ impl Network {
     /// then the others. Below and above it are the routers and servers that netboot is not told of.
     pub fn vacant(&self, taken: impl Fn(Ipv4Addr) -> bool) -> impl Iterator<Item = Ipv4Addr> {
         let (low, high) = (self.prefix.network(), self.prefix.broadcast());
-        let share = pool::ranges(self.prefix, &[]);
+        let share = pool::ranges(self.prefix, &[], &[]);
         let share = share.first().copied().unwrap_or(Range { first: low, last: high });
         let below = Range { first: low, last: Ipv4Addr::from(u32::from(share.first).saturating_sub(1)) };
         let above = Range { first: Ipv4Addr::from(u32::from(share.last).saturating_add(1)), last: high };

@@ -27,7 +27,7 @@ pub struct Machine {
     pub vendor_class: Option<String>,
     /// The kind of client.
     pub class: &'static str,
-    /// Option 93: the first architecture that is known.
+    /// Option 93: the first architecture.
     pub arch: Option<u16>,
     /// Option 97, as the machine's own setup shows it.
     pub guid: Option<String>,
@@ -111,7 +111,10 @@ impl Machine {
         if request.arch.is_some() || self.arch.is_none() {
             self.class = request.class.name();
             self.arch = request.arch;
-            self.vendor_class = shown(&request.vendor_class).or_else(|| self.vendor_class.take());
+            self.vendor_class = request
+                .vendor_class()
+                .and_then(|text| shown(text.as_bytes()))
+                .or_else(|| self.vendor_class.take());
         }
         self.guid = request.guid().and_then(guid).or_else(|| self.guid.take());
         self.hostname = shown(&request.hostname).or_else(|| self.hostname.take());

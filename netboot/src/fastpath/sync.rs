@@ -133,7 +133,8 @@ mod tests {
         };
         let entry = |addr, hostname| {
             let class = netboot_ebpf::Class::Plain;
-            let client = Client { addr, hostname: Some(hostname), channel: None, class, file: None };
+            let client =
+                Client { addr, hostname: Some(hostname), channel: None, lease_secs: 3600, class, file: None };
             Entry { addr, template: template(&subnet, &client) }
         };
         list.iter()

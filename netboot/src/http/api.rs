@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::State;
 use super::app::canonical;
 use crate::config::Unknown;
-use crate::dhcp::leases::Lease;
+use crate::dhcp::lease::Lease;
 use crate::dhcp::record;
 use crate::dhcp::vacant::Network;
 use crate::dhcp::waiting::Machine;
@@ -103,9 +103,9 @@ fn machines(state: &State, mut live: Vec<Lease>) -> Response {
         addr: host.addr,
         hostname: &host.hostname,
         channel: &host.channel,
-        leased_to: by_addr.get(&host.addr).copied().filter(|lease| lease.mac != host.mac),
+        leased_to: by_addr.get(&host.addr).copied().filter(|lease| lease.owner.mac != host.mac),
     });
-    let by_mac: HashMap<_, _> = live.iter().map(|lease| (lease.mac, lease.addr)).collect();
+    let by_mac: HashMap<_, _> = live.iter().map(|lease| (lease.owner.mac, lease.addr)).collect();
     let mut asked = state.waiting.lock().unwrap_or_else(PoisonError::into_inner).machines();
     asked.retain(|machine| snapshot.by_mac(machine.mac).is_none());
     let waiting = asked.into_iter().map(|machine| Asked {

@@ -150,15 +150,7 @@ fn subnet() -> Subnet {
 }
 
 fn settings() -> config::Dhcp {
-    config::Dhcp {
-        pool: vec![],
-        lease_secs: 3600,
-        authoritative: true,
-        router: None,
-        dns: vec![],
-        domain: None,
-        unknown: config::Unknown::Pool,
-    }
+    config::Dhcp::default()
 }
 
 fn snapshot() -> Snapshot {

@@ -15,7 +15,7 @@ use super::super::{check, import, report, say};
 use super::{Asked, Told, Wrong, told};
 use crate::config::Settings;
 use crate::config::problem::Problems;
-use crate::dhcp::leases::Lease;
+use crate::dhcp::lease::Lease;
 use crate::dhcp::vacant::Network;
 use crate::inventory::{self, HOSTS_FILE, Snapshot, edit};
 use crate::mac::Mac;
@@ -165,8 +165,8 @@ impl World<'_> {
             return Err(Wrong(format!("{addr} is {why}; choose another address")));
         }
         match self.leased(addr, mac) {
-            Some(Lease { mac, expires, .. }) => {
-                let left = span(expires - self.now);
+            Some(Lease { owner, expires, .. }) => {
+                let (mac, left) = (owner.mac, span(expires - self.now));
                 Err(Wrong(format!(
                     "{addr} is leased to {mac} for {left} more; choose another address, or wait"
                 )))
@@ -184,7 +184,7 @@ impl World<'_> {
         let lowest = self.network.and_then(|network| network.vacant(taken).next());
         lowest.ok_or_else(|| {
             Wrong(
-                "no address is left outside the pool (dhcp.pool); make it smaller, or give one with --addr"
+                "no address is left outside the pool and what is excluded from it (dhcp.pool, dhcp.exclude); make them smaller, or give one with --addr"
                     .into(),
             )
         })
@@ -192,7 +192,7 @@ impl World<'_> {
 
     /// The lease that another machine has of this address.
     fn leased(&self, addr: Ipv4Addr, mac: Mac) -> Option<&Lease> {
-        self.live.get(&addr).copied().filter(|lease| lease.mac != mac)
+        self.live.get(&addr).copied().filter(|lease| lease.owner.mac != mac)
     }
 
     /// The machine that has this name; names differ by more than their case.

@@ -29,7 +29,7 @@ fn subnet() -> Subnet {
 
 fn client(class: Class) -> Client<'static> {
     let file = Some("pxelinux.0");
-    Client { addr: ADDR, hostname: Some("blade-1"), channel: Some("stable"), class, file }
+    Client { addr: ADDR, hostname: Some("blade-1"), channel: Some("stable"), lease_secs: 3600, class, file }
 }
 
 const ECHO: Echo<'_> = Echo {
