@@ -16,7 +16,7 @@ use super::{WRONG, ask, failed, report, say};
 use crate::config::problem::Problems;
 use crate::config::{self, Given, Settings};
 use crate::dhcp::vacant::Network;
-use crate::inventory;
+use crate::inventory::{self, Networks};
 use crate::store;
 
 pub(super) const EXAMPLES: &str = "\
@@ -179,7 +179,7 @@ fn list(settings: &Settings, json: bool, waiting: bool) -> Result<()> {
 
 /// What the files say, as the running netboot would tell it.
 fn offline(settings: &Settings) -> Result<Vec<u8>> {
-    let loaded = inventory::load(&settings.data, None);
+    let loaded = inventory::load(&settings.data, &Networks::default());
     let snapshot = loaded.snapshot.ok_or(Problems(loaded.problems))?;
     let hosts = snapshot.hosts().iter().map(|host| {
         serde_json::json!({ "mac": host.mac, "addr": host.addr, "hostname": host.hostname, "channel": host.channel })

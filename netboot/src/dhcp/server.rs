@@ -108,7 +108,7 @@ pub struct Server {
     frames: Frames,
     /// `None`: addresses are offered unseen.
     prober: Option<Prober>,
-    queue: Queue<(Addressed, Vec<u8>)>,
+    queue: Queue<(Addressed, Request)>,
     parking: Parking,
     clock: Clock,
     writer: Writer<Job>,
@@ -245,8 +245,10 @@ impl Server {
             }
             self.look_at_the_clock();
             for _ in 0..HANDLED_AT_ONCE {
-                let Some((addressed, packet)) = self.queue.pop() else { break };
-                self.handle(&packet, addressed, &snapshots.load(), &timeline);
+                let Some((addressed, request)) = self.queue.pop() else { break };
+                let snapshot = snapshots.load();
+                self.note(&request, &snapshot);
+                self.decide(request, addressed, &snapshot, &timeline);
             }
             while let Ok(done) = self.written.try_recv() {
                 self.finish(done, &snapshots.load(), &timeline);
@@ -299,15 +301,19 @@ impl Server {
                     Err(error) => return Err(error),
                 };
                 taken += 1;
-                let Some((mac, relay)) = wire::sender(packet) else {
-                    let reason = wire::decode(packet).err().unwrap_or(Reason::BadHardware);
-                    ignored(None, reason, timeline);
-                    continue;
+                let request = match wire::decode(packet) {
+                    Ok(request) => request,
+                    Err(reason) => {
+                        ignored(wire::sender(packet), reason, timeline);
+                        continue;
+                    }
                 };
-                let reserved = snapshot.by_mac(mac).is_some();
-                let dropped = self.queue.push(Sender { mac, relay, reserved }, (addressed, packet.to_vec()));
-                if let Some((mac, _, reason)) = dropped {
-                    ignored(Some(mac), reason, timeline);
+                let relay = Some(request.giaddr).filter(|giaddr| !giaddr.is_unspecified());
+                let reserved = snapshot.by_mac(request.mac).is_some();
+                let sender = Sender { mac: request.mac, relay, reserved };
+                // Only counted: a line for each would be more work than an answer.
+                if let Some(reason) = self.queue.push(sender, (addressed, request)) {
+                    timeline.count("dhcp", reason.name());
                 }
             }
         }
@@ -334,22 +340,10 @@ impl Server {
         }
     }
 
-    fn handle(&mut self, packet: &[u8], addressed: Addressed, snapshot: &Snapshot, timeline: &Timeline) {
-        match wire::decode(packet) {
-            Ok(request) => {
-                if snapshot.by_mac(request.mac).is_none() {
-                    self.note(&request);
-                }
-                self.decide(request, addressed, snapshot, timeline);
-            }
-            Err(reason) => ignored(wire::sender(packet).map(|(mac, _)| mac), reason, timeline),
-        }
-    }
-
     /// Remembers a machine without a reservation for the operator.
-    fn note(&self, request: &Request) {
+    fn note(&self, request: &Request, snapshot: &Snapshot) {
         let asks = matches!(request.message, message::DISCOVER | message::REQUEST);
-        if self.settings.unknown == Unknown::Deny || !asks {
+        if self.settings.unknown == Unknown::Deny || !asks || snapshot.by_mac(request.mac).is_some() {
             return;
         }
         let new = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).note(request, wall());

@@ -17,7 +17,7 @@ use crate::config::Settings;
 use crate::config::problem::Problems;
 use crate::dhcp::lease::Lease;
 use crate::dhcp::vacant::Network;
-use crate::inventory::{self, HOSTS_FILE, Snapshot, edit};
+use crate::inventory::{self, HOSTS_FILE, Networks, Snapshot, edit};
 use crate::mac::Mac;
 
 /// What was typed.
@@ -69,7 +69,7 @@ pub(super) fn run(approve: Approve, settings: &Settings) -> Result<()> {
     if let Some(twice) = macs.iter().find(|mac| !once.insert(**mac)) {
         return Err(Wrong(format!("{twice} is there twice; name each machine once")).into());
     }
-    let loaded = inventory::load(&settings.data, None);
+    let loaded = inventory::load(&settings.data, &Networks::default());
     let there = loaded.snapshot.ok_or(Problems(loaded.problems))?;
     let known = macs.iter().filter_map(|mac| there.by_mac(*mac)).map(|host| {
         let message = format!("{} has a reservation already: {} ({})", host.mac, host.addr, host.hostname);
@@ -93,10 +93,11 @@ pub(super) fn run(approve: Approve, settings: &Settings) -> Result<()> {
         }
         Err(_) => (None, Vec::new()),
     };
-    let subnet = match &network {
+    let own = match &network {
         Some(network) => Ipv4Network::new(network.server, network.prefix.prefix()).ok(),
         None => check::subnet_of(&settings.interface),
     };
+    let networks = Networks::new(own, &settings.dhcp);
 
     let world = World { there: &there, live, network: network.as_ref(), asked: &asked, now };
     if let Some(host) = addr.and_then(|addr| there.by_addr(addr)) {
@@ -114,7 +115,7 @@ pub(super) fn run(approve: Approve, settings: &Settings) -> Result<()> {
         say(edit::fresh(&entries).trim_end());
         return Ok(());
     }
-    match edit::add(&settings.data, &entries, subnet) {
+    match edit::add(&settings.data, &entries, &networks) {
         Ok(new) => report::problems(&new),
         Err(edit::Error::Wrong(problems)) => return Err(problems.into()),
         Err(error) => return Err(error.into()),

@@ -1,0 +1,118 @@
+//! A reply held against its request: every byte of it is accounted for (RFC 2131 2 and table 3, RFC 2132, RFC 3046, RFC
+//! 6842). Written without netboot's own builder of replies.
+
+use std::net::Ipv4Addr;
+
+use netboot::dhcp::policy::{Reply, Route};
+use netboot_ebpf::verdict::message::{ACK, NAK, OFFER};
+
+use super::tlv;
+
+/// The smallest reply, an old BOOTP message.
+const SMALLEST: usize = 300;
+/// The largest: what every client must take, without IP and UDP headers.
+const LARGEST: usize = 576 - 28;
+
+/// Panics where a client would stumble over the reply, or something stands in it that nobody asked for.
+pub(crate) fn check(packet: &[u8], reply: &Reply, server: Ipv4Addr) {
+    let bytes = reply.bytes.as_slice();
+    let length = bytes.len();
+    assert!((SMALLEST..=LARGEST).contains(&length), "{length} bytes");
+    let asked = |code| tlv::value(packet, code).filter(|value| !value.is_empty());
+    if let Some([high, low]) = asked(57).as_deref() {
+        let takes = usize::from(u16::from_be_bytes([*high, *low]));
+        assert!(takes < SMALLEST + 28 || length + 28 <= takes, "{length} bytes to who takes {takes}");
+    }
+    header(packet, bytes, reply, server);
+
+    let (options, behind) = tlv::area(&bytes[tlv::HEADER..]).expect("options that every client can read");
+    assert!(behind.iter().all(|byte| *byte == 0), "bytes behind END");
+    let told = |code| {
+        let mut values = options.iter().filter(|(other, _)| *other == code).map(|(_, value)| value.to_vec());
+        values.next().map(|first| values.fold(first, |joined, part| [joined, part].concat()))
+    };
+    assert_eq!(options.first(), Some(&(53, &[reply.message][..])), "the type is first");
+    assert_eq!(told(54), Some(server_id(packet, server)), "who answers is in every reply");
+    for code in [61, 82] {
+        assert_eq!(told(code), asked(code), "option {code} comes back as it was sent");
+    }
+    if reply.message == NAK {
+        let extra: Vec<u8> = options.iter().map(|(code, _)| *code).collect();
+        assert!(extra.iter().all(|code| [53, 54, 56, 61, 82].contains(code)), "a NAK with {extra:?}");
+    } else {
+        assert_eq!(told(97), asked(97), "option 97 comes back as it was sent");
+    }
+    if asked(82).is_some() {
+        assert_eq!(options.last().map(|(code, _)| *code), Some(82), "option 82 is last");
+    }
+    for (at, (code, value)) in options.iter().enumerate() {
+        assert!(!value.is_empty() && ![0, 255].contains(code), "option {code} says nothing");
+        // What is longer than one option is split, and the parts stand together.
+        let again = options.iter().skip(at + 2).any(|(other, _)| other == code);
+        assert!(!again || options.get(at + 1).is_some_and(|(next, _)| next == code), "option {code} twice");
+        let fits = match code {
+            1 | 28 | 51 | 54 | 58 | 59 => value.len() == 4,
+            3 | 6 | 42 => value.len().is_multiple_of(4),
+            53 => value.len() == 1,
+            12 | 15 | 56 | 60 | 66 | 67 | 209 | 210 => value.iter().all(|byte| (0x20..0x7f).contains(byte)),
+            _ => true,
+        };
+        assert!(fits, "option {code} is {value:?}");
+    }
+    let lease = told(51).is_some();
+    match reply.message {
+        OFFER => assert!(lease, "an OFFER without a time"),
+        ACK => assert_eq!(lease, bytes[16..20] != [0; 4], "an address and its time belong together"),
+        NAK => assert!(!lease),
+        other => panic!("a reply of type {other}"),
+    }
+}
+
+/// Whether a relay agent has sent the request.
+fn is_relayed(packet: &[u8]) -> bool {
+    packet[24..28] != [0; 4]
+}
+
+/// The server's name in option 54: the one that a relay agent wants to see (RFC 5107), else its address.
+fn server_id(packet: &[u8], server: Ipv4Addr) -> Vec<u8> {
+    let info = tlv::value(packet, 82).filter(|_| is_relayed(packet)).unwrap_or_default();
+    let mut rest = info.as_slice();
+    let mut found = None;
+    while let [code, length, more @ ..] = rest {
+        let Some((value, more)) = more.split_at_checked(usize::from(*length)) else { break };
+        if *code == 11 && value.len() == 4 && found.is_none() {
+            found = Some(value.to_vec());
+        }
+        rest = more;
+    }
+    found.unwrap_or_else(|| server.octets().into())
+}
+
+/// The fixed fields: constants, what the request said, and what is given.
+fn header(packet: &[u8], bytes: &[u8], reply: &Reply, server: Ipv4Addr) {
+    assert_eq!(bytes[..4], [2, 1, 6, 0], "op, htype, hlen, hops");
+    for repeated in [4..8, 8..10, 11..12, 24..28, 28..44] {
+        assert_eq!(bytes[repeated.clone()], packet[repeated.clone()], "header bytes {repeated:?}");
+    }
+    // A relay agent is to tell everybody of a NAK (RFC 2131 4.3.2).
+    let loud = if reply.message == NAK && is_relayed(packet) { 0x80 } else { 0 };
+    assert_eq!(bytes[10], packet[10] | loud, "the broadcast flag");
+    let relay = Ipv4Addr::from([packet[24], packet[25], packet[26], packet[27]]);
+    assert_eq!(reply.route == Route::Relay(relay), is_relayed(packet), "to {:?}", reply.route);
+    if reply.message == ACK {
+        assert_eq!(bytes[12..16], packet[12..16], "ciaddr");
+    } else {
+        assert_eq!(bytes[12..16], [0; 4], "ciaddr");
+    }
+    let yiaddr: [u8; 4] = bytes[16..20].try_into().expect("four bytes");
+    let given = reply.message != NAK && yiaddr == reply.addr.octets();
+    assert!(given || yiaddr == [0; 4], "yiaddr {yiaddr:?} is not {}", reply.addr);
+    assert!(bytes[20..24] == server.octets() || bytes[20..24] == [0; 4], "siaddr");
+    for field in [44..108, 108..236] {
+        let text = &bytes[field.clone()];
+        let end = text.iter().position(|byte| *byte == 0).expect("a NUL at the end");
+        assert!(text[..end].iter().all(|byte| (0x20..0x7f).contains(byte)), "text in {field:?}");
+        assert!(text[end..].iter().all(|byte| *byte == 0), "bytes behind the text in {field:?}");
+    }
+    assert_eq!(bytes[236..240], tlv::COOKIE);
+}
