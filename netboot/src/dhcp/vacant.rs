@@ -33,13 +33,26 @@ impl Network {
         Self { prefix, server, routers, dns, pool: [&*settings.pool, &settings.exclude].concat() }
     }
 
+    /// What can be given in a subnet behind a relay agent.
+    #[must_use]
+    pub fn behind_relay(&self, subnet: &config::Subnet) -> Self {
+        let config::Subnet { prefix, relay, pool, exclude, router, dns, .. } = subnet;
+        Self {
+            prefix: *prefix,
+            server: self.server,
+            routers: relay.iter().chain(router.iter().flatten()).copied().collect(),
+            dns: dns.clone().unwrap_or_else(|| self.dns.clone()),
+            pool: [pool.as_slice(), exclude].concat(),
+        }
+    }
+
     /// Why an address cannot be any machine's, if it cannot.
     pub fn refuses(&self, addr: Ipv4Addr) -> Option<&'static str> {
         let Self { prefix, server, routers, dns, pool: _ } = self;
         if !prefix.contains(addr) {
-            Some("outside the PXE subnet")
+            Some("outside the subnet")
         } else if addr == prefix.network() || addr == prefix.broadcast() {
-            Some("the network or broadcast address of the PXE subnet")
+            Some("the network or broadcast address of its subnet")
         } else if addr == *server {
             Some("this server's own")
         } else if routers.contains(&addr) {
@@ -85,6 +98,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::Network;
+    use crate::config;
 
     fn network(prefix: &str, pool: &[&str]) -> Network {
         let prefix: ipnetwork::Ipv4Network = prefix.parse().unwrap();
@@ -121,11 +135,27 @@ mod tests {
     }
 
     #[test]
+    fn behind_a_relay_agent_it_is_that_subnet() {
+        let subnet = config::Subnet {
+            prefix: "10.2.0.0/24".parse().unwrap(),
+            relay: Some([10, 2, 0, 10].into()),
+            pool: vec![],
+            exclude: vec!["10.2.0.12-10.2.0.13".parse().unwrap()],
+            lease_secs: None,
+            router: Some(vec![[10, 2, 0, 11].into()]),
+            dns: None,
+            domain: None,
+        };
+        let behind = network("10.1.0.0/24", &["10.1.0.1-10.1.0.254"]).behind_relay(&subnet);
+        assert_eq!(first(&behind, &[]), ["10.2.0.14", "10.2.0.15", "10.2.0.16"]);
+    }
+
+    #[test]
     fn says_why_not() {
         let net = network("10.1.0.0/24", &[]);
         for (addr, why) in [
-            ("10.2.0.3", Some("outside the PXE subnet")),
-            ("10.1.0.255", Some("the network or broadcast address of the PXE subnet")),
+            ("10.2.0.3", Some("outside the subnet")),
+            ("10.1.0.255", Some("the network or broadcast address of its subnet")),
             ("10.1.0.2", Some("this server's own")),
             ("10.1.0.1", Some("the router's")),
             ("10.1.0.4", Some("the name server's")),

@@ -5,10 +5,12 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use netboot_ebpf::verdict::message::DISCOVER;
 use serde_json::{Value, json};
 use xtask::lab::{Lab, Server, wait_for};
 
 use crate::daemon::{BLADE, NETBOOT, SOON, client, data, lab, udhcpc, value};
+use crate::relay::{Relay, packet};
 
 /// As an operator keeps it.
 const HOSTS: &str = r#"// The rack in room 3.
@@ -203,7 +205,7 @@ fn what_cannot_be_approved_is_said_and_changes_nothing() {
         ),
         (&[new, "--addr", "192.168.90.2"], 2, "192.168.90.2 is this server's own"),
         (&[new, "--addr", "192.168.90.255"], 2, "network or broadcast address"),
-        (&[new, "--addr", "10.1.1.1"], 2, "10.1.1.1 is outside the PXE subnet"),
+        (&[new, "--addr", "10.1.1.1"], 2, "10.1.1.1 is outside the subnet"),
         (&[new, "--addr", &leased], 2, &other),
         (&[new, "--hostname", "Node"], 2, "Node is the name of 52:54:00:00:00:03"),
         (&[new, "--hostname", "a b"], 2, "write 1 to 63 letters"),
@@ -294,4 +296,28 @@ fn a_reservation_of_a_leased_address_waits_for_its_owner_with_xdp_and_without() 
         let log = server.stop().unwrap();
         assert_eq!(log.matches(warning).count(), 1, "once a snapshot: {log}");
     }
+}
+
+#[test]
+fn a_held_machine_behind_a_relay_agent_gets_an_address_of_its_subnet() {
+    let (lab, data) = (lab(), data(BLADE));
+    let settings = r#"{ "dhcp": { "unknown": "hold",
+        "subnets": [{ "prefix": "10.2.0.0/24", "relay": "192.168.90.5", "router": "10.2.0.1" }] } }"#;
+    fs::write(data.path().join("netboot.json"), settings).unwrap();
+    let server = Server::start(&lab, Path::new(NETBOOT), data.path(), &[]).unwrap();
+    let (agent, relay) = ([192, 168, 90, 5], Relay::new(&lab, [192, 168, 90, 5].into()));
+    relay.send(&packet(0x42, agent, DISCOVER, &[]));
+    assert!(wait_for(SOON, || waiting(&lab, data.path())[0]["relay"] == "192.168.90.5"));
+
+    let wrong = hosts(&lab, &["approve", "52:54:00:00:00:42", "--addr", "10.2.0.1"], data.path());
+    assert!(wrong.code == Some(2) && wrong.err.contains("10.2.0.1 is the router's"), "{}", wrong.err);
+    let done = hosts(&lab, &["approve", "52:54:00:00:00:42"], data.path());
+    assert_eq!(done.code, Some(0), "{}", done.err);
+    assert!(done.out.contains("10.2.0.10        52:54:00:00:00:42  blade-000042"), "{}", done.out);
+    assert!(wait_for(SOON, || waiting(&lab, data.path()) == json!([])));
+    assert_eq!(relay.ask(0x42, agent, DISCOVER, &[]).yiaddr().to_string(), "10.2.0.10");
+    // An address of that subnet can be given by hand, too.
+    let given = hosts(&lab, &["approve", "52:54:00:00:00:43", "--addr", "10.2.0.99"], data.path());
+    assert_eq!(given.code, Some(0), "{}", given.err);
+    server.stop().unwrap();
 }

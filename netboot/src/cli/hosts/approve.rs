@@ -13,8 +13,8 @@ use ipnetwork::Ipv4Network;
 use super::super::leases::{self, now, span};
 use super::super::{check, import, report, say};
 use super::{Asked, Told, Wrong, told};
-use crate::config::Settings;
 use crate::config::problem::Problems;
+use crate::config::{self, Settings};
 use crate::dhcp::lease::Lease;
 use crate::dhcp::vacant::Network;
 use crate::inventory::{self, HOSTS_FILE, Networks, Snapshot, edit};
@@ -26,7 +26,7 @@ pub(super) struct Approve {
     /// Who gets a reservation.
     #[arg(value_name = "MAC", required = true, value_parser = station)]
     macs: Vec<Mac>,
-    /// Its address [default: the lowest of the PXE subnet that is nobody's].
+    /// Its address [default: the lowest of its subnet that is nobody's].
     #[arg(long, value_name = "ADDR")]
     addr: Option<Ipv4Addr>,
     /// Its name [default: the one it calls itself, if no other machine has it; else blade- and the end of its MAC].
@@ -99,7 +99,7 @@ pub(super) fn run(approve: Approve, settings: &Settings) -> Result<()> {
     };
     let networks = Networks::new(own, &settings.dhcp);
 
-    let world = World { there: &there, live, network: network.as_ref(), asked: &asked, now };
+    let world = World { there: &there, live, settings, network: network.as_ref(), asked: &asked, now };
     if let Some(host) = addr.and_then(|addr| there.by_addr(addr)) {
         let message = format!("{} is reserved for {} ({})", host.addr, host.mac, host.hostname);
         return Err(Problems(vec![edit::problem(
@@ -132,6 +132,8 @@ pub(super) fn run(approve: Approve, settings: &Settings) -> Result<()> {
 struct World<'a> {
     there: &'a Snapshot,
     live: HashMap<Ipv4Addr, &'a Lease>,
+    settings: &'a Settings,
+    /// Of the interface.
     network: Option<&'a Network>,
     asked: &'a [Asked],
     now: u64,
@@ -162,7 +164,8 @@ impl World<'_> {
 
     /// This address, if it is nobody's.
     fn free(&self, addr: Ipv4Addr, mac: Mac) -> Result<Ipv4Addr, Wrong> {
-        if let Some(why) = self.network.and_then(|network| network.refuses(addr)) {
+        let network = self.network_of(|subnet| subnet.prefix.contains(addr));
+        if let Some(why) = network.and_then(|network| network.refuses(addr)) {
             return Err(Wrong(format!("{addr} is {why}; choose another address")));
         }
         match self.leased(addr, mac) {
@@ -182,13 +185,29 @@ impl World<'_> {
                 || self.leased(addr, mac).is_some()
                 || entries.iter().any(|entry| entry.addr == addr)
         };
-        let lowest = self.network.and_then(|network| network.vacant(taken).next());
+        let relay = self.asked(mac).and_then(|asked| asked.relay);
+        let behind = |subnet: &config::Subnet| {
+            relay.is_some_and(|relay| subnet.relay == Some(relay) || subnet.prefix.contains(relay))
+        };
+        let lowest = self.network_of(behind).and_then(|network| network.vacant(taken).next());
         lowest.ok_or_else(|| {
             Wrong(
                 "no address is left outside the pool and what is excluded from it (dhcp.pool, dhcp.exclude); make them smaller, or give one with --addr"
                     .into(),
             )
         })
+    }
+
+    /// The network behind a relay agent for which this is so, else that of the interface.
+    fn network_of(&self, behind: impl Fn(&config::Subnet) -> bool) -> Option<Network> {
+        let subnet = self.settings.dhcp.subnets.iter().find(|subnet| behind(subnet));
+        let own = self.network?;
+        Some(subnet.map_or_else(|| own.clone(), |subnet| own.behind_relay(subnet)))
+    }
+
+    fn asked(&self, mac: Mac) -> Option<&Asked> {
+        let mac = mac.to_string();
+        self.asked.iter().find(|asked| asked.mac == mac)
     }
 
     /// The lease that another machine has of this address.
@@ -210,8 +229,7 @@ impl World<'_> {
 
     /// The name that the machine calls itself, if it can be its own, else one from its MAC.
     fn name(&self, mac: Mac, entries: &[edit::Entry]) -> String {
-        let said = self.asked.iter().find(|asked| asked.mac == mac.to_string());
-        let said = said.and_then(|asked| asked.hostname.clone());
+        let said = self.asked(mac).and_then(|asked| asked.hostname.clone());
         let digits = mac.to_string().replace(':', "");
         let from_mac = |digits: Option<&str>| format!("blade-{}", digits.unwrap_or_default());
         let names = said.into_iter().chain([from_mac(digits.get(6..))]);
