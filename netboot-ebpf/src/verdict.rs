@@ -168,6 +168,12 @@ reasons! {
     UnknownSubnet => "unknown-subnet",
     /// It has declined as many addresses as one client may.
     DeclineLimit => "decline-limit",
+    /// Beside another DHCP server, and the client does not say that it boots: its address is that server's affair.
+    NotBootClient => "not-a-boot-client",
+    /// There is no boot file for this machine, on purpose or not, and nothing else to tell it.
+    NoBootFile => "no-boot-file",
+    /// The client chose an item that is not in the boot menu.
+    NoMenuItem => "no-such-menu-item",
     /// It has no reservation and waits for one (`dhcp.unknown` is `hold`).
     Held => "held",
     /// It has no reservation, and only reserved machines are answered (`dhcp.unknown` is `deny`).

@@ -4,6 +4,7 @@
 
 pub mod boot;
 pub mod json;
+pub mod menu;
 pub mod problem;
 mod range;
 mod resolve;
@@ -16,6 +17,7 @@ use std::path::PathBuf;
 use ipnetwork::Ipv4Network;
 
 pub use boot::Boot;
+pub use menu::Menu;
 pub use range::BadRange;
 pub use resolve::{FILE, Given, resolve};
 pub use subnet::unfit;
@@ -29,6 +31,8 @@ pub struct Settings {
     pub data: PathBuf,
     /// Where the daemon keeps its own state, default `<data>/state`.
     pub state: PathBuf,
+    /// Whether it gives out addresses.
+    pub mode: Mode,
     /// How the XDP program is attached.
     pub xdp: Xdp,
     /// What blades are told that ask for an IPv6 router.
@@ -41,6 +45,19 @@ pub struct Settings {
     pub http: Http,
     /// TFTP.
     pub tftp: Tftp,
+}
+
+/// Whether the daemon gives out addresses, or leaves that to another DHCP server on the same network.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, clap::ValueEnum,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Addresses and boot files: the only DHCP server of the network.
+    #[default]
+    Full,
+    /// Boot files alone, beside a DHCP server that gives out the addresses (proxyDHCP, PXE 2.1).
+    Proxy,
 }
 
 /// How the XDP program is attached to the PXE interface.
@@ -137,6 +154,8 @@ pub struct Dhcp {
     pub domain: Option<String>,
     /// Machines without a reservation.
     pub unknown: Unknown,
+    /// The boot menu that PXE firmware shows.
+    pub menu: Option<Menu>,
     /// Subnets behind relay agents.
     pub subnets: Vec<Subnet>,
 }

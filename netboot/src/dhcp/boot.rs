@@ -5,6 +5,7 @@
 
 use netboot_ebpf::Class;
 
+use super::menu;
 use super::options::Subnet;
 use crate::config::{Boot, boot};
 use crate::inventory::loaders::names;
@@ -44,9 +45,16 @@ pub(super) fn whole(subnet: &Subnet, class: Class, file: &str) -> String {
     file.to_owned()
 }
 
+/// Whether a client has something to boot, with the boot file that [`file`] gives it. A Raspberry Pi knows its files by
+/// itself, and boots unless it was told not to.
+pub fn boots(settings: &Boot, host: Option<&Host>, class: Class, file: Option<&str>) -> bool {
+    let written = host.and_then(|host| host.boot.get(class)).or_else(|| settings.get(class));
+    file.is_some() || (class == Class::Rpi && written != Some(""))
+}
+
 /// The options that are special to a class, if it has something to boot. iPXE must see no option 43: it would prefer a
 /// boot menu to its boot file.
-pub(super) fn options(class: Class, channel: Option<&str>) -> Vec<(u8, Vec<u8>)> {
+pub(super) fn options(subnet: &Subnet, class: Class, channel: Option<&str>) -> Vec<(u8, Vec<u8>)> {
     // Discovery control 8: load the boot file of this reply, ask nobody on port 4011 (PXE 2.1, table 2-6).
     const LOAD: &[u8] = &[6, 1, 8, 255];
     // A Pi looks for its name in a boot menu: discovery control 3, a prompt, and item 0, which is the reply itself.
@@ -56,7 +64,10 @@ pub(super) fn options(class: Class, channel: Option<&str>) -> Vec<(u8, Vec<u8>)>
     match class {
         Class::Rpi => pxe(PI).into(),
         class if class.is_http() => vec![(60, b"HTTPClient".to_vec())],
-        class if class.is_pxe() => channel.into_iter().chain(pxe(LOAD)).collect(),
+        class if class.is_pxe() => {
+            let shown = subnet.menu.as_ref().map(|menu| menu::shown(menu, subnet.server));
+            channel.into_iter().chain(pxe(shown.as_deref().unwrap_or(LOAD))).collect()
+        }
         _ => channel.into_iter().collect(),
     }
 }
@@ -211,6 +222,7 @@ mod tests {
             domain: None,
             boot: boot.iter().copied().collect(),
             http_port: 8080,
+            menu: None,
         };
         let own = host(&[(Class::Efi32, ""), (Class::Efiarm64, "own.efi")]);
         let mac = own.mac;

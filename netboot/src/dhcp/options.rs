@@ -16,8 +16,8 @@ use ipnetwork::Ipv4Network;
 use netboot_ebpf::Class;
 use netboot_ebpf::abi::TEMPLATE_MAX;
 
-use super::boot;
-use crate::config::{self, Boot, Settings};
+use super::{boot, menu};
+use crate::config::{self, Boot, Menu, Settings};
 use crate::inventory::{Host, Snapshot};
 use crate::net::link::Link;
 
@@ -55,6 +55,8 @@ pub struct Subnet {
     pub boot: Boot,
     /// Where this server's HTTP listens: UEFI HTTP boot is told a whole URL.
     pub http_port: u16,
+    /// The boot menu that PXE firmware shows.
+    pub menu: Option<Menu>,
 }
 
 impl Subnet {
@@ -69,6 +71,7 @@ impl Subnet {
             domain: settings.dhcp.domain.clone(),
             boot: settings.boot.clone(),
             http_port: settings.http.port,
+            menu: settings.dhcp.menu.clone(),
         }
     }
 
@@ -206,12 +209,35 @@ pub fn template(subnet: &Subnet, client: &Client<'_>) -> Template {
 /// Builds the template of a client's OFFER and ACK. So that it has no more than `longest` bytes, what a client can do
 /// without is left out, what the header says too first.
 pub fn template_within(subnet: &Subnet, client: &Client<'_>, longest: usize) -> Template {
-    build(subnet, client, Some(client.lease_secs), longest)
+    build(subnet, client, Kind::Lease(client.lease_secs), longest)
 }
 
 /// Builds the template of the ACK to an INFORM: the same settings, no address and no lease (RFC 2131 4.3.5).
 pub fn inform(subnet: &Subnet, client: &Client<'_>, longest: usize) -> Template {
-    build(subnet, &Client { addr: Ipv4Addr::UNSPECIFIED, ..*client }, None, longest)
+    build(subnet, &Client { addr: Ipv4Addr::UNSPECIFIED, ..*client }, Kind::Inform, longest)
+}
+
+/// Builds the template of the boot service's OFFER and ACK: what to boot, and no address or anything that goes with one
+/// (PXE 2.1, 2.2). `choice` is what the client chose from the menu.
+pub fn boot_service(
+    subnet: &Subnet,
+    client: &Client<'_>,
+    choice: Option<menu::Choice>,
+    longest: usize,
+) -> Template {
+    let client = Client { addr: Ipv4Addr::UNSPECIFIED, hostname: None, ..*client };
+    build(subnet, &client, Kind::BootService(choice), longest)
+}
+
+/// What a template is for.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// An address for so many seconds.
+    Lease(u32),
+    /// Settings for an address that the client has.
+    Inform,
+    /// What to boot.
+    BootService(Option<menu::Choice>),
 }
 
 /// Builds the template of a NAK: who refuses and why, nothing that could be taken for a lease (RFC 2131 table 3).
@@ -230,35 +256,56 @@ pub fn refusal(server: Ipv4Addr, why: &str) -> Template {
 /// Options that a client can do without, in the order in which they go: 66 and 67 are in the header too, 28 follows from
 /// the mask, 59 and 58 are what a client takes by itself (RFC 2131 4.4.5), and a host name is good without its domain.
 const SPARE: [u8; 6] = [66, 67, 28, 59, 58, 15];
+/// What goes besides so that firmware sees its menu: it resolves no names, and its channel follows from what is chosen.
+const SPARE_WITH_MENU: [u8; 3] = [12, 209, 6];
 
-fn build(subnet: &Subnet, client: &Client<'_>, lease: Option<u32>, longest: usize) -> Template {
+fn build(subnet: &Subnet, client: &Client<'_>, kind: Kind, longest: usize) -> Template {
     let file = client.file.map_or_else(String::new, |file| boot::whole(subnet, client.class, file));
     // A Raspberry Pi knows its files by itself.
     let boots = !file.is_empty() || client.class == Class::Rpi;
     let server_name = if boots { subnet.server.to_string() } else { String::new() };
     let mut options: Vec<(u8, Vec<u8>)> = vec![(53, vec![0]), (54, addresses(&[subnet.server]))];
-    if let Some(lease) = lease {
+    if let Kind::Lease(lease) = kind {
         let times = [(51, lease), (58, lease / 2), (59, lease - lease / 8)];
         options.extend(times.map(|(code, secs)| (code, secs.to_be_bytes().to_vec())));
     }
-    options.push((1, addresses(&[subnet.prefix.mask()])));
-    options.push((28, addresses(&[subnet.prefix.broadcast()])));
-    options.push((3, addresses(&subnet.routers)));
-    options.push((6, addresses(&subnet.dns)));
-    options.push((12, client.hostname.unwrap_or_default().into()));
-    options.push((15, subnet.domain.as_deref().unwrap_or_default().into()));
+    if !matches!(kind, Kind::BootService(_)) {
+        options.push((1, addresses(&[subnet.prefix.mask()])));
+        options.push((28, addresses(&[subnet.prefix.broadcast()])));
+        options.push((3, addresses(&subnet.routers)));
+        options.push((6, addresses(&subnet.dns)));
+        options.push((12, client.hostname.unwrap_or_default().into()));
+        options.push((15, subnet.domain.as_deref().unwrap_or_default().into()));
+    }
     options.push((66, server_name.clone().into()));
     options.push((67, file.clone().into()));
     if boots {
-        options.extend(boot::options(client.class, client.channel));
+        options.extend(boot::options(subnet, client.class, client.channel));
+    }
+    if let Kind::BootService(choice) = kind {
+        // Without it iPXE does not take this for a boot service's reply.
+        if client.class == Class::Ipxe {
+            options.push((60, b"PXEClient".to_vec()));
+        }
+        if let Some(choice) = choice {
+            options.retain(|(code, _)| *code != 43);
+            options.push((43, choice.answered()));
+        }
     }
 
-    let mut spare = SPARE.iter().filter(|code| **code != 67 || file.len() < FILE);
+    // Where one was chosen, the channel stays.
+    let shows_menu = subnet.menu.is_some()
+        && client.class.is_pxe()
+        && client.class != Class::Rpi
+        && !matches!(kind, Kind::BootService(Some(_)));
+    let menu: &[u8] = if shows_menu { &SPARE_WITH_MENU } else { &[] };
+    let mut spare = SPARE.iter().chain(menu).filter(|code| **code != 67 || file.len() < FILE);
     // Early boot ROMs of the Raspberry Pi 4 ignore a reply with padding between its options.
     let padded = client.class != Class::Rpi;
     let length = |options: &[(u8, Vec<u8>)]| -> usize {
         let values = options.iter().filter(|(_, value)| !value.is_empty());
-        let length = HEADER + COOKIE.len() + values.map(|(_, value)| 2 + value.len()).sum::<usize>();
+        let length = |(code, value): &(u8, Vec<u8>)| 2 + value.len() + usize::from(padded && *code == 67);
+        let length = HEADER + COOKIE.len() + values.map(length).sum::<usize>();
         if padded { length.next_multiple_of(4) } else { length }
     };
     while length(&options) > longest
@@ -272,6 +319,11 @@ fn build(subnet: &Subnet, client: &Client<'_>, lease: Option<u32>, longest: usiz
     reply.0.extend_from_slice(&COOKIE);
     for (code, value) in &options {
         reply.option(*code, value);
+        // EDK II ends the name with a NUL in its copy of the packet, over the code of the next option, and then takes
+        // the copy for an offer without PXE options.
+        if padded && *code == 67 && !value.is_empty() {
+            reply.0.push(0);
+        }
     }
     if padded {
         reply.pad();

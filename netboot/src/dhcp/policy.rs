@@ -5,7 +5,7 @@
 //! [`netboot_ebpf::decide`], so the XDP program and the daemon cannot differ; machines without a reservation go
 //! through the same decision with the address that the pool has for them.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 use netboot_ebpf::verdict::{self, Verdict, message};
 use netboot_ebpf::{Answer, Reason};
@@ -42,6 +42,8 @@ pub enum Addressed {
     Broadcast,
     /// To this server's address: the client means this server.
     Server,
+    /// To port 4011 of this server's address, from here: the client means the boot service.
+    BootService(SocketAddrV4),
 }
 
 /// Where a reply goes (RFC 2131 4.1).
@@ -60,6 +62,8 @@ pub enum Route {
     Relay(Ipv4Addr),
     /// To a client behind a router, port 68.
     Routed(Ipv4Addr),
+    /// From port 4011 to where the request came from (PXE 2.1, 2.2.3): the client has an address and answers ARP.
+    BootService(SocketAddrV4),
 }
 
 /// What a client is sent.
@@ -197,7 +201,7 @@ pub fn decide(request: &Request, addressed: Addressed, view: &View<'_>) -> Outco
 
 /// Why nothing is said to a machine without a reservation, if so. Not even a NAK: a lease from before ends by itself, and
 /// a system that runs keeps its address until then; firmware that is refused would end its boot.
-fn unanswered(request: &Request, view: &View<'_>) -> Option<Reason> {
+pub(super) fn unanswered(request: &Request, view: &View<'_>) -> Option<Reason> {
     let asks = matches!(request.message, message::DISCOVER | message::REQUEST | message::INFORM);
     match view.settings.unknown {
         _ if !asks || view.snapshot.by_mac(request.mac).is_some() => None,
@@ -330,6 +334,15 @@ fn refuse(request: &Request, owner: &Owner, view: &View<'_>) -> Outcome {
     finished(request, message::NAK, claimed, template, change, view)
 }
 
+/// The longest reply that the client takes.
+pub(super) fn room(request: &Request) -> usize {
+    match request.max_size {
+        0 => LARGEST,
+        // Option 57 counts the IP and UDP headers.
+        size => LARGEST.min(usize::from(size).saturating_sub(28)),
+    }
+}
+
 /// Finishes the template that fits what the client takes; a reply that is too long for it all the same is not sent.
 fn finished(
     request: &Request,
@@ -349,11 +362,7 @@ fn finished(
             echo.flags[0] |= 0x80;
         }
     }
-    let room = match request.max_size {
-        0 => LARGEST,
-        // Option 57 counts the IP and UDP headers.
-        size => LARGEST.min(usize::from(size).saturating_sub(28)),
-    };
+    let room = room(request);
     let template = template(echo.leaves(room)).from_server(server_id(request, view));
     let bytes = finish(&template, message, &echo);
     if bytes.len() > room {

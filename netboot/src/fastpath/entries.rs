@@ -103,6 +103,7 @@ mod tests {
             domain: None,
             boot: Boot::default(),
             http_port: 8080,
+            menu: None,
         }
     }
 

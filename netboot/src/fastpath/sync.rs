@@ -130,6 +130,7 @@ mod tests {
             domain: None,
             boot: crate::config::Boot::default(),
             http_port: 8080,
+            menu: None,
         };
         let entry = |addr, hostname| {
             let class = netboot_ebpf::Class::Plain;

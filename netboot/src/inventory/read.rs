@@ -321,7 +321,8 @@ pub(super) fn hostname(text: &str) -> Result<(), &'static str> {
     }
 }
 
-pub(super) fn channel(text: &str) -> Result<(), &'static str> {
+/// The rule for the name of a channel.
+pub(crate) fn channel(text: &str) -> Result<(), &'static str> {
     if file_name(text, LONGEST_CHANNEL) {
         Ok(())
     } else {

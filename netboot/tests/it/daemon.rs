@@ -251,7 +251,7 @@ fn an_address_that_does_not_fit_the_hosts_is_waited_out() {
     let mut server = Server::start(&lab, Path::new(NETBOOT), data.path(), &["--xdp", "off"]).unwrap();
     lab.server.ip("addr flush dev pxe0").unwrap();
     lab.server.ip("addr add 10.9.9.2/24 dev pxe0").unwrap();
-    server.child().wait_line("the hosts do not fit 10.9.9.0/24", SOON).unwrap();
+    server.child().wait_line("hosts or settings do not fit 10.9.9.0/24", SOON).unwrap();
     assert!(server.is_running());
     // Either mends it: the hosts …
     let file = data.path().join("pxe_hosts.json");
@@ -260,7 +260,7 @@ fn an_address_that_does_not_fit_the_hosts_is_waited_out() {
     // … or the interface.
     lab.server.ip("addr flush dev pxe0").unwrap();
     lab.server.ip("addr add 192.168.90.2/24 dev pxe0").unwrap();
-    server.child().wait_line("the hosts do not fit 192.168.90.0/24", SOON).unwrap();
+    server.child().wait_line("hosts or settings do not fit 192.168.90.0/24", SOON).unwrap();
     lab.server.ip("addr flush dev pxe0").unwrap();
     lab.server.ip("addr add 10.9.9.2/24 dev pxe0").unwrap();
     server.child().wait_line("\"message\":\"ready\"", SOON).unwrap();

@@ -40,6 +40,7 @@ pub(super) fn subnet() -> Subnet {
         domain: None,
         boot: Boot::default(),
         http_port: 8080,
+        menu: None,
     }
 }
 
