@@ -174,6 +174,10 @@ reasons! {
     NoBootFile => "no-boot-file",
     /// The client chose an item that is not in the boot menu.
     NoMenuItem => "no-such-menu-item",
+    /// It has no reservation and waits for one (`dhcp.unknown` is `hold`).
+    Held => "held",
+    /// It has no reservation, and only reserved machines are answered (`dhcp.unknown` is `deny`).
+    Denied => "denied",
 }
 
 /// Decides about a well-formed request of a reserved machine.

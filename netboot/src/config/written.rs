@@ -15,7 +15,7 @@ use super::json::{Reader, Source, kind};
 use super::problem::{Problem, Problems};
 use super::range::Addresses;
 use super::{
-    Boot, Engine, Identity, Menu, Mode, Range, RouterAdvertisement, Subnet, Xdp, boot, menu, subnet,
+    Boot, Engine, Identity, Menu, Mode, Range, RouterAdvertisement, Subnet, Unknown, Xdp, boot, menu, subnet,
 };
 
 /// Most routers or name servers: with the rest of a reply they stay within 548 bytes.
@@ -40,6 +40,7 @@ pub(super) struct Written {
     pub(super) router: Option<Vec<Ipv4Addr>>,
     pub(super) dns: Option<Vec<Ipv4Addr>>,
     pub(super) domain: Option<String>,
+    pub(super) unknown: Option<Unknown>,
     pub(super) menu: Option<Menu>,
     pub(super) subnets: Vec<Subnet>,
     pub(super) boot: Boot,
@@ -120,11 +121,12 @@ impl Written {
             "router" => self.router = routers(reader, name, value),
             "dns" => self.dns = name_servers(reader, name, value),
             "domain" => self.domain = checked(reader, name, value, domain),
+            "unknown" => self.unknown = choice(reader, name, value),
             "menu" => self.menu = menu::read(reader, name, value),
             "subnets" => self.subnets = subnet::list(reader, name, value),
             _ => {
                 return Err(
-                    "pool, exclude, lease_secs, min_lease_secs, max_lease_secs, identity, probe, authoritative, router, dns, domain, menu, subnets",
+                    "pool, exclude, lease_secs, min_lease_secs, max_lease_secs, identity, probe, authoritative, router, dns, domain, unknown, menu, subnets",
                 );
             }
         }

@@ -14,7 +14,7 @@ use super::lease::{Lease, Owner};
 use super::leases::{Leases, MOST_DECLINES};
 use super::options::{Client, LARGEST, Subnet, Template, finish, inform, refusal, template_within};
 use super::wire::Request;
-use crate::config::{self, Identity};
+use crate::config::{self, Identity, Unknown};
 use crate::inventory::{Host, Snapshot};
 use crate::mac::Mac;
 
@@ -127,6 +127,9 @@ pub fn owner(request: &Request, identity: Identity) -> Owner {
 
 /// Decides about a request.
 pub fn decide(request: &Request, addressed: Addressed, view: &View<'_>) -> Outcome {
+    if let Some(reason) = unanswered(request, view) {
+        return reason.into();
+    }
     let owner = owner(request, view.settings.identity);
     let chosen = !request.server_id.is_unspecified();
     let ours = request.server_id == server_id(request, view);
@@ -197,6 +200,18 @@ pub fn decide(request: &Request, addressed: Addressed, view: &View<'_>) -> Outco
     }
 }
 
+/// Why nothing is said to a machine without a reservation, if so. Not even a NAK: a lease from before ends by itself, and
+/// a system that runs keeps its address until then; firmware that is refused would end its boot.
+pub(super) fn unanswered(request: &Request, view: &View<'_>) -> Option<Reason> {
+    let asks = matches!(request.message, message::DISCOVER | message::REQUEST | message::INFORM);
+    match view.settings.unknown {
+        _ if !asks || view.snapshot.by_mac(request.mac).is_some() => None,
+        Unknown::Pool => None,
+        Unknown::Hold => Some(Reason::Held),
+        Unknown::Deny => Some(Reason::Denied),
+    }
+}
+
 /// This server's name in option 54: the one that the relay agent wants to see (RFC 5107), else its address.
 fn server_id(request: &Request, view: &View<'_>) -> Ipv4Addr {
     let relayed = !request.giaddr.is_unspecified();
@@ -215,6 +230,12 @@ fn may_use(host: &Host, view: &View<'_>) -> bool {
 /// The lease that keeps a machine from its reserved address: it is another's, and has not ended.
 pub fn anothers<'l>(host: &Host, leases: &'l Leases, now: u64) -> Option<&'l Lease> {
     leases.live(host.addr, now).filter(|lease| lease.owner.mac != host.mac)
+}
+
+/// Whether a lease must not be acknowledged any more, though it is on disk: its address has been reserved for another
+/// machine since it was decided.
+pub fn is_void(lease: &Lease, snapshot: &Snapshot) -> bool {
+    snapshot.by_addr(lease.addr).is_some_and(|host| host.mac != lease.owner.mac)
 }
 
 /// The length of a lease of the pool: what the client asks for, within the limits.

@@ -7,7 +7,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
@@ -27,9 +27,10 @@ use super::parked::{Parked, Parking};
 use super::policy::{self, Addressed, Change, Outcome, Reply, Route, View};
 use super::queue::{Queue, Sender};
 use super::select::{self, Place};
+use super::waiting::Waiting;
 use super::wire::Request;
 use super::{boot, pool, proxy, record, wire};
-use crate::config::{self, Identity, Mode, Range};
+use crate::config::{self, Identity, Mode, Range, Unknown};
 use crate::inventory::Snapshot;
 use crate::mac::Mac;
 use crate::net::arp::Prober;
@@ -100,6 +101,8 @@ pub struct Server {
     segments: Vec<Segment>,
     /// As the segments, for the selection.
     places: Vec<Place>,
+    /// The machines without a reservation that asked; HTTP shows them.
+    waiting: Arc<Mutex<Waiting>>,
     /// What is sent to everybody. With [`Self::unicasts`] it says how a packet was addressed, and the kernel keeps
     /// away what is for another host or came in by another interface.
     broadcasts: UdpSocket,
@@ -206,6 +209,7 @@ impl Server {
             settings: settings.clone(),
             segments,
             places,
+            waiting: Arc::default(),
             broadcasts,
             unicasts,
             boot_service,
@@ -217,6 +221,11 @@ impl Server {
             writer,
             written,
         })
+    }
+
+    /// The machines without a reservation that have asked.
+    pub fn waiting(&self) -> Arc<Mutex<Waiting>> {
+        Arc::clone(&self.waiting)
     }
 
     /// Serves until told to stop; then what is on its way to the disk is finished and answered, and the store closed.
@@ -252,10 +261,12 @@ impl Server {
             self.look_at_the_clock();
             for _ in 0..HANDLED_AT_ONCE {
                 let Some((addressed, request)) = self.queue.pop() else { break };
-                self.decide(request, addressed, &snapshots.load(), &timeline);
+                let snapshot = snapshots.load();
+                self.note(&request, &snapshot);
+                self.decide(request, addressed, &snapshot, &timeline);
             }
             while let Ok(done) = self.written.try_recv() {
-                self.finish(done, &timeline);
+                self.finish(done, &snapshots.load(), &timeline);
             }
             self.probed(&timeline);
             if !self.queue.is_empty() {
@@ -268,7 +279,7 @@ impl Server {
             tokio::select! {
                 () = stop.cancelled() => break Ok(()),
                 done = self.written.recv() => match done {
-                    Some(done) => self.finish(done, &timeline),
+                    Some(done) => self.finish(done, &snapshots.load(), &timeline),
                     None => break Err(Error::Writer),
                 },
                 // What it was woken for is seen above; an error too.
@@ -288,7 +299,7 @@ impl Server {
         self.writer.close();
         // Ends when the thread has written all it was given and closed the store.
         while let Some(done) = self.written.recv().await {
-            self.finish(done, &timeline);
+            self.finish(done, &snapshots.load(), &timeline);
         }
         result
     }
@@ -345,6 +356,21 @@ impl Server {
                 // If it cannot be queued, each is written when its client renews it.
                 let _ = self.writer.submit(changes, Job { segment: number, lease: None, answer: None });
             }
+        }
+    }
+
+    /// Remembers a machine without a reservation for the operator.
+    fn note(&self, request: &Request, snapshot: &Snapshot) {
+        // Beside another server nobody is of interest who does not boot.
+        let boots = self.mode == Mode::Full || request.class != Class::Plain;
+        let asks = boots && matches!(request.message, message::DISCOVER | message::REQUEST);
+        if self.settings.unknown == Unknown::Deny || !asks || snapshot.by_mac(request.mac).is_some() {
+            return;
+        }
+        let new = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).note(request, wall());
+        if new && self.settings.unknown == Unknown::Hold {
+            let mac = request.mac;
+            tracing::info!(%mac, "{mac} has no reservation and waits: `netboot hosts approve {mac}` gives it one");
         }
     }
 
@@ -500,12 +526,15 @@ impl Server {
     }
 
     /// What was handed to the writing thread is on disk, or is not.
-    fn finish(&mut self, done: Written<Job>, timeline: &Timeline) {
+    fn finish(&mut self, done: Written<Job>, snapshot: &Snapshot, timeline: &Timeline) {
         for Job { segment, lease, answer } in done.tokens {
             let (Some(lease), Some(Segment { leases, .. })) = (lease, self.segments.get_mut(segment)) else {
                 continue;
             };
-            if done.stored {
+            let acknowledges = answer.as_ref().is_some_and(|answer| answer.reply.message == message::ACK);
+            if done.stored && acknowledges && policy::is_void(&lease, snapshot) {
+                self.void(segment, lease, timeline);
+            } else if done.stored {
                 leases.written(lease);
                 if let Some(answer) = answer {
                     self.send(&answer, timeline);
@@ -517,6 +546,17 @@ impl Server {
                 }
             }
         }
+    }
+
+    /// Ends a lease before its machine hears of it: the operator has reserved the address while it was being written.
+    /// XDP was given what the disk said before, and may have given the address away.
+    fn void(&mut self, segment: usize, lease: Lease, timeline: &Timeline) {
+        let (now, Lease { addr, owner, .. }) = (wall(), lease.clone());
+        if let Some(Segment { leases, .. }) = self.segments.get_mut(segment) {
+            leases.written(Lease { expires: now, ..lease });
+        }
+        ignored(Some(owner.mac), Reason::WrongAddress, timeline);
+        self.change(segment, owner, Change::Release(addr), now, None, timeline);
     }
 
     fn send(&self, answer: &Answer, timeline: &Timeline) {
