@@ -154,7 +154,7 @@ impl Parts<'_> {
 
         let leases = self.open_leases()?;
         let lease_reader = leases.reader();
-        let dhcp = dhcp::server::Server::bind(link, subnet.clone(), settings.mode, &settings.dhcp, leases)?;
+        let dhcp = dhcp::server::Server::bind(link, &subnet, settings.mode, &settings.dhcp, leases)?;
         let files = self.files();
         let (mut tftp, listener) = match (self.start_tftp(files.clone(), &ends).await, self.listen().await) {
             (Ok(tftp), Ok(listener)) => (tftp, listener),

@@ -320,7 +320,7 @@ proptest! {
         by_id in any::<bool>(),
     ) {
         let identity = if by_id { Identity::ClientId } else { Identity::Mac };
-        let mut server = Server::new(config::Dhcp { authoritative, identity, ..config::Dhcp::default() });
+        let mut server = Server::new(config::Dhcp { identity, authoritative, ..config::Dhcp::default() });
         for event in events {
             match event {
                 Event::Packet { .. } => server.packet(&event),
