@@ -5,7 +5,8 @@
 //! header fields and the echoed options. The XDP program is given templates and finishes them by the same rule
 //! in the kernel, so that both send the same bytes:
 //!
-//! 1. the template: 236 bytes of header, cookie, option 53 first, the others, padded with option 0 to a multiple of 4;
+//! 1. the template: 236 bytes of header, cookie, option 53 first, the others, one option 0 behind option 67, padded with
+//!    option 0 to a multiple of 4;
 //! 2. `xid secs flags ciaddr giaddr chaddr` and the value of option 53 written over it; `hops` is 0;
 //! 3. option 97, then option 61, as the client sent them (RFC 4578 2.3, RFC 6842), each if it was there;
 //! 4. option 82 verbatim and last (RFC 3046 2.2), END, zeros up to 300 bytes (old BOOTP, RFC 1542 2.1).

@@ -136,10 +136,11 @@ pub fn decide(request: &Request, addressed: Addressed, view: &View<'_>) -> Outco
     match request.message {
         message::DISCOVER | message::REQUEST => {}
         message::INFORM => return answer_inform(request, view),
-        message::RELEASE | message::DECLINE if !ours => return Reason::OtherServer.into(),
-        message::RELEASE => {
+        // systemd-networkd names no server in its RELEASE, though RFC 2131 4.4.1 wants it. Sent to this one alone it is clear.
+        message::RELEASE if ours || (!chosen && addressed == Addressed::Server) => {
             return give_up(&owner, request.ciaddr, Change::Release(request.ciaddr), view);
         }
+        message::RELEASE | message::DECLINE if !ours => return Reason::OtherServer.into(),
         message::DECLINE
             if view.snapshot.by_mac(request.mac).is_some_and(|host| host.addr == request.requested) =>
         {

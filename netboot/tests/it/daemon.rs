@@ -268,6 +268,49 @@ fn an_address_that_does_not_fit_the_hosts_is_waited_out() {
 }
 
 #[test]
+fn a_pool_that_does_not_fit_is_exit_code_2() {
+    let (lab, data) = (lab(), data(BLADE));
+    let serve = || {
+        let mut command = lab.server.command(NETBOOT);
+        command.args(["serve", "--interface", "pxe0", "--xdp", "off", "--data"]).arg(data.path());
+        let mut server = Child::spawn(command).unwrap();
+        let code = server.wait(SOON).unwrap().code();
+        (code, server.output())
+    };
+    let check = || {
+        lab.server
+            .command(NETBOOT)
+            .arg("check")
+            .arg(data.path())
+            .args(["--interface", "pxe0"])
+            .output()
+            .unwrap()
+    };
+    let table = [
+        ("10.0.0.5-10.0.0.9", "the pool 10.0.0.5-10.0.0.9 is not inside the subnet 192.168.90.0/24"),
+        ("192.168.90.70-192.168.90.80", "192.168.90.77 is in the pool 192.168.90.70-192.168.90.80"),
+    ];
+    for (pool, expected) in table {
+        let settings = format!("{{\n  \"dhcp\": {{ \"pool\": [\"{pool}\"] }} }}");
+        fs::write(data.path().join("netboot.json"), settings).unwrap();
+        let (code, said) = serve();
+        assert_eq!(code, Some(2), "{said}");
+        assert!(said.contains(expected), "{said}");
+        let checked = check();
+        assert_eq!(checked.status.code(), Some(2));
+        let text =
+            String::from_utf8_lossy(&checked.stderr).into_owned() + &String::from_utf8_lossy(&checked.stdout);
+        assert!(text.contains(expected), "{text}");
+    }
+    fs::write(
+        data.path().join("netboot.json"),
+        r#"{ "dhcp": { "pool": ["192.168.90.70-192.168.90.80"], "exclude": ["192.168.90.77"] } }"#,
+    )
+    .unwrap();
+    assert_eq!(check().status.code(), Some(0));
+}
+
+#[test]
 fn a_port_that_is_taken_is_named_with_its_process() {
     let (lab, data) = (lab(), data(BLADE));
     let _first = Server::start(&lab, Path::new(NETBOOT), data.path(), &["--xdp", "off"]).unwrap();

@@ -74,7 +74,7 @@ fn a_farewell_counts_only_from_whom_it_is_and_for_this_server() {
     let forged = [
         Ask::new(thief, 10, RELEASE).ciaddr(addr).server(SERVER_ADDR),
         Ask::new(owner, 11, RELEASE).ciaddr(addr).server(other),
-        Ask::new(owner, 12, RELEASE).ciaddr(addr),
+        Ask::new(thief, 12, RELEASE).ciaddr(addr),
         Ask::new(thief, 13, DECLINE).requested(addr).server(SERVER_ADDR),
         Ask::new(owner, 14, DECLINE).requested(addr).server(other),
         // Not its own, and the one that is reserved for another.

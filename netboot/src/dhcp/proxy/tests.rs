@@ -3,6 +3,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use netboot_ebpf::verdict::message::{ACK, DECLINE, DISCOVER, INFORM, OFFER, RELEASE, REQUEST};
 use netboot_ebpf::{Class, Reason};
+use proptest::prelude::*;
 
 use super::{Addressed, Change, Outcome, Reply, Route, View, decide};
 use crate::config::{Boot, Dhcp, Menu, Unknown};
@@ -363,5 +364,43 @@ fn machines_without_a_reservation_may_be_held_or_denied_here_too() {
         assert_eq!(world.silent(&Packet::new(STRANGER), OFFERS), Reason::NotBootClient);
         assert_eq!(world.reply(&bios(BLADE), OFFERS).message, OFFER);
         assert_eq!(world.reply(&asks(bios(BLADE)), BOOTS).message, ACK);
+    }
+}
+
+proptest! {
+    #[test]
+    fn nobody_is_given_or_refused_an_address_whatever_he_asks(
+        message in 0_u8..10, vendor in prop::sample::select(vec!["", "PXEClient", "PXEClient:Arch:00007", "HTTPClient"]),
+        arch in 0_u8..45, ipxe in any::<bool>(), reserved in any::<bool>(), menu in any::<bool>(),
+        ciaddr in prop::sample::select(vec![[0; 4], ADDR.octets(), [10, 0, 0, 1]]),
+        giaddr in prop::sample::select(vec![[0; 4], [192, 168, 90, 1]]),
+        option in prop::collection::vec(any::<u8>(), 1..20), room in 0_u16..1500,
+        from in prop::option::of(prop::sample::select(vec![[0; 4], ADDR.octets(), [10, 0, 0, 1]])),
+        echo in prop::collection::vec(any::<u8>(), 1..200),
+    ) {
+        let world = if menu { with_menu() } else { world() };
+        let mut packet = Packet::new(if reserved { BLADE } else { STRANGER })
+            .message(message).with(93, [0, arch]).with(43, option).with(57, room.to_be_bytes())
+            .with(61, echo).at(12, &ciaddr).at(24, &giaddr);
+        if !vendor.is_empty() {
+            packet = packet.with(60, vendor);
+        }
+        if ipxe {
+            packet = packet.with(77, "iPXE");
+        }
+        let Ok(_) = wire::decode(&packet.bytes()) else { return Ok(()) };
+        let from = from.map(|from| Addressed::BootService(SocketAddrV4::new(from.into(), 68)));
+        let addressed = from.unwrap_or(OFFERS);
+        match world.ask(&packet, addressed) {
+            Outcome::Ignore(_, change) => prop_assert_eq!(change, Change::None),
+            Outcome::Reply(..) => {
+                let reply = world.reply(&packet, addressed);
+                prop_assert_eq!(reply.message, if addressed == OFFERS { OFFER } else { ACK });
+                prop_assert!(room == 0 || reply.bytes.len() + 28 <= usize::from(room));
+                let vendor = value(&reply.bytes, 60).unwrap();
+                prop_assert!(vendor == b"PXEClient" || vendor == b"HTTPClient");
+                prop_assert!(!ipxe || value(&reply.bytes, 43).is_none_or(|option| option[0] == 71));
+            }
+        }
     }
 }
