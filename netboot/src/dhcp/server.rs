@@ -306,8 +306,10 @@ impl Server {
 
     /// Takes what has arrived into the queue. Returns how much that was.
     fn take(&mut self, buffer: &mut [u8], snapshot: &Snapshot, timeline: &Timeline) -> io::Result<usize> {
+        /// What a packet of this sender is, by the socket that it came to.
+        type How = fn(SocketAddrV4) -> Addressed;
         let mut taken = 0;
-        let sockets: [(&UdpSocket, fn(SocketAddrV4) -> Addressed); 3] = [
+        let sockets: [(&UdpSocket, How); 3] = [
             (&self.unicasts, |_| Addressed::Server),
             (&self.broadcasts, |_| Addressed::Broadcast),
             (&self.boot_service, Addressed::BootService),
