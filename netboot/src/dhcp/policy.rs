@@ -189,7 +189,7 @@ pub fn decide(request: &Request, addressed: Addressed, view: &View<'_>) -> Outco
             let known = reserved.is_some() || view.leases.of(&owner).is_some();
             let to_us = chosen || addressed == Addressed::Server;
             if view.settings.authoritative || to_us {
-                refuse(request, &owner, view)
+                refuse(request, view)
             } else if known {
                 Reason::WrongAddress.into()
             } else {
@@ -324,15 +324,11 @@ fn answer_inform(request: &Request, view: &View<'_>) -> Outcome {
     finished(request, message::ACK, addr, template, Change::None, view)
 }
 
-/// The NAK. Whoever is refused an address that is another's reservation has its lease of it no more, so that the
-/// other can have it.
-fn refuse(request: &Request, owner: &Owner, view: &View<'_>) -> Outcome {
-    let claimed = claimed(request);
-    let theirs = view.leases.live(claimed, view.now).is_some_and(|lease| lease.owner == *owner);
-    let ends = theirs && view.snapshot.by_addr(claimed).is_some() && !view.leases.is_writing(owner);
-    let change = if ends { Change::Release(claimed) } else { Change::Forget };
+/// The NAK. A lease that the client has stays its own until it takes another address or the lease ends: it may not hear
+/// this, and would go on with an address that somebody else has.
+fn refuse(request: &Request, view: &View<'_>) -> Outcome {
     let template = |_| refusal(view.subnet.server, "this address is not yours here");
-    finished(request, message::NAK, claimed, template, change, view)
+    finished(request, message::NAK, claimed(request), template, Change::Forget, view)
 }
 
 /// The longest reply that the client takes.

@@ -20,7 +20,7 @@ const HOSTS: &str = r#"{ "hosts": { "10.1.0.77": { "macaddr": "52:54:00:00:00:77
 /// A relay agent's end of the wire: hears what is sent to port 67, and speaks from there.
 pub(crate) struct Relay {
     socket: UdpSocket,
-    _namespace: Namespace,
+    namespace: Namespace,
 }
 
 /// A reply as the relay agent gets it.
@@ -60,7 +60,7 @@ impl Relay {
         namespace.ip(&format!("addr add {addr}/24 dev eth0")).unwrap();
         let socket = namespace.inside(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 67)).unwrap()).unwrap();
         socket.set_read_timeout(Some(SOON)).unwrap();
-        Self { socket, _namespace: namespace }
+        Self { socket, namespace }
     }
 
     pub(crate) fn send(&self, packet: &[u8]) {
@@ -110,7 +110,7 @@ fn each_subnet_behind_a_relay_agent_has_its_own_pool_and_options() {
     let relay = Relay::new(&lab, [192, 168, 90, 5].into());
     let (one, two) = ([10, 1, 0, 1], [192, 168, 90, 5]);
     // Replies to 10.1.0.1 must find that address: the relay agent has it, too.
-    relay._namespace.ip("addr add 10.1.0.1/32 dev eth0").unwrap();
+    relay.namespace.ip("addr add 10.1.0.1/32 dev eth0").unwrap();
     lab.server.ip("route add 10.1.0.0/24 via 192.168.90.5").unwrap();
 
     let info = option(82, &[1, 3, b'p', b'0', b'7']);
