@@ -267,10 +267,14 @@ impl Server {
                 }
                 let answer = Answer { mac, class, reply };
                 match change {
-                    Change::Offer(addr)
-                        if on_link && self.prober.is_some() && leases.wants_probe(addr, &owner, now) =>
+                    // The second: it has not been offered the address before (RFC 4039).
+                    Change::Offer(addr) | Change::Lease { addr, .. }
+                        if request.message == message::DISCOVER
+                            && on_link
+                            && self.prober.is_some()
+                            && leases.wants_probe(addr, &owner, now) =>
                     {
-                        self.probe(Parked { request, addressed, addr, owner, answer }, timeline);
+                        self.probe(Parked { request, addressed, addr, owner, change, answer }, timeline);
                     }
                     _ => self.change(number, owner, change, now, Some(answer), timeline),
                 }
