@@ -11,13 +11,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use netboot::mac::Mac;
-use xtask::lab::{Child, Lab, Namespace, READY};
+use xtask::lab::{Child, Lab, Namespace, READY, SERVER_ADDR, wait_for};
 
 use crate::daemon::{BLADE, NETBOOT, SOON, data, lab, status};
 use crate::wire::{ACK, Ask, DISCOVER, NAK, OFFER, REQUEST, Wire};
 
-/// A machine that is asked after no longer than this did not get an answer.
-const SILENCE: Duration = Duration::from_millis(600);
 /// The machine of [`BLADE`].
 const RESERVED: Mac = Mac([0x52, 0x54, 0, 0, 0, 0x77]);
 /// The store's file is sparse, so that this is more than it takes for some leases.
@@ -147,9 +145,19 @@ fn on_a_full_disk_nothing_is_acknowledged_and_nothing_is_lost() {
     // What is free in the file may still take a few.
     let mut refused = Vec::new();
     for number in 3..60 {
-        match wire.obtain(machine(number), 10, SILENCE) {
-            Some(addr) => leases.push((machine(number), addr)),
-            None => refused.push(machine(number)),
+        let mac = machine(number);
+        let offer = wire.ask(&Ask::new(mac, 10, DISCOVER), SOON).unwrap();
+        let (before, mut ack) = (failed(), None);
+        wire.send(&Ask::new(mac, 11, REQUEST).requested(offer.yiaddr).server(SERVER_ADDR));
+        let answered = || {
+            let heard = wire.hear(Duration::from_millis(50));
+            ack = heard.filter(|reply| (reply.mac, reply.message) == (mac, ACK));
+            ack.is_some() || failed() > before
+        };
+        assert!(wait_for(SOON, answered), "{}", server.output());
+        match ack {
+            Some(ack) => leases.push((mac, ack.yiaddr)),
+            None => refused.push(mac),
         }
         if refused.len() == 4 {
             break;
