@@ -116,7 +116,9 @@ fn packet(bytes: &mut Bytes<'_>) -> Vec<u8> {
         packet[108] = 255;
     }
     if has & 128 != 0 {
-        match bytes.below(6) {
+        match bytes.below(7) {
+            // Rapid commit (RFC 4039).
+            6 => option(&mut packet, 80, &[]),
             0 => packet[24..28].copy_from_slice(&[10, 1, 0, 1]),
             1 => packet[24..28].copy_from_slice(&addr(bytes.next())),
             // Link selection and an override, as a relay agent says them (RFC 3527, RFC 5107).
