@@ -12,8 +12,11 @@ use dhcproto::v4::{HType, Opcode, OptionCode};
 use netboot_ebpf::class::{Class, Marks, classify};
 use netboot_ebpf::{Reason, verdict};
 
+use self::agent::sub_option;
 use super::options::{COOKIE, Echo, HEADER};
 use crate::mac::Mac;
+
+mod agent;
 
 /// What a client asks, as far as an answer needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,12 +35,23 @@ pub struct Request {
     pub server_id: Ipv4Addr,
     /// Option 57, 0 when absent.
     pub max_size: u16,
+    /// Option 51, the lease that the client would like, in seconds; 0 when absent.
+    pub lease_secs: u32,
+    /// Option 118, the subnet that the client asks to be in (RFC 3011); unspecified when absent.
+    pub subnet_selection: Ipv4Addr,
+    /// Option 80: the client takes an ACK in answer to its DISCOVER (RFC 4039).
+    pub rapid_commit: bool,
+    /// Option 93, the first architecture, whether it is known here or not.
+    pub arch: Option<u16>,
     /// The kind of client.
     pub class: Class,
     xid: [u8; 4],
     secs: [u8; 2],
     flags: [u8; 2],
     chaddr: [u8; 16],
+    parameters: Option<Vec<u8>>,
+    vendor_class: Option<Vec<u8>>,
+    vendor_options: Option<Vec<u8>>,
     guid: Option<Vec<u8>>,
     client_id: Option<Vec<u8>>,
     relay_info: Option<Vec<u8>>,
@@ -47,6 +61,51 @@ impl Request {
     /// The client cannot be reached by unicast yet (RFC 2131 4.1).
     pub fn broadcast(&self) -> bool {
         self.flags[0] & 0x80 != 0
+    }
+
+    /// Option 55: the codes that the client asks for, in its order; `None` when it sent no list.
+    pub fn parameters(&self) -> Option<&[u8]> {
+        self.parameters.as_deref()
+    }
+
+    /// Option 60 as text, for people; what is not UTF-8 is replaced.
+    pub fn vendor_class(&self) -> Option<std::borrow::Cow<'_, str>> {
+        self.vendor_class.as_deref().map(String::from_utf8_lossy)
+    }
+
+    /// Option 43 as it came.
+    pub fn vendor_options(&self) -> Option<&[u8]> {
+        self.vendor_options.as_deref()
+    }
+
+    /// Option 97 as it came: a type, then the machine's identifier (RFC 4578 2.3).
+    pub fn guid(&self) -> Option<&[u8]> {
+        self.guid.as_deref()
+    }
+
+    /// Option 61 as it came.
+    pub fn client_id(&self) -> Option<&[u8]> {
+        self.client_id.as_deref()
+    }
+
+    /// The circuit that the request came in by, as the relay agent names it (RFC 3046 3.1).
+    pub fn circuit_id(&self) -> Option<&[u8]> {
+        sub_option(self.relay_info.as_deref()?, agent::CIRCUIT_ID)
+    }
+
+    /// The remote end of that circuit, as the relay agent names it (RFC 3046 3.2).
+    pub fn remote_id(&self) -> Option<&[u8]> {
+        sub_option(self.relay_info.as_deref()?, agent::REMOTE_ID)
+    }
+
+    /// The subnet that the client is in, if the relay agent says another than its own address (RFC 3527).
+    pub fn link_selection(&self) -> Option<Ipv4Addr> {
+        agent::address(self.relay_info.as_deref()?, agent::LINK_SELECTION)
+    }
+
+    /// The address that the relay agent wants to see in option 54, so that it gets the renewals too (RFC 5107).
+    pub fn server_id_override(&self) -> Option<Ipv4Addr> {
+        agent::address(self.relay_info.as_deref()?, agent::SERVER_ID_OVERRIDE)
     }
 
     /// What a reply repeats; `ciaddr` is filled in for an ACK alone (RFC 2131 table 3).
@@ -109,14 +168,23 @@ pub fn decode(bytes: &[u8]) -> Result<Request, Reason> {
         requested: options.addr(OptionCode::RequestedIpAddress)?,
         server_id: options.addr(OptionCode::ServerIdentifier)?,
         max_size: options.fixed(OptionCode::MaxMessageSize)?.map_or(0, u16::from_be_bytes),
+        lease_secs: options.wish(OptionCode::AddressLeaseTime).map_or(0, u32::from_be_bytes),
+        subnet_selection: options
+            .wish::<4>(OptionCode::SubnetSelection)
+            .map_or(Ipv4Addr::UNSPECIFIED, Ipv4Addr::from),
+        rapid_commit: options.is_there(OptionCode::RapidCommit),
+        arch: options.archs().next(),
         class: classify(&options.marks()),
         xid: header.xid().to_be_bytes(),
         secs: header.secs().to_be_bytes(),
         flags: u16::from(header.flags()).to_be_bytes(),
         chaddr,
-        guid: options.value(OptionCode::ClientMachineIdentifier).map(<[u8]>::to_vec),
-        client_id: options.value(OptionCode::ClientIdentifier).map(<[u8]>::to_vec),
-        relay_info: options.value(OptionCode::RelayAgentInformation).map(<[u8]>::to_vec),
+        parameters: options.owned(OptionCode::ParameterRequestList),
+        vendor_class: options.owned(OptionCode::ClassIdentifier),
+        vendor_options: options.owned(OptionCode::VendorExtensions),
+        guid: options.owned(OptionCode::ClientMachineIdentifier),
+        client_id: options.owned(OptionCode::ClientIdentifier),
+        relay_info: options.owned(OptionCode::RelayAgentInformation),
     })
 }
 
@@ -170,6 +238,20 @@ impl Options {
         (!value.is_empty()).then_some(value.as_slice())
     }
 
+    fn owned(&self, code: OptionCode) -> Option<Vec<u8>> {
+        self.value(code).map(<[u8]>::to_vec)
+    }
+
+    /// It is there, with or without a value.
+    fn is_there(&self, code: OptionCode) -> bool {
+        self.0.iter().any(|(other, _)| *other == code)
+    }
+
+    /// The value of an option that one can do without: with another length than it should have it counts as absent.
+    fn wish<const N: usize>(&self, code: OptionCode) -> Option<[u8; N]> {
+        self.value(code)?.try_into().ok()
+    }
+
     /// The value of an option that has one length only.
     fn fixed<const N: usize>(&self, code: OptionCode) -> Result<Option<[u8; N]>, Reason> {
         let Some((_, value)) = self.0.iter().find(|(other, _)| *other == code) else { return Ok(None) };
@@ -185,7 +267,7 @@ impl Options {
         let user = self.value(OptionCode::UserClass).unwrap_or_default();
         Marks {
             ipxe_user_class: user == b"iPXE" || user == b"\x04iPXE",
-            ipxe_options: self.0.iter().any(|(code, _)| u8::from(*code) == 175),
+            ipxe_options: self.is_there(OptionCode::from(175)),
             pxe_client: vendor.starts_with(b"PXEClient"),
             http_client: vendor.starts_with(b"HTTPClient"),
             arch: self.arch(),
@@ -200,10 +282,12 @@ impl Options {
 
     /// Option 93 is a list (RFC 4578 2.1), of which dhcproto would keep the first: the first that is known counts.
     fn arch(&self) -> Option<u16> {
-        let list = self.value(OptionCode::ClientSystemArchitecture)?;
-        let archs =
-            || list.chunks_exact(2).filter_map(|pair| Some(u16::from_be_bytes(pair.try_into().ok()?)));
-        archs().find(|arch| Class::of_arch(*arch) != Class::Other).or_else(|| archs().next())
+        self.archs().find(|arch| Class::of_arch(*arch) != Class::Other).or_else(|| self.archs().next())
+    }
+
+    fn archs(&self) -> impl Iterator<Item = u16> {
+        let list = self.value(OptionCode::ClientSystemArchitecture).unwrap_or_default();
+        list.chunks_exact(2).filter_map(|pair| Some(u16::from_be_bytes(pair.try_into().ok()?)))
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 const PURE: &[&str] = &[
     "dhcp/boot.rs",
     "dhcp/wire.rs",
+    "dhcp/wire/agent.rs",
     "dhcp/options.rs",
     "dhcp/policy.rs",
     "tftp/wire.rs",

@@ -64,6 +64,62 @@ fn what_is_absent() {
 }
 
 #[test]
+fn what_a_client_would_like() {
+    let request = read(
+        &packet()
+            .with(43, [6, 1, 8, 255])
+            .with(51, 7200_u32.to_be_bytes())
+            .with(55, [1, 3, 119])
+            .with(60, b"udhcp \xff".as_slice())
+            .with(61, [1, 2, 3])
+            .with(80, [])
+            .with(93, [0, 99, 0, 7])
+            .with(97, [0, 1])
+            .with(118, [10, 1, 0, 0]),
+    );
+    assert_eq!((request.lease_secs, request.rapid_commit, request.arch), (7200, true, Some(99)));
+    assert_eq!(request.subnet_selection, Ipv4Addr::new(10, 1, 0, 0));
+    assert_eq!(request.parameters(), Some([1, 3, 119].as_slice()));
+    assert_eq!(request.vendor_class().as_deref(), Some("udhcp \u{fffd}"));
+    assert_eq!(request.vendor_options(), Some([6, 1, 8, 255].as_slice()));
+    assert_eq!(request.client_id(), Some([1, 2, 3].as_slice()));
+    assert_eq!(request.guid(), Some([0, 1].as_slice()));
+
+    let bare = read(&packet());
+    assert_eq!((bare.lease_secs, bare.rapid_commit, bare.arch), (0, false, None));
+    assert!(bare.subnet_selection.is_unspecified());
+    assert_eq!((bare.parameters(), bare.vendor_class(), bare.vendor_options()), (None, None, None));
+    assert_eq!((bare.client_id(), bare.guid(), bare.circuit_id()), (None, None, None));
+    // A wish that cannot be read is none: it is no reason to leave a machine without an address.
+    let odd = read(&packet().with(51, [1, 2, 3]).with(55, []).with(93, [7]).with(118, [10, 1]));
+    assert_eq!((odd.lease_secs, odd.arch, odd.parameters()), (0, None, None));
+    assert!(odd.subnet_selection.is_unspecified());
+}
+
+#[test]
+fn what_a_relay_agent_says() {
+    let agent = |info: &[u8]| read(&packet().with(82, info));
+    let all = agent(&[1, 2, 7, 8, 2, 1, 9, 5, 4, 10, 1, 0, 0, 151, 0, 11, 4, 10, 1, 0, 1]);
+    assert_eq!((all.circuit_id(), all.remote_id()), (Some([7, 8].as_slice()), Some([9].as_slice())));
+    assert_eq!(all.link_selection(), Some([10, 1, 0, 0].into()));
+    assert_eq!(all.server_id_override(), Some([10, 1, 0, 1].into()));
+    let bad: [&[u8]; 6] = [
+        &[1, 2, 7, 8, 5, 4, 10, 1, 0, 0, 11, 5, 10, 1, 0, 1],
+        &[1, 2, 7, 8, 5],
+        &[5, 200],
+        &[5, 3, 10, 1, 0, 1, 0, 11, 2, 1, 1],
+        &[5, 4, 0, 0, 0, 0, 1, 0],
+        &[0, 5, 4, 10, 1, 0, 0, 255],
+    ];
+    for info in bad {
+        let request = agent(info);
+        assert_eq!((request.link_selection(), request.server_id_override()), (None, None), "{info:?}");
+        assert_eq!(request.circuit_id(), None, "{info:?}");
+        assert_eq!(request.echo(message::ACK).relay_info, Some(info), "goes back as it came");
+    }
+}
+
+#[test]
 fn classes() {
     type Case = (&'static str, &'static [(u8, &'static [u8])], Class);
     let table: &[Case] = &[
