@@ -7,6 +7,8 @@ use crate::class::Class;
 
 /// DHCP message types (RFC 2132 9.6) that a client may send and that matter here.
 pub mod message {
+    /// No option 53 at all: BOOTP (RFC 951)
+    pub const BOOTP: u8 = 0;
     /// DHCPDISCOVER
     pub const DISCOVER: u8 = 1;
     /// DHCPOFFER
@@ -43,6 +45,10 @@ pub struct Request {
     pub max_size: u16,
     /// Option 82, relay agent information, is there.
     pub relay_info: bool,
+    /// Option 118, subnet selection, is there.
+    pub subnet_selection: bool,
+    /// Option 80, rapid commit, is there.
+    pub rapid_commit: bool,
     /// What kind of client is asking.
     pub class: Class,
 }
@@ -158,6 +164,12 @@ reasons! {
     LongRequest => "long-request",
     /// The machine found somebody else at the address that is reserved for it.
     AddressInUse => "reserved-address-in-use",
+    /// The client asks for an address of a subnet that it names (option 118).
+    SubnetSelection => "subnet-selection",
+    /// The client would take an ACK for its DISCOVER (option 80).
+    RapidCommit => "rapid-commit",
+    /// A BOOTP request of a machine without reservation: what it gets it would keep for ever.
+    BootpUnknown => "bootp-unknown",
 }
 
 /// Decides about a well-formed request of a reserved machine.
@@ -166,7 +178,11 @@ pub fn decide(request: &Request, host: &Host) -> Verdict {
     if request.giaddr != 0 || request.relay_info {
         return Verdict::Pass(Reason::Relayed);
     }
+    if request.subnet_selection {
+        return Verdict::Pass(Reason::SubnetSelection);
+    }
     match request.message {
+        message::DISCOVER if request.rapid_commit => Verdict::Pass(Reason::RapidCommit),
         message::DISCOVER => Verdict::Answer(Answer::Offer),
         message::REQUEST => request_state(request, host),
         _ => Verdict::Pass(Reason::MessageType),
@@ -217,6 +233,8 @@ mod tests {
             server_id: 0,
             max_size: 0,
             relay_info: false,
+            subnet_selection: false,
+            rapid_commit: false,
             class: Class::Plain,
         }
     }
@@ -264,6 +282,17 @@ mod tests {
                 Request { relay_info: true, ..request(message::DISCOVER) },
                 Verdict::Pass(Reason::Relayed),
             ),
+            (
+                "option 118",
+                Request { subnet_selection: true, requested: ME, ..ask },
+                Verdict::Pass(Reason::SubnetSelection),
+            ),
+            (
+                "option 80",
+                Request { rapid_commit: true, ..request(message::DISCOVER) },
+                Verdict::Pass(Reason::RapidCommit),
+            ),
+            ("option 80 in a REQUEST", Request { rapid_commit: true, requested: ME, ..ask }, ack),
             ("release", request(message::RELEASE), Verdict::Pass(Reason::MessageType)),
             ("none", request(0), Verdict::Pass(Reason::MessageType)),
         ];

@@ -8,7 +8,9 @@
 //! 1. the template: 236 bytes of header, cookie, option 53 first, the others, padded with option 0 to a multiple of 4;
 //! 2. `xid secs flags ciaddr giaddr chaddr` and the value of option 53 written over it; `hops` is 0;
 //! 3. option 97, then option 61, as the client sent them (RFC 4578 2.3, RFC 6842), each if it was there;
-//! 4. option 82 verbatim and last (RFC 3046 2.2), END, zeros up to 300 bytes (old BOOTP, RFC 1542 2.1).
+//! 4. option 118 if its subnet was chosen by it (RFC 3011 2), option 80 in an ACK to a DISCOVER (RFC 4039 3.1): XDP
+//!    passes requests for which they are due;
+//! 5. option 82 verbatim and last (RFC 3046 2.2), END, zeros up to 300 bytes (old BOOTP, RFC 1542 2.1).
 
 use std::net::Ipv4Addr;
 
@@ -132,23 +134,32 @@ pub struct Echo<'a> {
     pub guid: Option<&'a [u8]>,
     /// Option 61, client identifier.
     pub client_id: Option<&'a [u8]>,
+    /// Option 118, subnet selection, of a request whose subnet was chosen by it: such a client takes no reply without.
+    pub subnet_selection: Option<Ipv4Addr>,
+    /// Option 80, rapid commit: this is the ACK to a DISCOVER.
+    pub rapid_commit: bool,
     /// Option 82, relay agent information.
     pub relay_info: Option<&'a [u8]>,
 }
 
 impl Echo<'_> {
-    /// The options that are repeated, in their order.
-    fn options(&self) -> [(u8, &[u8]); 3] {
-        [(97, self.guid), (61, self.client_id), (82, self.relay_info)]
-            .map(|(code, value)| (code, value.unwrap_or_default()))
+    /// Adds the options that are repeated, in their order.
+    fn add_to(&self, reply: &mut Builder) {
+        reply.option(97, self.guid.unwrap_or_default());
+        reply.option(61, self.client_id.unwrap_or_default());
+        reply.option(118, &addresses(self.subnet_selection.as_slice()));
+        if self.rapid_commit {
+            reply.0.extend([80, 0]);
+        }
+        reply.option(82, self.relay_info.unwrap_or_default());
     }
 
     /// What the longest template is with which a reply of `room` bytes can repeat all of this.
     pub fn leaves(&self, room: usize) -> usize {
-        let length = |value: &[u8]| value.len() + 2 * value.len().div_ceil(255);
-        let echoed: usize = self.options().iter().map(|(_, value)| length(value)).sum();
+        let mut echoed = Builder(Vec::new());
+        self.add_to(&mut echoed);
         // And END.
-        room.saturating_sub(echoed + 1).min(TEMPLATE_MAX)
+        room.saturating_sub(echoed.0.len() + 1).min(TEMPLATE_MAX)
     }
 }
 
@@ -286,9 +297,7 @@ pub fn finish(template: &Template, message: u8, echo: &Echo<'_>) -> Vec<u8> {
     put(&mut reply.0, 24, &echo.giaddr);
     put(&mut reply.0, 28, &echo.chaddr);
     put(&mut reply.0, MESSAGE_AT, &[message]);
-    for (code, value) in echo.options() {
-        reply.option(code, value);
-    }
+    echo.add_to(&mut reply);
     reply.0.push(255);
     if reply.0.len() < SMALLEST {
         reply.0.resize(SMALLEST, 0);

@@ -121,11 +121,13 @@ impl Request {
             guid: self.guid.as_deref(),
             client_id: self.client_id.as_deref(),
             relay_info: self.relay_info.as_deref(),
+            ..Echo::default()
         }
     }
 
     /// The request as the decision shared with the XDP program wants it. Option 82 without a relay agent comes
-    /// from a switch that only looks on; the XDP program passes it up, and here it is answered and repeated.
+    /// from a switch that only looks on; the XDP program passes it up, and here it is answered and repeated. What
+    /// options 80 and 118 ask for is decided before and after.
     pub fn facts(&self) -> verdict::Request {
         verdict::Request {
             message: self.message,
@@ -135,6 +137,8 @@ impl Request {
             server_id: self.server_id.into(),
             max_size: self.max_size,
             relay_info: false,
+            subnet_selection: false,
+            rapid_commit: false,
             class: self.class,
         }
     }

@@ -41,6 +41,8 @@ const ECHO: Echo<'_> = Echo {
     chaddr: [16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31],
     guid: Some(&[0x97; 17]),
     client_id: Some(&[0x61; 7]),
+    subnet_selection: None,
+    rapid_commit: false,
     relay_info: Some(&[1, 2, 0x82, 0x82]),
 };
 
@@ -78,6 +80,19 @@ fn every_field_and_option_for_a_rom() {
     let (options, rest) = options(&reply);
     assert_eq!(options, want);
     assert!(rest.iter().all(|byte| *byte == 0), "nothing after END");
+}
+
+#[test]
+fn what_is_repeated_stands_in_its_order() {
+    let echo = Echo { subnet_selection: Some([10, 1, 0, 0].into()), rapid_commit: true, ..ECHO };
+    let template = template(&subnet(), &client(Class::Plain));
+    let reply = finish(&template, message::ACK, &echo);
+    let (all, _) = options(&reply);
+    let last: Vec<_> = all.iter().skip(all.len() - 5).map(|(code, value)| (*code, value.len())).collect();
+    assert_eq!(last, [(97, 17), (61, 7), (118, 4), (80, 0), (82, 4)]);
+    assert_eq!(value(&reply, 118), Some(vec![10, 1, 0, 0]));
+    let unpadded = reply.len() - template.bytes().len();
+    assert_eq!(echo.leaves(400), 400 - unpadded, "with END");
 }
 
 #[test]

@@ -139,7 +139,7 @@ impl Request {
             chaddr: self.chaddr,
             guid: self.find(97),
             client_id: self.find(61),
-            relay_info: None,
+            ..Echo::default()
         };
         let data = finish(&template, answer as u8, &echo);
         frame(to.0, SERVER_MAC, self.tag, (SERVER, 67), (to.1, 68), &data)
