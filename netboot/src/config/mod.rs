@@ -4,6 +4,7 @@
 
 pub mod boot;
 pub mod json;
+pub mod options;
 pub mod problem;
 mod range;
 mod resolve;
@@ -95,6 +96,11 @@ pub struct Dhcp {
     pub dns: Vec<Ipv4Addr>,
     /// Domain name, option 15.
     pub domain: Option<String>,
+    /// A DISCOVER with option 80 is answered with an ACK (RFC 4039).
+    pub rapid_commit: bool,
+    /// Options that are set by number: for everybody, by profile, by machine; and boot files by profile.
+    #[serde(flatten)]
+    pub custom: options::Custom,
 }
 
 /// HTTP settings.

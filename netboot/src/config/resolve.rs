@@ -61,6 +61,8 @@ fn merge(data: &Path, given: Given, written: Written) -> Settings {
             router: written.router,
             dns: written.dns.unwrap_or_default(),
             domain: written.domain,
+            rapid_commit: written.rapid_commit.unwrap_or(false),
+            custom: written.custom,
         },
         boot: written.boot,
         http: Http {

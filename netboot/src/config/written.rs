@@ -12,8 +12,9 @@ use ipnetwork::Ipv4Network;
 use jsonc_parser::ast::{Object, Value};
 
 use super::json::{Reader, Source, kind};
+use super::options::{Custom, Place};
 use super::problem::{Problem, Problems};
-use super::{Boot, Engine, Range, RouterAdvertisement, Xdp, boot};
+use super::{Boot, Engine, Range, RouterAdvertisement, Xdp, boot, options};
 
 /// Most routers or name servers: with the rest of a reply they stay within 548 bytes.
 const MOST_SERVERS: usize = 8;
@@ -31,6 +32,8 @@ pub(super) struct Written {
     pub(super) router: Option<Vec<Ipv4Addr>>,
     pub(super) dns: Option<Vec<Ipv4Addr>>,
     pub(super) domain: Option<String>,
+    pub(super) custom: Custom,
+    pub(super) rapid_commit: Option<bool>,
     pub(super) boot: Boot,
     pub(super) port: Option<u16>,
     pub(super) override_from: Option<Vec<Ipv4Network>>,
@@ -73,7 +76,7 @@ impl Written {
                     self.dhcp(reader, name, key, value)
                 }),
                 "boot" => section(reader, name, value, |reader, name, key, value| {
-                    self.boot(reader, name, key, value)
+                    boot::read(reader, name, key, value, &mut self.boot)
                 }),
                 "http" => section(reader, name, value, |reader, name, key, value| {
                     self.http(reader, name, key, value)
@@ -113,23 +116,15 @@ impl Written {
                 self.dns = servers(reader, name, value, "a list of addresses, as in [\"192.168.90.1\"]");
             }
             "domain" => self.domain = checked(reader, name, value, domain),
-            _ => return Err("pool, lease_secs, authoritative, router, dns, domain"),
-        }
-        Ok(())
-    }
-
-    fn boot(
-        &mut self,
-        reader: &mut Reader<'_>,
-        name: &str,
-        key: &str,
-        value: &Value<'_>,
-    ) -> Result<(), &'static str> {
-        let class = boot::class(key).ok_or(boot::NAMES)?;
-        let Some(file) = reader.text(name, value, "write it in double quotes") else { return Ok(()) };
-        match boot::rule(class, file) {
-            Ok(()) => self.boot.set(class, file),
-            Err(help) => reader.error(value, format!("`{name}` is \"{file}\""), help),
+            "options" => self.custom.options = options::read(reader, name, value, Place::Everybody),
+            "profiles" => self.custom.profiles = options::profiles(reader, name, value),
+            "hosts" => self.custom.hosts = options::hosts(reader, name, value),
+            "rapid_commit" => self.rapid_commit = boolean(reader, name, value),
+            _ => {
+                return Err(
+                    "pool, lease_secs, authoritative, router, dns, domain, options, profiles, hosts, rapid_commit",
+                );
+            }
         }
         Ok(())
     }
@@ -169,7 +164,7 @@ impl Written {
 }
 
 /// Reads the members of a section; `member` answers with the known keys when it does not know one.
-fn section(
+pub(super) fn section(
     reader: &mut Reader<'_>,
     name: &str,
     value: &Value<'_>,

@@ -11,6 +11,9 @@
 //! 4. option 118 if its subnet was chosen by it (RFC 3011 2), option 80 in an ACK to a DISCOVER (RFC 4039 3.1): XDP
 //!    passes requests for which they are due;
 //! 5. option 82 verbatim and last (RFC 3046 2.2), END, zeros up to 300 bytes (old BOOTP, RFC 1542 2.1).
+//!
+//! What does not fit is left out whole: first the options that people set for those who ask, then the others that they
+//! set, each from the highest code down, then what a client can do without (`SPARE`).
 
 use std::net::Ipv4Addr;
 
@@ -19,6 +22,7 @@ use netboot_ebpf::Class;
 use netboot_ebpf::abi::TEMPLATE_MAX;
 
 use super::boot;
+use crate::config::options::{Custom, Layers};
 use crate::config::{Boot, Settings};
 use crate::inventory::{Host, Snapshot};
 use crate::net::link::Link;
@@ -29,8 +33,11 @@ pub const HEADER: usize = 236;
 pub const MESSAGE_AT: usize = HEADER + 4 + 2;
 /// The smallest reply: a BOOTP message with its 64-byte vendor area.
 pub const SMALLEST: usize = 300;
-/// The largest reply: what every client must take (RFC 2132 9.10: 576 bytes with IP and UDP headers).
-pub const LARGEST: usize = 576 - 28;
+/// The largest reply to a client that says nothing of it: what every client must take (RFC 2132 9.10: 576 bytes with
+/// IP and UDP headers).
+pub const LARGEST: usize = 576 - HEADERS;
+/// IP and UDP headers, which option 57 and the MTU count.
+const HEADERS: usize = 28;
 /// Length of the header field `file`.
 const FILE: usize = 128;
 /// The DHCP magic cookie.
@@ -55,21 +62,43 @@ pub struct Subnet {
     pub boot: Boot,
     /// Where this server's HTTP listens: UEFI HTTP boot is told a whole URL.
     pub http_port: u16,
+    /// The options that are set by number, and the profiles.
+    pub custom: Custom,
+    /// A DISCOVER with option 80 is answered with an ACK.
+    pub rapid_commit: bool,
+    /// The largest IP packet that the interface takes, bytes.
+    pub mtu: u32,
 }
 
 impl Subnet {
     /// What the clients on this interface are told.
     pub fn new(link: &Link, settings: &Settings) -> Self {
+        Self::at(link.addr, link.prefix, link.mtu, settings)
+    }
+
+    /// What the clients of an interface with this address, prefix and MTU are told.
+    pub fn at(server: Ipv4Addr, prefix: Ipv4Network, mtu: u32, settings: &Settings) -> Self {
         Self {
-            server: link.addr,
-            prefix: link.prefix,
+            server,
+            prefix,
             lease_secs: settings.dhcp.lease_secs,
-            routers: settings.dhcp.router.clone().unwrap_or_else(|| vec![link.addr]),
+            routers: settings.dhcp.router.clone().unwrap_or_else(|| vec![server]),
             dns: settings.dhcp.dns.clone(),
             domain: settings.dhcp.domain.clone(),
             boot: settings.boot.clone(),
             http_port: settings.http.port,
+            custom: settings.dhcp.custom.clone(),
+            rapid_commit: settings.dhcp.rapid_commit,
+            mtu,
         }
+    }
+
+    /// The largest reply to a client whose option 57 says this; 0: it has none. Never larger than the MTU, for clients in
+    /// their firmware do not put fragments together.
+    pub fn room(&self, max_size: u16) -> usize {
+        let mtu = usize::try_from(self.mtu).unwrap_or(usize::MAX);
+        let said = if max_size == 0 { LARGEST + HEADERS } else { usize::from(max_size) };
+        said.min(mtu).saturating_sub(HEADERS)
     }
 }
 
@@ -86,10 +115,14 @@ pub struct Client<'a> {
     pub class: Class,
     /// Its boot file: a path below `tftp/`, or a URL.
     pub file: Option<&'a str>,
+    /// The options that are set for it by number.
+    pub custom: Layers<'a>,
+    /// Option 55: the codes that it asks for.
+    pub asks: &'a [u8],
 }
 
 impl<'a> Client<'a> {
-    /// A client with this address; what its reservation says of it, if it has one.
+    /// A client with this address that asks for nothing; what its reservation says of it, if it has one.
     pub fn new(
         subnet: &'a Subnet,
         snapshot: &Snapshot,
@@ -98,20 +131,34 @@ impl<'a> Client<'a> {
         class: Class,
     ) -> Self {
         let (hostname, channel) = host.map(|host| (host.hostname.as_str(), host.channel.as_str())).unzip();
-        let file = boot::file(&subnet.boot, snapshot.loaders(), host, class);
-        Self { addr, hostname, channel, class, file }
+        let file = boot::file(&subnet.boot, &subnet.custom, snapshot.loaders(), host, class);
+        Self { addr, hostname, channel, class, file, custom: subnet.custom.of(host), asks: &[] }
+    }
+
+    /// The same client, with its option 55.
+    #[must_use]
+    pub fn asking(self, list: Option<&'a [u8]>) -> Self {
+        Self { asks: list.unwrap_or_default(), ..self }
     }
 }
 
 /// The part of a reply that does not depend on the request; no END; a multiple of 4 bytes, but for the one class that
 /// must not be padded.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Template(Vec<u8>);
+pub struct Template {
+    bytes: Vec<u8>,
+    left_out: Vec<u8>,
+}
 
 impl Template {
     /// The bytes.
     pub fn bytes(&self) -> &[u8] {
-        &self.0
+        &self.bytes
+    }
+
+    /// The codes of the options that did not fit, in the order in which they went.
+    pub fn left_out(&self) -> &[u8] {
+        &self.left_out
     }
 }
 
@@ -159,7 +206,7 @@ impl Echo<'_> {
         let mut echoed = Builder(Vec::new());
         self.add_to(&mut echoed);
         // And END.
-        room.saturating_sub(echoed.0.len() + 1).min(TEMPLATE_MAX)
+        room.saturating_sub(echoed.0.len() + 1)
     }
 }
 
@@ -208,7 +255,7 @@ pub fn refusal(server: Ipv4Addr, why: &str) -> Template {
     reply.option(54, &server.octets());
     reply.option(56, why.as_bytes());
     reply.pad();
-    Template(reply.0)
+    Template { bytes: reply.0, left_out: Vec::new() }
 }
 
 /// Options that a client can do without, in the order in which they go: 66 and 67 are in the header too, 28 follows from
@@ -237,18 +284,27 @@ fn build(subnet: &Subnet, client: &Client<'_>, lease: Option<u32>, longest: usiz
         options.extend(boot::options(client.class, client.channel));
     }
 
-    let mut spare = SPARE.iter().filter(|code| **code != 67 || file.len() < FILE);
+    let custom = add_custom(&mut options, client);
+    let spare = SPARE.into_iter().filter(|code| *code != 67 || file.len() < FILE);
+    let mut spare = custom.into_iter().chain(spare);
+    let mut left_out = Vec::new();
     // Early boot ROMs of the Raspberry Pi 4 ignore a reply with padding between its options.
     let padded = client.class != Class::Rpi;
     let length = |options: &[(u8, Vec<u8>)]| -> usize {
         let values = options.iter().filter(|(_, value)| !value.is_empty());
-        let length = HEADER + COOKIE.len() + values.map(|(_, value)| 2 + value.len()).sum::<usize>();
+        let length = HEADER
+            + COOKIE.len()
+            + values.map(|(_, value)| value.len() + 2 * value.len().div_ceil(255)).sum::<usize>();
         if padded { length.next_multiple_of(4) } else { length }
     };
     while length(&options) > longest
         && let Some(code) = spare.next()
     {
-        options.retain(|(other, _)| other != code);
+        let before = options.len();
+        options.retain(|(other, value)| *other != code || value.is_empty());
+        if options.len() < before {
+            left_out.push(code);
+        }
     }
 
     let mut reply = Builder(vec![0; HEADER]);
@@ -260,7 +316,30 @@ fn build(subnet: &Subnet, client: &Client<'_>, lease: Option<u32>, longest: usiz
     if padded {
         reply.pad();
     }
-    Template(reply.0)
+    Template { bytes: reply.0, left_out }
+}
+
+/// Puts in what people have set by number: in the place of what the server would say, else behind it. Returns the codes
+/// behind it in the order in which they go when there is no room.
+///
+/// Option 43 is a word between a vendor's server and its clients. To firmware, it is this server's word: a PXE ROM would
+/// take another for its boot menu, and iPXE with any would not load its script.
+fn add_custom(options: &mut Vec<(u8, Vec<u8>)>, client: &Client<'_>) -> Vec<u8> {
+    let (mut asked, mut always) = (Vec::new(), Vec::new());
+    for (code, value) in client.custom.settled() {
+        if code == 43 && client.class != Class::Plain {
+            continue;
+        }
+        let sent = value.filter(|value| !value.on_request() || client.asks.contains(&code));
+        let bytes = sent.map(|value| value.bytes().to_vec()).unwrap_or_default();
+        if let Some((_, own)) = options.iter_mut().find(|(other, _)| *other == code) {
+            *own = bytes;
+        } else if let Some(value) = sent {
+            options.push((code, bytes));
+            if value.on_request() { &mut asked } else { &mut always }.push(code);
+        }
+    }
+    asked.into_iter().rev().chain(always.into_iter().rev()).collect()
 }
 
 fn addresses(addresses: &[Ipv4Addr]) -> Vec<u8> {
@@ -289,7 +368,7 @@ fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
 
 /// Makes the reply from its template: the rule at the top of this file.
 pub fn finish(template: &Template, message: u8, echo: &Echo<'_>) -> Vec<u8> {
-    let mut reply = Builder(template.0.clone());
+    let mut reply = Builder(template.bytes.clone());
     put(&mut reply.0, 4, &echo.xid);
     put(&mut reply.0, 8, &echo.secs);
     put(&mut reply.0, 10, &echo.flags);
@@ -305,5 +384,7 @@ pub fn finish(template: &Template, message: u8, echo: &Echo<'_>) -> Vec<u8> {
     reply.0
 }
 
+#[cfg(test)]
+mod custom_tests;
 #[cfg(test)]
 mod tests;

@@ -11,7 +11,7 @@ use netboot_ebpf::verdict::{self, Verdict, message};
 use netboot_ebpf::{Answer, Reason};
 
 use super::leases::Leases;
-use super::options::{Client, LARGEST, Subnet, Template, finish, inform, refusal, template_within};
+use super::options::{Client, Subnet, Template, finish, inform, refusal, template_within};
 use super::wire::Request;
 use crate::inventory::{Host, Snapshot};
 use crate::mac::Mac;
@@ -144,9 +144,10 @@ pub fn decide(request: &Request, addressed: Addressed, view: &View<'_>) -> Outco
                 (Known::Pool(_), Answer::Offer) => Change::Offer(addr),
                 (Known::Pool(_), Answer::Ack) => Change::Lease(addr),
             };
-            let client = Client::new(view.subnet, view.snapshot, addr, client.host(), request.class);
+            let client = Client::new(view.subnet, view.snapshot, addr, client.host(), request.class)
+                .asking(request.parameters());
             let template = |longest| template_within(view.subnet, &client, longest);
-            finished(request, answer as u8, addr, template, change)
+            finished(request, view.subnet, answer as u8, addr, template, change)
         }
         // The client has an address from somebody else now (RFC 2131 3.1, step 4).
         Verdict::Pass(Reason::OtherServer) => Outcome::Ignore(Reason::OtherServer, Change::Forget),
@@ -254,21 +255,23 @@ fn answer_inform(request: &Request, view: &View<'_>) -> Outcome {
         return Reason::WrongAddress.into();
     }
     let host = view.snapshot.by_mac(request.mac);
-    let client = Client::new(view.subnet, view.snapshot, addr, host, request.class);
+    let client =
+        Client::new(view.subnet, view.snapshot, addr, host, request.class).asking(request.parameters());
     let template = |longest| inform(view.subnet, &client, longest);
-    finished(request, message::ACK, addr, template, Change::None)
+    finished(request, view.subnet, message::ACK, addr, template, Change::None)
 }
 
 /// The NAK, always to everybody: the client's address is not to be trusted (RFC 2131 4.1).
 fn refuse(request: &Request, view: &View<'_>) -> Outcome {
     let claimed = if request.requested.is_unspecified() { request.ciaddr } else { request.requested };
     let template = |_| refusal(view.subnet.server, "this address is not yours here");
-    finished(request, message::NAK, claimed, template, Change::Forget)
+    finished(request, view.subnet, message::NAK, claimed, template, Change::Forget)
 }
 
 /// Finishes the template that fits what the client takes; a reply that is too long for it all the same is not sent.
 fn finished(
     request: &Request,
+    subnet: &Subnet,
     message: u8,
     addr: Ipv4Addr,
     template: impl FnOnce(usize) -> Template,
@@ -279,11 +282,7 @@ fn finished(
     if refused {
         echo.guid = None;
     }
-    let room = match request.max_size {
-        0 => LARGEST,
-        // Option 57 counts the IP and UDP headers.
-        size => LARGEST.min(usize::from(size).saturating_sub(28)),
-    };
+    let room = subnet.room(request.max_size);
     let bytes = finish(&template(echo.leaves(room)), message, &echo);
     if bytes.len() > room {
         return Reason::TooSmall.into();

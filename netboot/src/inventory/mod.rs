@@ -18,6 +18,7 @@ use crate::mac::Mac;
 pub use live::Inventory;
 pub use load::{Loaded, load};
 pub use loaders::Loaders;
+pub use read::channel;
 
 /// Name of the hosts file in the data directory.
 pub const HOSTS_FILE: &str = "pxe_hosts.json";

@@ -146,6 +146,9 @@ fn subnet() -> Subnet {
         domain: None,
         boot: config::Boot::default(),
         http_port: 8080,
+        custom: config::options::Custom::default(),
+        rapid_commit: false,
+        mtu: 1500,
     }
 }
 
@@ -157,6 +160,8 @@ fn settings() -> config::Dhcp {
         router: None,
         dns: vec![],
         domain: None,
+        rapid_commit: false,
+        custom: config::options::Custom::default(),
     }
 }
 

@@ -5,6 +5,10 @@ use std::path::{Path, PathBuf};
 
 /// Decisions: synchronous, time and randomness come as arguments, no input or output, no logging.
 const PURE: &[&str] = &[
+    "config/options.rs",
+    "config/options/codes.rs",
+    "config/options/read.rs",
+    "config/options/value.rs",
     "dhcp/boot.rs",
     "dhcp/wire.rs",
     "dhcp/wire/agent.rs",
@@ -59,7 +63,7 @@ const HOMES: &[(&str, &[&str])] = &[
 const KNOWS: &[(&str, &[&str])] = &[
     ("mac.rs", &[]),
     ("beneath.rs", &[]),
-    ("config/", &["inventory"]),
+    ("config/", &["inventory", "mac"]),
     ("inventory/", &["beneath", "mac", "config"]),
     ("store/", &[]),
     ("net/", &["mac"]),

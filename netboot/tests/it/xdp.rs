@@ -13,7 +13,8 @@ mod table;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use netboot::config::Boot;
+use netboot::config::options::Custom;
+use netboot::config::{self, Boot};
 use netboot::dhcp::options::Subnet;
 use netboot::inventory::{Host, Snapshot};
 use netboot::mac::Mac;
@@ -33,7 +34,20 @@ fn subnet() -> Subnet {
         domain: Some("example.net".to_owned()),
         boot: [(Class::Ipxe, "boot/loader.ipxe")].into_iter().collect(),
         http_port: 8080,
+        custom: custom(),
+        rapid_commit: false,
+        mtu: 1500,
     }
+}
+
+/// Options that are set by number, some in the place of the server's own, and one that plain clients alone get.
+fn custom() -> Custom {
+    let data = tempfile::tempdir().unwrap();
+    let text = r#"{ "dhcp": { "options": { "42": ["192.168.90.1"], "43": "01:02", "119": "blades.example" },
+        "profiles": { "stable": { "options": { "209": "own.cfg", "3": "192.168.90.1" }, "boot": { "bios": "lpxelinux.0" } } },
+        "hosts": { "192.168.90.11": { "options": { "211": 60, "119": null } } } } }"#;
+    std::fs::write(data.path().join(config::FILE), text).unwrap();
+    config::resolve(data.path(), config::Given::default()).unwrap().dhcp.custom
 }
 
 fn blade() -> Host {
