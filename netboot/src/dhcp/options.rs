@@ -12,6 +12,8 @@
 //!    passes requests for which they are due;
 //! 5. option 82 verbatim and last (RFC 3046 2.2), END, zeros up to 300 bytes (old BOOTP, RFC 1542 2.1).
 //!
+//! A BOOTP reply has no option 53; its template is made to the size of the old vendor area.
+//!
 //! What does not fit is left out whole: first the options that people set for those who ask, then the others that they
 //! set, each from the highest code down, then what a client can do without (`SPARE`).
 
@@ -20,6 +22,7 @@ use std::net::Ipv4Addr;
 use ipnetwork::Ipv4Network;
 use netboot_ebpf::Class;
 use netboot_ebpf::abi::TEMPLATE_MAX;
+use netboot_ebpf::verdict::message::BOOTP;
 
 use super::boot;
 use crate::config::options::{Custom, Layers};
@@ -245,6 +248,37 @@ pub fn inform(subnet: &Subnet, client: &Client<'_>, longest: usize) -> Template 
     build(subnet, &Client { addr: Ipv4Addr::UNSPECIFIED, ..*client }, None, longest)
 }
 
+/// Length of the vendor area of BOOTP, with cookie and END (RFC 951 3).
+const VENDOR_AREA: usize = 64;
+
+/// Builds the template of a BOOTP reply (RFC 1534 2): what the header says, and of the options that BOOTP knows (RFC 1497)
+/// and that people set as many as fit; nothing of DHCP itself. To a client that reads no options, none.
+pub fn bootp(subnet: &Subnet, client: &Client<'_>, reads_options: bool) -> Template {
+    let file = client.file.unwrap_or_default();
+    let mut reply = Builder(vec![0; HEADER]);
+    header(&mut reply.0, client.addr, subnet.server, &subnet.server.to_string(), file);
+    let mut options: Vec<(u8, Vec<u8>)> = vec![
+        (1, addresses(&[subnet.prefix.mask()])),
+        (3, addresses(&subnet.routers)),
+        (6, addresses(&subnet.dns)),
+        (12, client.hostname.unwrap_or_default().into()),
+        (15, subnet.domain.as_deref().unwrap_or_default().into()),
+    ];
+    add_custom(&mut options, client);
+    let mut left_out = Vec::new();
+    if reads_options {
+        reply.0.extend_from_slice(&COOKIE);
+        for (code, value) in &options {
+            if reply.0.len() + 2 + value.len() < HEADER + VENDOR_AREA {
+                reply.option(*code, value);
+            } else {
+                left_out.push(*code);
+            }
+        }
+    }
+    Template { bytes: reply.0, left_out }
+}
+
 /// Builds the template of a NAK: who refuses and why, nothing that could be taken for a lease (RFC 2131 table 3).
 /// `why` is for the client's log, at most 255 bytes.
 pub fn refusal(server: Ipv4Addr, why: &str) -> Template {
@@ -375,9 +409,14 @@ pub fn finish(template: &Template, message: u8, echo: &Echo<'_>) -> Vec<u8> {
     put(&mut reply.0, 12, &echo.ciaddr);
     put(&mut reply.0, 24, &echo.giaddr);
     put(&mut reply.0, 28, &echo.chaddr);
-    put(&mut reply.0, MESSAGE_AT, &[message]);
-    echo.add_to(&mut reply);
-    reply.0.push(255);
+    if message != BOOTP {
+        put(&mut reply.0, MESSAGE_AT, &[message]);
+    }
+    // To a BOOTP client that reads no options there are none.
+    if reply.0.len() > HEADER {
+        echo.add_to(&mut reply);
+        reply.0.push(255);
+    }
     if reply.0.len() < SMALLEST {
         reply.0.resize(SMALLEST, 0);
     }

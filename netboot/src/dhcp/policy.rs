@@ -1,6 +1,6 @@
 //! The decision about a request: a reply, or silence and the reason, and what changes in the leases.
 //!
-//! RFC 2131 4.3 (what each message means) and 4.1 (where a reply goes). Pure and synchronous: the snapshot, the
+//! RFC 2131 4.3 (what each message means) and 4.1 (where a reply goes), RFC 1534 (BOOTP), RFC 4039 (rapid commit). Pure and synchronous: the snapshot, the
 //! leases and the time are arguments, and what is to change comes back as a value. Reserved machines are decided by
 //! [`netboot_ebpf::decide`], so the XDP program and the daemon cannot differ; machines without a reservation go
 //! through the same decision with the address that the pool has for them.
@@ -11,7 +11,7 @@ use netboot_ebpf::verdict::{self, Verdict, message};
 use netboot_ebpf::{Answer, Reason};
 
 use super::leases::Leases;
-use super::options::{Client, Subnet, Template, finish, inform, refusal, template_within};
+use super::options::{Client, Subnet, Template, bootp, finish, inform, refusal, template_within};
 use super::wire::Request;
 use crate::inventory::{Host, Snapshot};
 use crate::mac::Mac;
@@ -57,7 +57,7 @@ pub enum Route {
 /// What a client is sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
-    /// OFFER, ACK or NAK.
+    /// OFFER, ACK or NAK; or BOOTP.
     pub message: u8,
     /// The address that the client is given, keeps or is refused.
     pub addr: Ipv4Addr,
@@ -107,7 +107,7 @@ pub fn decide(request: &Request, addressed: Addressed, view: &View<'_>) -> Outco
         return Reason::Relayed.into();
     }
     match request.message {
-        message::DISCOVER | message::REQUEST => {}
+        message::DISCOVER | message::REQUEST | message::BOOTP => {}
         message::INFORM => return answer_inform(request, view),
         message::RELEASE | message::DECLINE if !ours => return Reason::OtherServer.into(),
         message::RELEASE => return give_up(request, request.ciaddr, Change::Release(request.ciaddr), view),
@@ -123,7 +123,13 @@ pub fn decide(request: &Request, addressed: Addressed, view: &View<'_>) -> Outco
     }
     // This server's own address is nobody's, whatever the file says: the machine is one without a reservation.
     let reserved = view.snapshot.by_mac(request.mac).filter(|host| host.addr != view.subnet.server);
-    if reserved.is_none() && request.message != message::DISCOVER && view.leases.is_writing(request.mac) {
+    if request.message == message::BOOTP {
+        return answer_bootp(request, reserved, view);
+    }
+    // Who gets its address by the first message needs no second (RFC 4039 3.1).
+    let rapid = view.subnet.rapid_commit && request.rapid_commit && request.message == message::DISCOVER;
+    let binding = request.message != message::DISCOVER || rapid;
+    if reserved.is_none() && binding && view.leases.is_writing(request.mac) {
         // It asks again before the disk has answered; one answer is on its way.
         return Reason::QueueFull.into();
     }
@@ -139,6 +145,7 @@ pub fn decide(request: &Request, addressed: Addressed, view: &View<'_>) -> Outco
     let host = verdict::Host { addr: addr.into(), server: view.subnet.server.into() };
     match netboot_ebpf::decide(&request.facts(), &host) {
         Verdict::Answer(answer) => {
+            let answer = if rapid { Answer::Ack } else { answer };
             let change = match (client, answer) {
                 (Known::Reserved(_), _) => Change::None,
                 (Known::Pool(_), Answer::Offer) => Change::Offer(addr),
@@ -261,6 +268,17 @@ fn answer_inform(request: &Request, view: &View<'_>) -> Outcome {
     finished(request, view.subnet, message::ACK, addr, template, Change::None)
 }
 
+/// BOOTP: a reserved machine gets its address without a lease. Others would keep theirs for ever.
+fn answer_bootp(request: &Request, reserved: Option<&Host>, view: &View<'_>) -> Outcome {
+    let Some(host) = reserved else { return Reason::BootpUnknown.into() };
+    if !request.ciaddr.is_unspecified() && request.ciaddr != host.addr {
+        return Reason::WrongAddress.into();
+    }
+    let client = Client::new(view.subnet, view.snapshot, host.addr, Some(host), request.class);
+    let template = |_| bootp(view.subnet, &client, request.reads_options);
+    finished(request, view.subnet, message::BOOTP, host.addr, template, Change::None)
+}
+
 /// The NAK, always to everybody: the client's address is not to be trusted (RFC 2131 4.1).
 fn refuse(request: &Request, view: &View<'_>) -> Outcome {
     let claimed = if request.requested.is_unspecified() { request.ciaddr } else { request.requested };
@@ -282,6 +300,7 @@ fn finished(
     if refused {
         echo.guid = None;
     }
+    echo.rapid_commit = message == message::ACK && request.message == message::DISCOVER;
     let room = subnet.room(request.max_size);
     let bytes = finish(&template(echo.leaves(room)), message, &echo);
     if bytes.len() > room {

@@ -306,6 +306,7 @@ impl Server {
         let name = match reply.message {
             message::OFFER => "offer",
             message::ACK => "ack",
+            message::BOOTP => "bootp",
             _ => "nak",
         };
         timeline.record(&Step::Dhcp {

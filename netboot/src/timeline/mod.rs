@@ -39,7 +39,7 @@ pub enum Step {
         mac: Mac,
         /// The address of the reply.
         addr: Ipv4Addr,
-        /// `offer`, `ack` or `nak`.
+        /// `offer`, `ack`, `nak` or `bootp`.
         reply: &'static str,
         /// Its class.
         class: Class,

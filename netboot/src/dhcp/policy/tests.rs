@@ -15,6 +15,7 @@ use crate::inventory::{Host, Snapshot};
 use crate::mac::Mac;
 
 mod histories;
+mod kinds;
 
 const NOW: u64 = 1_800_000_000;
 const SERVER: Ipv4Addr = addr(2);

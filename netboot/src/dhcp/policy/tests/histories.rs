@@ -11,7 +11,7 @@ use super::{NOW, SERVER, addr, blade, mac, pool, subnet};
 use crate::dhcp::leases::{Lease, Leases};
 use crate::dhcp::options::{LARGEST, SMALLEST};
 use crate::dhcp::packets::{Packet, options};
-use crate::dhcp::policy::{Addressed, Change, Outcome, Reply, View, decide};
+use crate::dhcp::policy::{Addressed, Change, Outcome, Reply, Subnet, View, decide};
 use crate::dhcp::wire;
 use crate::inventory::Snapshot;
 use crate::mac::Mac;
@@ -67,6 +67,7 @@ struct Server {
     /// What each client was last told it has, and until when.
     told: HashMap<Mac, (Ipv4Addr, u64)>,
     authoritative: bool,
+    rapid_commit: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -79,7 +80,8 @@ enum Job {
 impl Server {
     fn handle(&mut self, packet: &Packet, addressed: Addressed) {
         let request = wire::decode(&packet.bytes()).unwrap();
-        let (mac, now, subnet) = (request.mac, self.now, subnet());
+        let subnet = Subnet { rapid_commit: self.rapid_commit, ..subnet() };
+        let (mac, now) = (request.mac, self.now);
         self.leases.sweep(now);
         let (snapshot, leases) = (&self.snapshot, &self.leases);
         let view = View { subnet: &subnet, snapshot, leases, authoritative: self.authoritative, now };
@@ -104,6 +106,8 @@ impl Server {
                 self.leases.decline(addr, now);
                 self.told.remove(&mac);
                 self.queue.push_back((Job::Delete(addr), None));
+                // So long a client waits before it begins again (RFC 2131 3.1, 5).
+                self.now += 10;
             }
             Change::Offer(addr) => self.leases.offer(addr, mac, now),
             Change::Forget => self.leases.forget(mac),
@@ -186,7 +190,7 @@ impl Server {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
     #[test]
-    fn the_invariants_hold(events in prop::collection::vec(events(), 1..80), authoritative in any::<bool>()) {
+    fn the_invariants_hold(events in prop::collection::vec(events(), 1..80), authoritative in any::<bool>(), rapid_commit in any::<bool>()) {
         let mut server = Server {
             leases: Leases::new(&pool(10, 14), []),
             snapshot: Snapshot::default(),
@@ -195,12 +199,16 @@ proptest! {
             queue: VecDeque::new(),
             told: HashMap::new(),
             authoritative,
+            rapid_commit,
         };
         for event in events {
             match event {
                 Event::Packet { client, kind, requested, ciaddr, server: id, unicast } => {
-                    let kind = [1, 1, REQUEST, REQUEST, RELEASE, DECLINE, INFORM][usize::from(kind)];
-                    let mut packet = Packet::new(mac(client)).message(kind);
+                    let message = [1, 1, REQUEST, REQUEST, RELEASE, DECLINE, INFORM][usize::from(kind)];
+                    let mut packet = Packet::new(mac(client)).message(message);
+                    if kind == 1 {
+                        packet = packet.with(80, []);
+                    }
                     if requested != 0 {
                         packet = packet.requested(addr(requested));
                     }
