@@ -8,6 +8,7 @@ mod dhcp;
 mod house;
 mod http;
 mod import;
+mod options;
 mod ra;
 mod sample;
 mod tftp;
