@@ -15,7 +15,8 @@
 //! A BOOTP reply has no option 53; its template is made to the size of the old vendor area.
 //!
 //! What does not fit is left out whole: first the options that people set for those who ask, then the others that they
-//! set, each from the highest code down, then what a client can do without (`SPARE`).
+//! set, each from the highest code down, then what a client can do without (`SPARE`), at last what people set in the place
+//! of the server's own: a machine without it is better off than one without an answer.
 
 use std::net::Ipv4Addr;
 
@@ -24,6 +25,8 @@ use netboot_ebpf::Class;
 use netboot_ebpf::abi::TEMPLATE_MAX;
 use netboot_ebpf::verdict::message::BOOTP;
 
+pub use self::bootp::bootp;
+use self::custom::add_custom;
 use super::boot;
 use crate::config::options::{Custom, Layers};
 use crate::config::{Boot, Settings};
@@ -248,37 +251,6 @@ pub fn inform(subnet: &Subnet, client: &Client<'_>, longest: usize) -> Template 
     build(subnet, &Client { addr: Ipv4Addr::UNSPECIFIED, ..*client }, None, longest)
 }
 
-/// Length of the vendor area of BOOTP, with cookie and END (RFC 951 3).
-const VENDOR_AREA: usize = 64;
-
-/// Builds the template of a BOOTP reply (RFC 1534 2): what the header says, and of the options that BOOTP knows (RFC 1497)
-/// and that people set as many as fit; nothing of DHCP itself. To a client that reads no options, none.
-pub fn bootp(subnet: &Subnet, client: &Client<'_>, reads_options: bool) -> Template {
-    let file = client.file.unwrap_or_default();
-    let mut reply = Builder(vec![0; HEADER]);
-    header(&mut reply.0, client.addr, subnet.server, &subnet.server.to_string(), file);
-    let mut options: Vec<(u8, Vec<u8>)> = vec![
-        (1, addresses(&[subnet.prefix.mask()])),
-        (3, addresses(&subnet.routers)),
-        (6, addresses(&subnet.dns)),
-        (12, client.hostname.unwrap_or_default().into()),
-        (15, subnet.domain.as_deref().unwrap_or_default().into()),
-    ];
-    add_custom(&mut options, client);
-    let mut left_out = Vec::new();
-    if reads_options {
-        reply.0.extend_from_slice(&COOKIE);
-        for (code, value) in &options {
-            if reply.0.len() + 2 + value.len() < HEADER + VENDOR_AREA {
-                reply.option(*code, value);
-            } else {
-                left_out.push(*code);
-            }
-        }
-    }
-    Template { bytes: reply.0, left_out }
-}
-
 /// Builds the template of a NAK: who refuses and why, nothing that could be taken for a lease (RFC 2131 table 3).
 /// `why` is for the client's log, at most 255 bytes.
 pub fn refusal(server: Ipv4Addr, why: &str) -> Template {
@@ -318,9 +290,9 @@ fn build(subnet: &Subnet, client: &Client<'_>, lease: Option<u32>, longest: usiz
         options.extend(boot::options(client.class, client.channel));
     }
 
-    let custom = add_custom(&mut options, client);
+    let (custom, replaced) = add_custom(&mut options, client);
     let spare = SPARE.into_iter().filter(|code| *code != 67 || file.len() < FILE);
-    let mut spare = custom.into_iter().chain(spare);
+    let mut spare = custom.into_iter().chain(spare).chain(replaced);
     let mut left_out = Vec::new();
     // Early boot ROMs of the Raspberry Pi 4 ignore a reply with padding between its options.
     let padded = client.class != Class::Rpi;
@@ -351,29 +323,6 @@ fn build(subnet: &Subnet, client: &Client<'_>, lease: Option<u32>, longest: usiz
         reply.pad();
     }
     Template { bytes: reply.0, left_out }
-}
-
-/// Puts in what people have set by number: in the place of what the server would say, else behind it. Returns the codes
-/// behind it in the order in which they go when there is no room.
-///
-/// Option 43 is a word between a vendor's server and its clients. To firmware, it is this server's word: a PXE ROM would
-/// take another for its boot menu, and iPXE with any would not load its script.
-fn add_custom(options: &mut Vec<(u8, Vec<u8>)>, client: &Client<'_>) -> Vec<u8> {
-    let (mut asked, mut always) = (Vec::new(), Vec::new());
-    for (code, value) in client.custom.settled() {
-        if code == 43 && client.class != Class::Plain {
-            continue;
-        }
-        let sent = value.filter(|value| !value.on_request() || client.asks.contains(&code));
-        let bytes = sent.map(|value| value.bytes().to_vec()).unwrap_or_default();
-        if let Some((_, own)) = options.iter_mut().find(|(other, _)| *other == code) {
-            *own = bytes;
-        } else if let Some(value) = sent {
-            options.push((code, bytes));
-            if value.on_request() { &mut asked } else { &mut always }.push(code);
-        }
-    }
-    asked.into_iter().rev().chain(always.into_iter().rev()).collect()
 }
 
 fn addresses(addresses: &[Ipv4Addr]) -> Vec<u8> {
@@ -423,6 +372,8 @@ pub fn finish(template: &Template, message: u8, echo: &Echo<'_>) -> Vec<u8> {
     reply.0
 }
 
+mod bootp;
+mod custom;
 #[cfg(test)]
 mod custom_tests;
 #[cfg(test)]

@@ -13,6 +13,8 @@ const PURE: &[&str] = &[
     "dhcp/wire.rs",
     "dhcp/wire/agent.rs",
     "dhcp/options.rs",
+    "dhcp/options/bootp.rs",
+    "dhcp/options/custom.rs",
     "dhcp/policy.rs",
     "tftp/wire.rs",
     "tftp/transfer.rs",

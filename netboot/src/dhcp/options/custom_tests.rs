@@ -5,6 +5,7 @@ use std::path::Path;
 
 use netboot_ebpf::Class;
 use netboot_ebpf::verdict::message;
+use proptest::prelude::*;
 
 use super::tests::{ECHO, client, subnet};
 use super::{Client, HEADER, LARGEST, Subnet, finish, inform, template_within};
@@ -143,6 +144,16 @@ fn what_does_not_fit_goes_whole_and_in_order() {
 }
 
 #[test]
+fn what_takes_the_place_of_the_servers_own_goes_last() {
+    let long = "x".repeat(255);
+    let subnet = with(&format!(r#"{{"209": "{long}", "42": "10.0.0.1"}}"#));
+    let client = Client { custom: subnet.custom.of(None), ..client(Class::Bios) };
+    let template = template_within(&subnet, &client, ECHO.leaves(LARGEST));
+    assert_eq!(template.left_out(), [42, 66, 67, 28, 59, 58, 15, 209]);
+    assert!(finish(&template, message::OFFER, &ECHO).len() <= LARGEST);
+}
+
+#[test]
 fn room_is_what_client_and_interface_take() {
     let table = [
         (0, 1500, LARGEST),
@@ -164,4 +175,65 @@ fn a_removed_option_is_nothing_to_send() {
     let narrower = Custom { options: custom.options.with(&set(r#"{"42": ""}"#)), ..custom };
     let subnet = Subnet { custom: narrower, ..subnet() };
     assert_eq!(value(&reply(&subnet, Class::Plain, &[42]), 42), None);
+}
+
+/// Any codes but those that are refused, as bytes.
+fn any_options() -> impl Strategy<Value = Vec<(u8, Vec<u8>, bool)>> {
+    let code = prop_oneof![
+        Just(3_u8),
+        Just(15),
+        Just(43),
+        Just(209),
+        16_u8..28,
+        29_u8..50,
+        68_u8..80,
+        98_u8..118,
+        119_u8..255
+    ];
+    let code = code.prop_filter("the server's own", |code| ![80, 97, 118].contains(code));
+    prop::collection::vec((code, prop::collection::vec(any::<u8>(), 1..60), any::<bool>()), 0..12)
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_set_the_reply_keeps_its_size_and_its_options_are_whole(
+        mut wanted in any_options(), asks in prop::collection::vec(any::<u8>(), 0..20), class in 0_u8..13, room in 400_usize..1472,
+    ) {
+        wanted.sort();
+        wanted.dedup_by_key(|(code, _, _)| *code);
+        let hex = |bytes: &[u8]| {
+            let pairs: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            pairs.join(":")
+        };
+        let written: Vec<String> = wanted
+            .iter()
+            .map(|(code, bytes, on_request)| {
+                let bytes = hex(bytes);
+                format!(r#""{code}": {{"type": "hex", "value": "{bytes}", "on_request": {on_request}}}"#)
+            })
+            .collect();
+        let subnet = with(&format!("{{{}}}", written.join(", ")));
+        let class = Class::from_number(class).unwrap();
+        let client = Client { custom: subnet.custom.of(None), asks: &asks, ..client(class) };
+        let template = template_within(&subnet, &client, ECHO.leaves(room));
+        let reply = finish(&template, message::ACK, &ECHO);
+        prop_assert!(reply.len() <= room, "{} of {room}", reply.len());
+        let (met, rest) = options(&reply);
+        prop_assert!(rest.iter().all(|byte| *byte == 0));
+        let mut codes: Vec<u8> = met.iter().map(|(code, _)| *code).collect();
+        codes.sort_unstable();
+        let all = codes.len();
+        codes.dedup();
+        prop_assert_eq!(codes.len(), all, "each once");
+        prop_assert_eq!(&met.last().unwrap().0, &82);
+        for (code, bytes, on_request) in &wanted {
+            let said = met.iter().find(|(other, _)| other == code).map(|(_, value)| value);
+            let due = (*code != 43 || class == Class::Plain) && (!on_request || asks.contains(code));
+            if due && !template.left_out().contains(code) {
+                prop_assert_eq!(said, Some(bytes));
+            } else {
+                prop_assert!(said != Some(bytes), "{code} was not to be sent");
+            }
+        }
+    }
 }
