@@ -164,6 +164,16 @@ reasons! {
     LongRequest => "long-request",
     /// The machine found somebody else at the address that is reserved for it.
     AddressInUse => "reserved-address-in-use",
+    /// Its answer is on its way: the disk or a probe of the address is waited for.
+    Pending => "answer-pending",
+    /// It waited in the queue, and the same machine has asked again since.
+    AskedAgain => "asked-again",
+    /// Too many packets of one relay agent waited in the queue.
+    RelayLimit => "relay-limit",
+    /// It names a subnet, by relay agent or option, that is not served.
+    UnknownSubnet => "unknown-subnet",
+    /// It has declined as many addresses as one client may.
+    DeclineLimit => "decline-limit",
     /// The client asks for an address of a subnet that it names (option 118).
     SubnetSelection => "subnet-selection",
     /// The client would take an ACK for its DISCOVER (option 80).

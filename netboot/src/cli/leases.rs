@@ -15,7 +15,7 @@ use clap::{Args, ValueEnum};
 use super::{WRONG, failed, report, say};
 use crate::config::problem::{Problem, Severity};
 use crate::config::{self, Given};
-use crate::dhcp::leases::Lease;
+use crate::dhcp::lease::{self, Lease, Owner};
 use crate::dhcp::record;
 use crate::http;
 use crate::import::dnsmasq;
@@ -122,6 +122,7 @@ fn ask(port: u16, store: &str) -> Result<Vec<Lease>> {
 struct Told {
     addr: Ipv4Addr,
     mac: String,
+    client_id: Option<String>,
     expires: u64,
 }
 
@@ -143,15 +144,18 @@ fn parse(answer: &[u8], store: &str) -> Result<Vec<Lease>> {
         bail!("there is a netboot with other leases");
     }
     let told: Vec<Told> = serde_json::from_slice(body).context("that is no list of leases")?;
-    let lease = |Told { addr, mac, expires }| Ok(Lease { addr, mac: mac.parse::<Mac>()?, expires });
+    let lease = |Told { addr, mac, client_id, expires }| {
+        let id = client_id.as_deref().and_then(lease::bytes);
+        Ok(Lease::new(addr, Owner { mac: mac.parse::<Mac>()?, id }, expires))
+    };
     told.into_iter().map(lease).collect()
 }
 
 fn table(leases: &[Lease], now: u64) -> String {
     let mut lines = vec![format!("{:<15}  {:<17}  ENDS", "ADDRESS", "MAC")];
-    lines.extend(leases.iter().map(|Lease { addr, mac, expires }| {
+    lines.extend(leases.iter().map(|Lease { addr, owner, expires }| {
         // `Display` of an address does not know widths in every version.
-        format!("{:<15}  {:<17}  {}", addr.to_string(), mac.to_string(), ends(*expires, now))
+        format!("{:<15}  {:<17}  {}", addr.to_string(), owner.mac.to_string(), ends(*expires, now))
     }));
     lines.join("\n")
 }
@@ -182,7 +186,7 @@ mod tests {
     use crate::mac::Mac;
 
     fn lease(last: u8, expires: u64) -> Lease {
-        Lease { addr: [10, 0, 0, last].into(), mac: Mac([2, 0, 0, 0, 0, last]), expires }
+        Lease::new([10, 0, 0, last].into(), Mac([2, 0, 0, 0, 0, last]), expires)
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod options;
 pub mod problem;
 mod range;
 mod resolve;
+mod subnet;
 mod written;
 
 use std::net::Ipv4Addr;
@@ -18,6 +19,7 @@ use ipnetwork::Ipv4Network;
 pub use boot::Boot;
 pub use range::BadRange;
 pub use resolve::{FILE, Given, resolve};
+pub use subnet::unfit;
 
 /// Everything that can be set, resolved.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -81,13 +83,36 @@ pub struct Range {
     pub last: Ipv4Addr,
 }
 
+/// By what a client without a reservation is known.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, clap::ValueEnum,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Identity {
+    /// Its Ethernet address: boot ROM, iPXE and operating system of a machine are one client.
+    #[default]
+    Mac,
+    /// Its client identifier (option 61) if it sends one (RFC 2131 4.2); a machine that boots can be three clients.
+    ClientId,
+}
+
 /// DHCP settings.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Dhcp {
     /// Pool ranges; empty: derived from the interface's prefix.
     pub pool: Vec<Range>,
-    /// Length of a lease in seconds.
+    /// Addresses that are in no pool.
+    pub exclude: Vec<Range>,
+    /// Length in seconds of the lease of a client that asks for none, and of every reserved machine.
     pub lease_secs: u32,
+    /// The shortest lease that a client can ask for, seconds.
+    pub min_lease_secs: u32,
+    /// The longest lease that a client can ask for, seconds.
+    pub max_lease_secs: u32,
+    /// By what a client without a reservation is known.
+    pub identity: Identity,
+    /// Look whether somebody uses an address of the pool before it is offered.
+    pub probe: bool,
     /// Answer clients that ask for an address which is not theirs with a NAK.
     pub authoritative: bool,
     /// Default gateways, option 3. `None`: this server's own address, as the replaced system did; empty: leave it out.
@@ -101,6 +126,31 @@ pub struct Dhcp {
     /// Options that are set by number: for everybody, by profile, by machine; and boot files by profile.
     #[serde(flatten)]
     pub custom: options::Custom,
+    /// Subnets behind relay agents.
+    pub subnets: Vec<Subnet>,
+}
+
+/// A subnet behind a relay agent.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Subnet {
+    /// Its addresses.
+    pub prefix: Ipv4Network,
+    /// The relay agent; `None`: whichever has an address in the subnet.
+    pub relay: Option<Ipv4Addr>,
+    /// Pool ranges; empty: derived from the prefix.
+    pub pool: Vec<Range>,
+    /// Addresses that are in no pool.
+    pub exclude: Vec<Range>,
+    /// Length of a lease; `None`: as on the interface.
+    pub lease_secs: Option<u32>,
+    /// Default gateways. `None`: the relay agent, if it has an address in the subnet.
+    pub router: Option<Vec<Ipv4Addr>>,
+    /// Name servers; `None`: as on the interface.
+    pub dns: Option<Vec<Ipv4Addr>>,
+    /// Domain name; `None`: as on the interface.
+    pub domain: Option<String>,
+    /// Options that are set by number, over those of everybody.
+    pub options: options::Options,
 }
 
 /// HTTP settings.

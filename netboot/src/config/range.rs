@@ -23,6 +23,10 @@ impl Range {
     }
 }
 
+/// One address, or a range of them: what is left out of pools.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Addresses(pub(super) Range);
+
 /// Not a range of addresses.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadRange {
@@ -54,9 +58,28 @@ impl FromStr for Range {
     }
 }
 
+impl FromStr for Addresses {
+    type Err = BadRange;
+
+    fn from_str(text: &str) -> Result<Self, BadRange> {
+        match text.trim().parse() {
+            Ok(addr) => Ok(Self(Range { first: addr, last: addr })),
+            Err(_) => text.parse().map(Self),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Range;
+    use super::{Addresses, Range};
+
+    #[test]
+    fn one_address_can_be_left_out_too() {
+        let read = |text: &str| text.parse::<Addresses>().map(|addresses| addresses.0.to_string());
+        assert_eq!(read("10.0.0.1"), Ok("10.0.0.1-10.0.0.1".to_owned()));
+        assert_eq!(read("10.0.0.1-10.0.0.9"), Ok("10.0.0.1-10.0.0.9".to_owned()));
+        assert!(read("10.0.0").is_err());
+    }
 
     #[test]
     fn reads_two_addresses() {

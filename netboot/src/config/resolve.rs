@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use ipnetwork::Ipv4Network;
 
+use super::options::Custom;
 use super::problem::{Problem, Problems, Severity};
 use super::written::{Written, interface};
-use super::{Dhcp, Http, Range, Settings, Tftp, Xdp};
+use super::{Dhcp, Http, Identity, Range, Settings, Tftp, Xdp};
 
 /// Name of the settings file in the data directory.
 pub const FILE: &str = "netboot.json";
@@ -36,6 +37,7 @@ pub fn resolve(data: &Path, given: Given) -> Result<Settings, Problems> {
     let written = Written::read(&file)?;
     let settings = merge(data, given, written);
     let mut problems = overlapping(&file, &settings.dhcp.pool);
+    problems.extend(backwards(&file, &settings.dhcp));
     if !settings.interface.is_empty()
         && let Err(help) = interface(&settings.interface)
     {
@@ -54,15 +56,25 @@ fn merge(data: &Path, given: Given, written: Written) -> Settings {
         state: state.unwrap_or_else(|| data.join("state")),
         xdp: given.xdp.or(written.xdp).unwrap_or_default(),
         router_advertisement: written.router_advertisement.unwrap_or_default(),
-        dhcp: Dhcp {
-            pool: if given.pool.is_empty() { written.pool.unwrap_or_default() } else { given.pool },
-            lease_secs: written.lease_secs.unwrap_or(3600),
-            authoritative: written.authoritative.unwrap_or(true),
-            router: written.router,
-            dns: written.dns.unwrap_or_default(),
-            domain: written.domain,
-            rapid_commit: written.rapid_commit.unwrap_or(false),
-            custom: written.custom,
+        dhcp: {
+            let usual = Dhcp::default();
+            let lease_secs = written.lease_secs.unwrap_or(usual.lease_secs);
+            Dhcp {
+                pool: if given.pool.is_empty() { written.pool.unwrap_or_default() } else { given.pool },
+                exclude: written.exclude.unwrap_or_default(),
+                lease_secs,
+                min_lease_secs: written.min_lease_secs.unwrap_or(usual.min_lease_secs.min(lease_secs)),
+                max_lease_secs: written.max_lease_secs.unwrap_or(lease_secs),
+                identity: written.identity.unwrap_or_default(),
+                probe: written.probe.unwrap_or(usual.probe),
+                authoritative: written.authoritative.unwrap_or(usual.authoritative),
+                router: written.router,
+                dns: written.dns.unwrap_or_default(),
+                domain: written.domain,
+                subnets: written.subnets,
+                rapid_commit: written.rapid_commit.unwrap_or(usual.rapid_commit),
+                custom: written.custom,
+            }
         },
         boot: written.boot,
         http: Http {
@@ -74,6 +86,28 @@ fn merge(data: &Path, given: Given, written: Written) -> Settings {
             max_window: written.max_window.unwrap_or(64),
             engine: written.engine.unwrap_or_default(),
         },
+    }
+}
+
+impl Default for Dhcp {
+    /// What counts where nothing is written.
+    fn default() -> Self {
+        Self {
+            pool: Vec::new(),
+            exclude: Vec::new(),
+            lease_secs: 3600,
+            min_lease_secs: 120,
+            max_lease_secs: 3600,
+            identity: Identity::default(),
+            probe: true,
+            authoritative: true,
+            router: None,
+            dns: Vec::new(),
+            domain: None,
+            subnets: Vec::new(),
+            rapid_commit: false,
+            custom: Custom::default(),
+        }
     }
 }
 
@@ -95,6 +129,19 @@ fn overlapping(file: &Path, pool: &[Range]) -> Vec<Problem> {
         _ => None,
     };
     sorted.windows(2).filter_map(clash).collect()
+}
+
+/// The limits of leases, in another order than theirs.
+fn backwards(file: &Path, dhcp: &Dhcp) -> Option<Problem> {
+    let Dhcp { lease_secs, min_lease_secs, max_lease_secs, .. } = dhcp;
+    if min_lease_secs <= lease_secs && lease_secs <= max_lease_secs {
+        return None;
+    }
+    let message = format!(
+        "leases last {min_lease_secs} seconds at least, {max_lease_secs} at most, and {lease_secs} if nothing is asked for"
+    );
+    let help = "write dhcp.min_lease_secs <= dhcp.lease_secs <= dhcp.max_lease_secs";
+    Some(Problem::of_file(Severity::Error, file, message, help))
 }
 
 impl Settings {
@@ -198,7 +245,7 @@ mod tests {
             ),
             (
                 r#"{"dhcp": {"lease": 5}}"#,
-                "netboot.json:1:11: `dhcp.lease` is not a setting; use one of: pool, lease_secs",
+                "netboot.json:1:11: `dhcp.lease` is not a setting; use one of: pool, exclude, lease_secs",
             ),
             (r#"{"dhcp": []}"#, "netboot.json:1:10: `dhcp` is a list, not an object"),
             (r#"{"interface": 5}"#, "netboot.json:1:15: `interface` is a number, not a string"),

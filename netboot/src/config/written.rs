@@ -14,7 +14,8 @@ use jsonc_parser::ast::{Object, Value};
 use super::json::{Reader, Source, kind};
 use super::options::{Custom, Place};
 use super::problem::{Problem, Problems};
-use super::{Boot, Engine, Range, RouterAdvertisement, Xdp, boot, options};
+use super::range::Addresses;
+use super::{Boot, Engine, Identity, Range, RouterAdvertisement, Subnet, Xdp, boot, options, subnet};
 
 /// Most routers or name servers: with the rest of a reply they stay within 548 bytes.
 const MOST_SERVERS: usize = 8;
@@ -27,13 +28,19 @@ pub(super) struct Written {
     pub(super) xdp: Option<Xdp>,
     pub(super) router_advertisement: Option<RouterAdvertisement>,
     pub(super) pool: Option<Vec<Range>>,
+    pub(super) exclude: Option<Vec<Range>>,
     pub(super) lease_secs: Option<u32>,
+    pub(super) min_lease_secs: Option<u32>,
+    pub(super) max_lease_secs: Option<u32>,
+    pub(super) identity: Option<Identity>,
+    pub(super) probe: Option<bool>,
     pub(super) authoritative: Option<bool>,
     pub(super) router: Option<Vec<Ipv4Addr>>,
     pub(super) dns: Option<Vec<Ipv4Addr>>,
     pub(super) domain: Option<String>,
     pub(super) custom: Custom,
     pub(super) rapid_commit: Option<bool>,
+    pub(super) subnets: Vec<Subnet>,
     pub(super) boot: Boot,
     pub(super) port: Option<u16>,
     pub(super) override_from: Option<Vec<Ipv4Network>>,
@@ -101,28 +108,25 @@ impl Written {
         value: &Value<'_>,
     ) -> Result<(), &'static str> {
         match key {
-            "pool" => {
-                let what =
-                    "a list of ranges, the lower address first, as in [\"192.168.90.10-192.168.90.250\"]";
-                self.pool = list(reader, name, value, what);
-            }
-            "lease_secs" => self.lease_secs = number(reader, name, value, 60..=31_536_000),
+            "pool" => self.pool = ranges(reader, name, value),
+            "exclude" => self.exclude = excluded(reader, name, value),
+            "lease_secs" => self.lease_secs = lease_secs(reader, name, value),
+            "min_lease_secs" => self.min_lease_secs = lease_secs(reader, name, value),
+            "max_lease_secs" => self.max_lease_secs = lease_secs(reader, name, value),
+            "identity" => self.identity = choice(reader, name, value),
+            "probe" => self.probe = boolean(reader, name, value),
             "authoritative" => self.authoritative = boolean(reader, name, value),
-            "router" => {
-                self.router =
-                    servers(reader, name, value, "an address, as in \"192.168.90.1\"; \"\" for none");
-            }
-            "dns" => {
-                self.dns = servers(reader, name, value, "a list of addresses, as in [\"192.168.90.1\"]");
-            }
+            "router" => self.router = routers(reader, name, value),
+            "dns" => self.dns = name_servers(reader, name, value),
             "domain" => self.domain = checked(reader, name, value, domain),
+            "subnets" => self.subnets = subnet::list(reader, name, value),
             "options" => self.custom.options = options::read(reader, name, value, Place::Everybody),
             "profiles" => self.custom.profiles = options::profiles(reader, name, value),
             "hosts" => self.custom.hosts = options::hosts(reader, name, value),
             "rapid_commit" => self.rapid_commit = boolean(reader, name, value),
             _ => {
                 return Err(
-                    "pool, lease_secs, authoritative, router, dns, domain, options, profiles, hosts, rapid_commit",
+                    "pool, exclude, lease_secs, min_lease_secs, max_lease_secs, identity, probe, authoritative, router, dns, domain, subnets, options, profiles, hosts, rapid_commit",
                 );
             }
         }
@@ -161,6 +165,34 @@ impl Written {
         }
         Ok(())
     }
+}
+
+/// Ranges of a pool.
+pub(super) fn ranges(reader: &mut Reader<'_>, name: &str, value: &Value<'_>) -> Option<Vec<Range>> {
+    let what = "a list of ranges, the lower address first, as in [\"192.168.90.10-192.168.90.250\"]";
+    list(reader, name, value, what)
+}
+
+/// Addresses that are left out of pools.
+pub(super) fn excluded(reader: &mut Reader<'_>, name: &str, value: &Value<'_>) -> Option<Vec<Range>> {
+    let what = "a list of addresses and ranges, as in [\"192.168.90.20\", \"192.168.90.40-192.168.90.49\"]";
+    let addresses: Vec<Addresses> = list(reader, name, value, what)?;
+    Some(addresses.into_iter().map(|Addresses(range)| range).collect())
+}
+
+/// Length of a lease: from a minute to a year.
+pub(super) fn lease_secs(reader: &mut Reader<'_>, name: &str, value: &Value<'_>) -> Option<u32> {
+    number(reader, name, value, 60..=31_536_000)
+}
+
+/// Default gateways.
+pub(super) fn routers(reader: &mut Reader<'_>, name: &str, value: &Value<'_>) -> Option<Vec<Ipv4Addr>> {
+    servers(reader, name, value, "an address, as in \"192.168.90.1\"; \"\" for none")
+}
+
+/// Name servers.
+pub(super) fn name_servers(reader: &mut Reader<'_>, name: &str, value: &Value<'_>) -> Option<Vec<Ipv4Addr>> {
+    servers(reader, name, value, "a list of addresses, as in [\"192.168.90.1\"]")
 }
 
 /// Reads the members of a section; `member` answers with the known keys when it does not know one.
@@ -233,7 +265,7 @@ fn choice<T: clap::ValueEnum>(reader: &mut Reader<'_>, name: &str, value: &Value
 }
 
 /// A string that a rule accepts; the rule answers with what to write instead.
-fn checked(
+pub(super) fn checked(
     reader: &mut Reader<'_>,
     name: &str,
     value: &Value<'_>,
@@ -294,7 +326,7 @@ pub(super) fn interface(text: &str) -> Result<(), &'static str> {
     }
 }
 
-fn domain(text: &str) -> Result<(), &'static str> {
+pub(super) fn domain(text: &str) -> Result<(), &'static str> {
     let legal = |label: &str| {
         !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
     };

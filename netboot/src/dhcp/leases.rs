@@ -1,56 +1,52 @@
 //! Who has which address: the leases that are on disk, and what is promised but not written yet.
 //!
-//! A *lease* is exactly what the store has. A *hold* is in memory alone: an offer, a lease that is being written,
-//! or an address that a client declined. Nothing here reads a clock, a packet or a disk. Bounded by the pool:
-//! there is at most one lease and one hold for an address, and offers are made for addresses of the pool alone.
+//! A *lease* is exactly what the store has. A *hold* is in memory alone: an offer or what comes before it, a lease that
+//! is being written, or an address that somebody else was found at. Nothing here reads a clock, a packet or a disk.
+//! Bounded by the pool: there is at most one lease and one hold for an address, and offers are made for addresses of the
+//! pool alone.
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::Ipv4Addr;
 
+use super::lease::{Lease, Owner};
 use super::pool;
 use crate::config::Range;
-use crate::mac::Mac;
 
 /// Seconds for which an offered address is kept for the client.
 pub const OFFER_SECS: u64 = 60;
 /// Seconds for which an address is left alone after a client found it in use (RFC 2131 3.1, step 5).
-pub const DECLINE_SECS: u64 = 600;
-
-/// An address that a client has, or had, until some time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Lease {
-    /// The address.
-    pub addr: Ipv4Addr,
-    /// Whose it is.
-    pub mac: Mac,
-    /// When it ends, seconds since 1970.
-    pub expires: u64,
-}
+pub const DECLINE_SECS: u64 = 24 * 3600;
+/// Addresses that one client can have left alone at a time: it might decline whatever it is given, until nothing is left.
+pub const MOST_DECLINES: usize = 4;
+/// Seconds for which an address is left alone that answered a probe. It is probed again before it is offered.
+pub const CONFLICT_SECS: u64 = 600;
 
 /// Why an address is kept from others, without being leased.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Hold {
+    /// Looked for on the wire, before it is offered to this client.
+    Probing { owner: Owner },
     /// Offered; the client has not asked for it yet.
-    Offered { mac: Mac, until: u64 },
+    Offered { owner: Owner, until: u64 },
     /// On its way to the disk, however long that takes.
-    Writing { mac: Mac },
-    /// Somebody else uses it.
-    Declined { until: u64 },
+    Writing { owner: Owner },
+    /// Somebody else uses it: this client said so, or a probe was answered.
+    InUse { by: Option<Owner>, until: u64 },
 }
 
 impl Hold {
-    const fn mac(self) -> Option<Mac> {
+    const fn owner(&self) -> Option<&Owner> {
         match self {
-            Self::Offered { mac, .. } | Self::Writing { mac } => Some(mac),
-            Self::Declined { .. } => None,
+            Self::Probing { owner } | Self::Offered { owner, .. } | Self::Writing { owner } => Some(owner),
+            Self::InUse { .. } => None,
         }
     }
 
-    const fn until(self) -> u64 {
+    const fn until(&self) -> u64 {
         match self {
-            Self::Offered { until, .. } | Self::Declined { until } => until,
-            Self::Writing { .. } => u64::MAX,
+            Self::Offered { until, .. } | Self::InUse { until, .. } => *until,
+            Self::Probing { .. } | Self::Writing { .. } => u64::MAX,
         }
     }
 }
@@ -62,11 +58,13 @@ pub struct Leases {
     /// Addresses of the pool without a lease, even an expired one, and without a hold.
     free: BTreeSet<Ipv4Addr>,
     stored: HashMap<Ipv4Addr, Lease>,
-    leased_to: HashMap<Mac, Ipv4Addr>,
+    leased_to: HashMap<Owner, Ipv4Addr>,
     expiring: BTreeSet<(u64, Ipv4Addr)>,
     holds: HashMap<Ipv4Addr, Hold>,
-    held_for: HashMap<Mac, Ipv4Addr>,
+    held_for: HashMap<Owner, Ipv4Addr>,
     held_until: BTreeSet<(u64, Ipv4Addr)>,
+    /// How many addresses are left alone because of a client's word.
+    declines: HashMap<Owner, usize>,
 }
 
 impl Leases {
@@ -76,71 +74,111 @@ impl Leases {
         let mut leases = Self { free: pool.clone(), pool, ..Self::default() };
         for lease in records {
             // A crash between two writes can leave a client with two; the later one is the one it uses.
-            if leases.of(lease.mac).is_none_or(|other| other.expires <= lease.expires) {
+            let other = leases.leased_to.get(&lease.owner).and_then(|addr| leases.stored.get(addr));
+            if other.is_none_or(|other| other.expires <= lease.expires) {
                 leases.insert(lease);
             }
         }
         leases
     }
 
-    /// The lease of a client, expired or not.
-    pub fn of(&self, mac: Mac) -> Option<&Lease> {
-        self.stored.get(self.leased_to.get(&mac)?)
+    /// The lease of a client, expired or not. A client that is known by its identifier now and was known by its Ethernet
+    /// address before has that one.
+    pub fn of(&self, owner: &Owner) -> Option<&Lease> {
+        let before = || self.leased_to.get(&Owner::from(owner.mac));
+        self.stored.get(self.leased_to.get(owner).or_else(before)?)
+    }
+
+    /// The lease of an address that has not ended.
+    pub fn live(&self, addr: Ipv4Addr, now: u64) -> Option<&Lease> {
+        self.stored.get(&addr).filter(|lease| lease.expires > now)
     }
 
     /// The address that is offered to a client or being written for it.
-    pub fn held_for(&self, mac: Mac) -> Option<Ipv4Addr> {
-        self.held_for.get(&mac).copied()
+    pub fn held_for(&self, owner: &Owner) -> Option<Ipv4Addr> {
+        self.held_for.get(owner).copied()
+    }
+
+    fn hold_of(&self, owner: &Owner) -> Option<&Hold> {
+        self.holds.get(self.held_for.get(owner)?)
     }
 
     /// A lease of this client is on its way to the disk; its answer follows.
-    pub fn is_writing(&self, mac: Mac) -> bool {
-        let hold = self.held_for(mac).and_then(|addr| self.holds.get(&addr));
-        matches!(hold, Some(Hold::Writing { .. }))
+    pub fn is_writing(&self, owner: &Owner) -> bool {
+        matches!(self.hold_of(owner), Some(Hold::Writing { .. }))
+    }
+
+    /// An address is being probed for this client; its answer follows.
+    pub fn is_probing(&self, owner: &Owner) -> bool {
+        matches!(self.hold_of(owner), Some(Hold::Probing { .. }))
     }
 
     /// Whether the client may have this address: of the pool, and nobody else has it or has been promised it.
-    pub fn available(&self, addr: Ipv4Addr, mac: Mac, now: u64) -> bool {
+    pub fn available(&self, addr: Ipv4Addr, owner: &Owner, now: u64) -> bool {
+        let own = |lease: &Lease| {
+            lease.owner == *owner || (lease.owner.id.is_none() && lease.owner.mac == owner.mac)
+        };
         self.pool.contains(&addr)
-            && self.stored.get(&addr).is_none_or(|lease| lease.mac == mac || lease.expires <= now)
-            && self.holds.get(&addr).is_none_or(|hold| hold.mac() == Some(mac) || hold.until() <= now)
+            && self.stored.get(&addr).is_none_or(|lease| own(lease) || lease.expires <= now)
+            && self.holds.get(&addr).is_none_or(|hold| hold.owner() == Some(owner) || hold.until() <= now)
+    }
+
+    /// Whether an address must be looked for on the wire before it is offered to this client: not if the client has it
+    /// now, or was offered it a moment ago.
+    pub fn wants_probe(&self, addr: Ipv4Addr, owner: &Owner, now: u64) -> bool {
+        let has = self.live(addr, now).is_some();
+        let offered = matches!(self.holds.get(&addr), Some(Hold::Offered { until, .. }) if *until > now);
+        self.available(addr, owner, now) && !has && !offered
+    }
+
+    /// How many addresses are left alone because of this client's word.
+    pub fn declines(&self, owner: &Owner) -> usize {
+        self.declines.get(owner).copied().unwrap_or_default()
     }
 
     /// Addresses for a client that has none, best first: those that nobody ever had, beginning at a place that
     /// depends on the client; then expired leases, the oldest first.
-    pub fn candidates(&self, mac: Mac, now: u64) -> impl Iterator<Item = Ipv4Addr> {
-        let start = self.home(mac);
+    pub fn candidates(&self, owner: &Owner, now: u64) -> impl Iterator<Item = Ipv4Addr> {
+        let start = self.home(owner);
         let unused = self.free.range(start..).chain(self.free.range(..start)).copied();
         let expired = self.expiring.iter().take_while(move |(expires, _)| *expires <= now);
-        unused.chain(expired.map(|(_, addr)| *addr).filter(move |addr| self.available(*addr, mac, now)))
+        unused.chain(expired.map(|(_, addr)| *addr).filter(move |addr| self.available(*addr, owner, now)))
     }
 
     /// Where the search for a client's address begins: the same place each time, so that it gets the same
     /// address even when its lease was lost, and another place than its neighbours'.
-    fn home(&self, mac: Mac) -> Ipv4Addr {
+    fn home(&self, owner: &Owner) -> Ipv4Addr {
         let (Some(first), Some(last)) = (self.pool.first(), self.pool.last()) else {
             return Ipv4Addr::UNSPECIFIED;
         };
         let mut hasher = DefaultHasher::new();
-        mac.hash(&mut hasher);
+        owner.hash(&mut hasher);
         let (first, last) = (u32::from(*first), u32::from(*last));
         let offset = hasher.finish() % (u64::from(last - first) + 1);
         Ipv4Addr::from(first + u32::try_from(offset).unwrap_or_default())
     }
 
+    /// Keeps an address for a client while it is looked for on the wire.
+    pub fn probe(&mut self, addr: Ipv4Addr, owner: Owner) {
+        if !self.is_writing(&owner) {
+            self.forget(&owner);
+            self.hold(addr, Hold::Probing { owner });
+        }
+    }
+
     /// Keeps an address for a client. What it was offered before is given back.
-    pub fn offer(&mut self, addr: Ipv4Addr, mac: Mac, now: u64) {
+    pub fn offer(&mut self, addr: Ipv4Addr, owner: Owner, now: u64) {
         // A write on its way is not called back by a new DISCOVER.
-        if !self.is_writing(mac) {
-            self.forget(mac);
-            self.hold(addr, Hold::Offered { mac, until: now + OFFER_SECS });
+        if !self.is_writing(&owner) {
+            self.forget(&owner);
+            self.hold(addr, Hold::Offered { owner, until: now + OFFER_SECS });
         }
     }
 
     /// Gives back what a client was offered.
-    pub fn forget(&mut self, mac: Mac) {
-        if !self.is_writing(mac)
-            && let Some(addr) = self.held_for(mac)
+    pub fn forget(&mut self, owner: &Owner) {
+        if !self.is_writing(owner)
+            && let Some(addr) = self.held_for(owner)
         {
             self.unhold(addr);
         }
@@ -149,9 +187,9 @@ impl Leases {
     /// Keeps an address while its lease is being written. Returns the address that the client gives up with it: its
     /// record is to be deleted in the same commit. Not while another lease of the client is on its way.
     pub fn writing(&mut self, lease: &Lease) -> Option<Ipv4Addr> {
-        self.forget(lease.mac);
-        self.hold(lease.addr, Hold::Writing { mac: lease.mac });
-        let before = self.of(lease.mac)?.addr;
+        self.forget(&lease.owner);
+        self.hold(lease.addr, Hold::Writing { owner: lease.owner.clone() });
+        let before = *self.leased_to.get(&lease.owner)?;
         // Where somebody else's lease is on its way, that takes the record's place.
         (before != lease.addr && !self.holds.contains_key(&before)).then_some(before)
     }
@@ -165,13 +203,18 @@ impl Leases {
     /// The lease could not be written: the client keeps what it had, and the offer.
     pub fn unwritten(&mut self, lease: &Lease, now: u64) {
         self.unhold(lease.addr);
-        self.offer(lease.addr, lease.mac, now);
+        self.offer(lease.addr, lease.owner.clone(), now);
     }
 
-    /// Leaves an address alone for a while; whoever had it has it no more.
-    pub fn decline(&mut self, addr: Ipv4Addr, now: u64) {
+    /// Leaves an address alone for [`DECLINE_SECS`] because its client found somebody else there; it has it no more.
+    pub fn decline(&mut self, addr: Ipv4Addr, owner: &Owner, now: u64) {
         self.remove(addr);
-        self.hold(addr, Hold::Declined { until: now + DECLINE_SECS });
+        self.hold(addr, Hold::InUse { by: Some(owner.clone()), until: now + DECLINE_SECS });
+    }
+
+    /// Leaves an address alone for [`CONFLICT_SECS`] because somebody answered for it.
+    pub fn conflict(&mut self, addr: Ipv4Addr, now: u64) {
+        self.hold(addr, Hold::InUse { by: None, until: now + CONFLICT_SECS });
     }
 
     /// Ends the holds whose time is over.
@@ -183,45 +226,78 @@ impl Leases {
         }
     }
 
+    /// The wall clock was moved. Who had a lease before has it for as long as it was told, `longest` seconds at most;
+    /// holds go on as they were. Returns the leases that end at another time now.
+    pub fn clock_moved(&mut self, from: u64, to: u64, longest: u64) -> Vec<Lease> {
+        let mut moved = Vec::new();
+        for lease in self.stored.values_mut().filter(|lease| lease.expires > from) {
+            let ends = lease.expires.max(to + (lease.expires - from).min(longest));
+            if ends != lease.expires {
+                self.expiring.remove(&(lease.expires, lease.addr));
+                self.expiring.insert((ends, lease.addr));
+                lease.expires = ends;
+                moved.push(lease.clone());
+            }
+        }
+        self.held_until.clear();
+        for (addr, hold) in &mut self.holds {
+            if let Hold::Offered { until, .. } | Hold::InUse { until, .. } = hold {
+                *until = to + until.saturating_sub(from);
+            }
+            self.held_until.insert((hold.until(), *addr));
+        }
+        moved
+    }
+
     fn insert(&mut self, lease: Lease) {
         self.remove(lease.addr);
-        if let Some(before) = self.leased_to.get(&lease.mac).copied() {
+        if let Some(before) = self.leased_to.get(&lease.owner).copied() {
             self.remove(before);
         }
-        self.leased_to.insert(lease.mac, lease.addr);
-        self.stored.insert(lease.addr, lease);
+        self.leased_to.insert(lease.owner.clone(), lease.addr);
         self.expiring.insert((lease.expires, lease.addr));
         self.free.remove(&lease.addr);
+        self.stored.insert(lease.addr, lease);
     }
 
     fn remove(&mut self, addr: Ipv4Addr) {
         if let Some(lease) = self.stored.remove(&addr) {
             self.expiring.remove(&(lease.expires, addr));
-            self.leased_to.remove(&lease.mac);
+            self.leased_to.remove(&lease.owner);
             self.give_back(addr);
         }
     }
 
     fn hold(&mut self, addr: Ipv4Addr, hold: Hold) {
         self.unhold(addr);
-        self.holds.insert(addr, hold);
         self.held_until.insert((hold.until(), addr));
         self.free.remove(&addr);
-        if let Some(mac) = hold.mac() {
-            self.held_for.insert(mac, addr);
+        if let Some(owner) = hold.owner() {
+            self.held_for.insert(owner.clone(), addr);
         }
+        if let Hold::InUse { by: Some(owner), .. } = &hold {
+            *self.declines.entry(owner.clone()).or_default() += 1;
+        }
+        self.holds.insert(addr, hold);
     }
 
     fn unhold(&mut self, addr: Ipv4Addr) {
-        if let Some(hold) = self.holds.remove(&addr) {
-            self.held_until.remove(&(hold.until(), addr));
-            if let Some(mac) = hold.mac()
-                && self.held_for.get(&mac) == Some(&addr)
-            {
-                self.held_for.remove(&mac);
-            }
-            self.give_back(addr);
+        let Some(hold) = self.holds.remove(&addr) else { return };
+        self.held_until.remove(&(hold.until(), addr));
+        if let Some(owner) = hold.owner()
+            && self.held_for.get(owner) == Some(&addr)
+        {
+            self.held_for.remove(owner);
         }
+        if let Hold::InUse { by: Some(owner), .. } = &hold
+            && let Some(declines) = self.declines.get_mut(owner)
+        {
+            *declines -= 1;
+            if *declines == 0 {
+                self.declines.remove(owner);
+            }
+        }
+        self.give_back(addr);
     }
 
     fn give_back(&mut self, addr: Ipv4Addr) {

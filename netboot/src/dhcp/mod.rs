@@ -3,11 +3,16 @@
 //! `wire`, `options`, `pool` and `policy` are pure: bytes, snapshot, leases and time go in, a value comes out.
 //! `leases` is the table in memory; `server` is the only one that has sockets and the store.
 pub mod boot;
+pub mod clock;
+pub mod lease;
 pub mod leases;
 pub mod options;
+mod parked;
 pub mod policy;
 pub mod pool;
+pub mod queue;
 pub mod record;
+pub mod select;
 pub mod server;
 pub mod wire;
 

@@ -29,7 +29,7 @@ pub use self::bootp::bootp;
 use self::custom::add_custom;
 use super::boot;
 use crate::config::options::{Custom, Layers};
-use crate::config::{Boot, Settings};
+use crate::config::{self, Boot, Settings};
 use crate::inventory::{Host, Snapshot};
 use crate::net::link::Link;
 
@@ -37,6 +37,8 @@ use crate::net::link::Link;
 pub const HEADER: usize = 236;
 /// Where the value of option 53 stands in every template.
 pub const MESSAGE_AT: usize = HEADER + 4 + 2;
+/// Where the value of option 54 stands in every template.
+const SERVER_ID_AT: usize = MESSAGE_AT + 1 + 2;
 /// The smallest reply: a BOOTP message with its 64-byte vendor area.
 pub const SMALLEST: usize = 300;
 /// The largest reply to a client that says nothing of it: what every client must take (RFC 2132 9.10: 576 bytes with
@@ -56,7 +58,7 @@ pub struct Subnet {
     pub server: Ipv4Addr,
     /// The subnet: options 1 and 28.
     pub prefix: Ipv4Network,
-    /// Option 51, seconds; options 58 and 59 are a half and seven eighths of it.
+    /// Length of a lease of which nothing else is said, seconds.
     pub lease_secs: u32,
     /// Option 3.
     pub routers: Vec<Ipv4Addr>,
@@ -70,8 +72,6 @@ pub struct Subnet {
     pub http_port: u16,
     /// The options that are set by number, and the profiles.
     pub custom: Custom,
-    /// A DISCOVER with option 80 is answered with an ACK.
-    pub rapid_commit: bool,
     /// The largest IP packet that the interface takes, bytes.
     pub mtu: u32,
 }
@@ -94,7 +94,6 @@ impl Subnet {
             boot: settings.boot.clone(),
             http_port: settings.http.port,
             custom: settings.dhcp.custom.clone(),
-            rapid_commit: settings.dhcp.rapid_commit,
             mtu,
         }
     }
@@ -105,6 +104,22 @@ impl Subnet {
         let mtu = usize::try_from(self.mtu).unwrap_or(usize::MAX);
         let said = if max_size == 0 { LARGEST + HEADERS } else { usize::from(max_size) };
         said.min(mtu).saturating_sub(HEADERS)
+    }
+
+    /// What the clients of a subnet behind a relay agent are told, by the same server.
+    #[must_use]
+    pub fn behind_relay(&self, subnet: &config::Subnet) -> Self {
+        let config::Subnet { prefix, relay, lease_secs, router, dns, domain, options, .. } = subnet;
+        let by_relay = || relay.filter(|relay| prefix.contains(*relay)).into_iter().collect();
+        Self {
+            prefix: *prefix,
+            lease_secs: lease_secs.unwrap_or(self.lease_secs),
+            routers: router.clone().unwrap_or_else(by_relay),
+            dns: dns.clone().unwrap_or_else(|| self.dns.clone()),
+            domain: domain.clone().or_else(|| self.domain.clone()),
+            custom: Custom { options: self.custom.options.with(options), ..self.custom.clone() },
+            ..self.clone()
+        }
     }
 }
 
@@ -117,6 +132,8 @@ pub struct Client<'a> {
     pub hostname: Option<&'a str>,
     /// Option 209: `pxelinux.cfg/<channel>`.
     pub channel: Option<&'a str>,
+    /// Option 51, seconds; options 58 and 59 are a half and seven eighths of it.
+    pub lease_secs: u32,
     /// The class, which decides the boot part.
     pub class: Class,
     /// Its boot file: a path below `tftp/`, or a URL.
@@ -138,7 +155,8 @@ impl<'a> Client<'a> {
     ) -> Self {
         let (hostname, channel) = host.map(|host| (host.hostname.as_str(), host.channel.as_str())).unzip();
         let file = boot::file(&subnet.boot, &subnet.custom, snapshot.loaders(), host, class);
-        Self { addr, hostname, channel, class, file, custom: subnet.custom.of(host), asks: &[] }
+        let custom = subnet.custom.of(host);
+        Self { addr, hostname, channel, lease_secs: subnet.lease_secs, class, file, custom, asks: &[] }
     }
 
     /// The same client, with its option 55.
@@ -165,6 +183,14 @@ impl Template {
     /// The codes of the options that did not fit, in the order in which they went.
     pub fn left_out(&self) -> &[u8] {
         &self.left_out
+    }
+
+    /// The same with another server identifier, which is always the second option: a relay agent can ask for its own
+    /// address there (RFC 5107).
+    #[must_use]
+    pub fn from_server(mut self, id: Ipv4Addr) -> Self {
+        put(&mut self.bytes, SERVER_ID_AT, &id.octets());
+        self
     }
 }
 
@@ -243,7 +269,7 @@ pub fn template(subnet: &Subnet, client: &Client<'_>) -> Template {
 /// Builds the template of a client's OFFER and ACK. So that it has no more than `longest` bytes, what a client can do
 /// without is left out, what the header says too first.
 pub fn template_within(subnet: &Subnet, client: &Client<'_>, longest: usize) -> Template {
-    build(subnet, client, Some(subnet.lease_secs), longest)
+    build(subnet, client, Some(client.lease_secs), longest)
 }
 
 /// Builds the template of the ACK to an INFORM: the same settings, no address and no lease (RFC 2131 4.3.5).

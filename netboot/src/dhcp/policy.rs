@@ -1,7 +1,7 @@
 //! The decision about a request: a reply, or silence and the reason, and what changes in the leases.
 //!
-//! RFC 2131 4.3 (what each message means) and 4.1 (where a reply goes), RFC 1534 (BOOTP), RFC 4039 (rapid commit). Pure and synchronous: the snapshot, the
-//! leases and the time are arguments, and what is to change comes back as a value. Reserved machines are decided by
+//! RFC 2131 4.3 (what each message means) and 4.1 (where a reply goes), RFC 1534 (BOOTP), RFC 4039 (rapid commit).
+//! Pure and synchronous: the snapshot, the leases and the time are arguments, and what is to change comes back as a value. Reserved machines are decided by
 //! [`netboot_ebpf::decide`], so the XDP program and the daemon cannot differ; machines without a reservation go
 //! through the same decision with the address that the pool has for them.
 
@@ -10,23 +10,27 @@ use std::net::Ipv4Addr;
 use netboot_ebpf::verdict::{self, Verdict, message};
 use netboot_ebpf::{Answer, Reason};
 
-use super::leases::Leases;
+use super::lease::{Lease, Owner};
+use super::leases::{Leases, MOST_DECLINES};
 use super::options::{Client, Subnet, Template, bootp, finish, inform, refusal, template_within};
 use super::wire::Request;
+use crate::config::{self, Identity};
 use crate::inventory::{Host, Snapshot};
 use crate::mac::Mac;
 
 /// What a decision looks at besides the request.
 #[derive(Clone, Copy, Debug)]
 pub struct View<'a> {
-    /// What the clients of this network are told.
+    /// What the clients of this request's subnet are told.
     pub subnet: &'a Subnet,
+    /// It is the subnet of the interface, whose clients are reached without a router.
+    pub on_link: bool,
     /// The reserved machines.
     pub snapshot: &'a Snapshot,
-    /// Everybody else.
+    /// Everybody else of the subnet.
     pub leases: &'a Leases,
-    /// This is the only server: what nobody gave, it refuses.
-    pub authoritative: bool,
+    /// The operator's word.
+    pub settings: &'a config::Dhcp,
     /// Seconds since 1970.
     pub now: u64,
 }
@@ -40,18 +44,22 @@ pub enum Addressed {
     Server,
 }
 
-/// Where a reply goes (RFC 2131 4.1), always to port 68.
+/// Where a reply goes (RFC 2131 4.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route {
-    /// To this address at this Ethernet address. The client may have no address to answer ARP with yet.
+    /// To this address at this Ethernet address, port 68. The client may have no address to answer ARP with yet.
     Unicast {
         /// Destination of the frame.
         mac: Mac,
         /// Destination of the packet.
         addr: Ipv4Addr,
     },
-    /// To everybody on the link.
+    /// To everybody on the link, port 68.
     Broadcast,
+    /// To a relay agent, port 67.
+    Relay(Ipv4Addr),
+    /// To a client behind a router, port 68.
+    Routed(Ipv4Addr),
 }
 
 /// What a client is sent.
@@ -77,7 +85,12 @@ pub enum Change {
     /// Give back what was offered.
     Forget,
     /// Lease this address. It must be on disk before the reply is sent.
-    Lease(Ipv4Addr),
+    Lease {
+        /// The address.
+        addr: Ipv4Addr,
+        /// For how long.
+        secs: u32,
+    },
     /// The client has ended its lease of this address.
     Release(Ipv4Addr),
     /// The client found somebody else at this address.
@@ -99,70 +112,86 @@ impl From<Reason> for Outcome {
     }
 }
 
+/// Who asks, as leases know it.
+pub fn owner(request: &Request, identity: Identity) -> Owner {
+    let id = match identity {
+        Identity::Mac => None,
+        Identity::ClientId => request.client_id().map(Into::into),
+    };
+    Owner { mac: request.mac, id }
+}
+
 /// Decides about a request.
 pub fn decide(request: &Request, addressed: Addressed, view: &View<'_>) -> Outcome {
-    let chosen = u32::from(request.server_id) != 0;
-    let ours = request.server_id == view.subnet.server;
-    if !request.giaddr.is_unspecified() {
-        return Reason::Relayed.into();
-    }
+    let owner = owner(request, view.settings.identity);
+    let chosen = !request.server_id.is_unspecified();
+    let ours = request.server_id == server_id(request, view);
     match request.message {
         message::DISCOVER | message::REQUEST | message::BOOTP => {}
         message::INFORM => return answer_inform(request, view),
         message::RELEASE | message::DECLINE if !ours => return Reason::OtherServer.into(),
-        message::RELEASE => return give_up(request, request.ciaddr, Change::Release(request.ciaddr), view),
+        message::RELEASE => {
+            return give_up(&owner, request.ciaddr, Change::Release(request.ciaddr), view);
+        }
         message::DECLINE
             if view.snapshot.by_mac(request.mac).is_some_and(|host| host.addr == request.requested) =>
         {
             return Reason::AddressInUse.into();
         }
         message::DECLINE => {
-            return give_up(request, request.requested, Change::Decline(request.requested), view);
+            return give_up(&owner, request.requested, Change::Decline(request.requested), view);
         }
         _ => return Reason::MessageType.into(),
     }
-    // This server's own address is nobody's, whatever the file says: the machine is one without a reservation.
-    let reserved = view.snapshot.by_mac(request.mac).filter(|host| host.addr != view.subnet.server);
+    let discover = request.message == message::DISCOVER;
+    let host = view.snapshot.by_mac(request.mac);
     if request.message == message::BOOTP {
-        return answer_bootp(request, reserved, view);
+        return answer_bootp(request, host.filter(|host| may_use(host, view)), view);
     }
+    // Offered an address of the pool a moment ago, it gets that one: a refusal now would end a boot that has begun.
+    let offered = !discover && view.leases.held_for(&owner) == Some(claimed(request));
+    let reserved = host.filter(|host| !offered && may_use(host, view)).map(|host| host.addr);
     // Who gets its address by the first message needs no second (RFC 4039 3.1).
-    let rapid = view.subnet.rapid_commit && request.rapid_commit && request.message == message::DISCOVER;
-    let binding = request.message != message::DISCOVER || rapid;
-    if reserved.is_none() && binding && view.leases.is_writing(request.mac) {
-        // It asks again before the disk has answered; one answer is on its way.
-        return Reason::QueueFull.into();
+    let rapid = discover && view.settings.rapid_commit && request.rapid_commit;
+    let probing = discover && view.leases.is_probing(&owner);
+    let writing = (!discover || rapid) && view.leases.is_writing(&owner);
+    if reserved.is_none() && (probing || writing) {
+        // It asks again before the wire or the disk has answered; one answer is on its way.
+        return Reason::Pending.into();
     }
-    let client = match reserved {
-        Some(host) => Known::Reserved(host),
-        None if request.message == message::DISCOVER => match choose(request, view) {
-            Some(addr) => Known::Pool(addr),
+    let addr = match reserved {
+        Some(addr) => addr,
+        None if discover => match choose(request, &owner, view) {
+            Some(addr) => addr,
             None => return Reason::PoolExhausted.into(),
         },
-        None => Known::Pool(may_have(request, addressed, view).unwrap_or(Ipv4Addr::UNSPECIFIED)),
+        None => may_have(request, addressed, &owner, view).unwrap_or(Ipv4Addr::UNSPECIFIED),
     };
-    let addr = client.addr();
-    let host = verdict::Host { addr: addr.into(), server: view.subnet.server.into() };
-    match netboot_ebpf::decide(&request.facts(), &host) {
+    let server = verdict::Host { addr: addr.into(), server: server_id(request, view).into() };
+    match netboot_ebpf::decide(&request.facts(), &server) {
         Verdict::Answer(answer) => {
-            let answer = if rapid { Answer::Ack } else { answer };
-            let change = match (client, answer) {
-                (Known::Reserved(_), _) => Change::None,
-                (Known::Pool(_), Answer::Offer) => Change::Offer(addr),
-                (Known::Pool(_), Answer::Ack) => Change::Lease(addr),
+            let secs = if reserved.is_some() { view.subnet.lease_secs } else { lease_secs(request, view) };
+            // An address that is to be looked for on the wire first is offered, not given.
+            let unseen =
+                view.settings.probe && view.on_link && view.leases.wants_probe(addr, &owner, view.now);
+            let answer = if rapid && (reserved.is_some() || !unseen) { Answer::Ack } else { answer };
+            let change = match answer {
+                _ if reserved.is_some() => Change::None,
+                Answer::Offer => Change::Offer(addr),
+                Answer::Ack => Change::Lease { addr, secs },
             };
-            let client = Client::new(view.subnet, view.snapshot, addr, client.host(), request.class)
-                .asking(request.parameters());
+            let client = Client::new(view.subnet, view.snapshot, addr, host, request.class);
+            let client = Client { lease_secs: secs, ..client }.asking(request.parameters());
             let template = |longest| template_within(view.subnet, &client, longest);
-            finished(request, view.subnet, answer as u8, addr, template, change)
+            finished(request, answer as u8, addr, template, change, view)
         }
         // The client has an address from somebody else now (RFC 2131 3.1, step 4).
         Verdict::Pass(Reason::OtherServer) => Outcome::Ignore(Reason::OtherServer, Change::Forget),
         Verdict::Pass(Reason::WrongAddress) => {
-            let known = matches!(client, Known::Reserved(_)) || view.leases.of(request.mac).is_some();
+            let known = reserved.is_some() || view.leases.of(&owner).is_some();
             let to_us = chosen || addressed == Addressed::Server;
-            if view.authoritative || to_us {
-                refuse(request, view)
+            if view.settings.authoritative || to_us {
+                refuse(request, &owner, view)
             } else if known {
                 Reason::WrongAddress.into()
             } else {
@@ -173,58 +202,67 @@ pub fn decide(request: &Request, addressed: Addressed, view: &View<'_>) -> Outco
     }
 }
 
-/// A client that is asking for an address.
-#[derive(Clone, Copy)]
-enum Known<'a> {
-    /// It has a reservation.
-    Reserved(&'a Host),
-    /// It has none, and may have this address of the pool; unspecified when it may not have the one it asks for.
-    Pool(Ipv4Addr),
+/// This server's name in option 54: the one that the relay agent wants to see (RFC 5107), else its address.
+fn server_id(request: &Request, view: &View<'_>) -> Ipv4Addr {
+    let relayed = !request.giaddr.is_unspecified();
+    relayed.then(|| request.server_id_override()).flatten().unwrap_or(view.subnet.server)
 }
 
-impl<'a> Known<'a> {
-    const fn addr(self) -> Ipv4Addr {
-        match self {
-            Self::Reserved(host) => host.addr,
-            Self::Pool(addr) => addr,
-        }
-    }
+/// Whether a machine can have its reserved address here and now: it is of the subnet that the machine is in, this
+/// server does not have it itself, and nobody else has a lease of it that has not ended. A machine that cannot has an
+/// address of the pool until then, and its own boot file, name and channel.
+fn may_use(host: &Host, view: &View<'_>) -> bool {
+    host.addr != view.subnet.server
+        && view.subnet.prefix.contains(host.addr)
+        && anothers(host, view.leases, view.now).is_none()
+}
 
-    const fn host(self) -> Option<&'a Host> {
-        match self {
-            Self::Reserved(host) => Some(host),
-            Self::Pool(_) => None,
-        }
+/// The lease that keeps a machine from its reserved address: it is another's, and has not ended.
+pub fn anothers<'l>(host: &Host, leases: &'l Leases, now: u64) -> Option<&'l Lease> {
+    leases.live(host.addr, now).filter(|lease| lease.owner.mac != host.mac)
+}
+
+/// The length of a lease of the pool: what the client asks for, within the limits.
+fn lease_secs(request: &Request, view: &View<'_>) -> u32 {
+    match request.lease_secs {
+        0 => view.subnet.lease_secs,
+        wish => wish
+            .min(view.settings.max_lease_secs.max(view.subnet.lease_secs))
+            .max(view.settings.min_lease_secs),
     }
 }
 
 /// The address to offer, in the order of RFC 2131 4.3.1: the one it has or had, the one it was offered, the one it
 /// would like, a new one.
-fn choose(request: &Request, view: &View<'_>) -> Option<Ipv4Addr> {
-    let mac = request.mac;
-    let had = view.leases.of(mac).map(|lease| lease.addr);
-    let known = [had, view.leases.held_for(mac), Some(request.requested)].into_iter().flatten();
+fn choose(request: &Request, owner: &Owner, view: &View<'_>) -> Option<Ipv4Addr> {
+    let had = view.leases.of(owner).map(|lease| lease.addr);
+    let known = [had, view.leases.held_for(owner), Some(request.requested)].into_iter().flatten();
     known
-        .filter(|addr| view.leases.available(*addr, mac, view.now))
-        .chain(view.leases.candidates(mac, view.now))
+        .filter(|addr| view.leases.available(*addr, owner, view.now))
+        .chain(view.leases.candidates(owner, view.now))
         .find(|addr| leasable(*addr, view))
 }
 
 /// The address that a REQUEST of a client without reservation names, if the client may have it.
-fn may_have(request: &Request, addressed: Addressed, view: &View<'_>) -> Option<Ipv4Addr> {
-    let claimed = if request.requested.is_unspecified() { request.ciaddr } else { request.requested };
-    if !leasable(claimed, view) || !view.leases.available(claimed, request.mac, view.now) {
+fn may_have(request: &Request, addressed: Addressed, owner: &Owner, view: &View<'_>) -> Option<Ipv4Addr> {
+    let claimed = claimed(request);
+    if !leasable(claimed, view) || !view.leases.available(claimed, owner, view.now) {
         return None;
     }
-    let lease = view.leases.of(request.mac).filter(|lease| leasable(lease.addr, view));
+    let lease = view.leases.of(owner).filter(|lease| leasable(lease.addr, view));
     let recorded = lease.map(|lease| lease.addr) == Some(claimed);
-    let offered = view.leases.held_for(request.mac) == Some(claimed);
+    let offered = view.leases.held_for(owner) == Some(claimed);
     // It chose our offer, though the offer may have been forgotten by a restart.
-    let selecting = request.server_id == view.subnet.server;
+    let selecting = request.server_id == server_id(request, view);
     // No record of it at all: the records were lost, or it comes from elsewhere. The only server, or the one that it
     // turns to by name, may say yes; another stays silent (RFC 2131 4.3.2).
-    let adopted = lease.is_none() && (view.authoritative || addressed == Addressed::Server);
+    let adopted = lease.is_none() && (view.settings.authoritative || addressed == Addressed::Server);
     (recorded || offered || selecting || adopted).then_some(claimed)
+}
+
+/// The address that a REQUEST names.
+fn claimed(request: &Request) -> Ipv4Addr {
+    if request.requested.is_unspecified() { request.ciaddr } else { request.requested }
 }
 
 /// Not somebody's by the operator's word: reserved, this server's, a router's or a name server's.
@@ -240,14 +278,17 @@ fn leasable(addr: Ipv4Addr, view: &View<'_>) -> bool {
 }
 
 /// RELEASE and DECLINE get no answer, and count only from the client that has the address (RFC 2131 4.3.3, 4.3.4).
-fn give_up(request: &Request, addr: Ipv4Addr, change: Change, view: &View<'_>) -> Outcome {
-    let leased = view.leases.of(request.mac).is_some_and(|lease| lease.addr == addr);
-    if view.leases.is_writing(request.mac) {
-        Reason::QueueFull.into()
-    } else if leased && view.leases.available(addr, request.mac, view.now) {
-        Outcome::Ignore(Reason::MessageType, change)
-    } else {
+fn give_up(owner: &Owner, addr: Ipv4Addr, change: Change, view: &View<'_>) -> Outcome {
+    let leased = view.leases.of(owner).is_some_and(|lease| lease.addr == addr);
+    let declines = matches!(change, Change::Decline(_)) && view.leases.declines(owner) >= MOST_DECLINES;
+    if view.leases.is_writing(owner) {
+        Reason::Pending.into()
+    } else if !leased || !view.leases.available(addr, owner, view.now) {
         Reason::NoLease.into()
+    } else if declines {
+        Reason::DeclineLimit.into()
+    } else {
+        Outcome::Ignore(Reason::MessageType, change)
     }
 }
 
@@ -265,7 +306,7 @@ fn answer_inform(request: &Request, view: &View<'_>) -> Outcome {
     let client =
         Client::new(view.subnet, view.snapshot, addr, host, request.class).asking(request.parameters());
     let template = |longest| inform(view.subnet, &client, longest);
-    finished(request, view.subnet, message::ACK, addr, template, Change::None)
+    finished(request, message::ACK, addr, template, Change::None, view)
 }
 
 /// BOOTP: a reserved machine gets its address without a lease. Others would keep theirs for ever.
@@ -276,47 +317,68 @@ fn answer_bootp(request: &Request, reserved: Option<&Host>, view: &View<'_>) -> 
     }
     let client = Client::new(view.subnet, view.snapshot, host.addr, Some(host), request.class);
     let template = |_| bootp(view.subnet, &client, request.reads_options);
-    finished(request, view.subnet, message::BOOTP, host.addr, template, Change::None)
+    finished(request, message::BOOTP, host.addr, template, Change::None, view)
 }
 
-/// The NAK, always to everybody: the client's address is not to be trusted (RFC 2131 4.1).
-fn refuse(request: &Request, view: &View<'_>) -> Outcome {
-    let claimed = if request.requested.is_unspecified() { request.ciaddr } else { request.requested };
+/// The NAK. Whoever is refused an address that is another's reservation has its lease of it no more, so that the
+/// other can have it.
+fn refuse(request: &Request, owner: &Owner, view: &View<'_>) -> Outcome {
+    let claimed = claimed(request);
+    let theirs = view.leases.live(claimed, view.now).is_some_and(|lease| lease.owner == *owner);
+    let ends = theirs && view.snapshot.by_addr(claimed).is_some() && !view.leases.is_writing(owner);
+    let change = if ends { Change::Release(claimed) } else { Change::Forget };
     let template = |_| refusal(view.subnet.server, "this address is not yours here");
-    finished(request, view.subnet, message::NAK, claimed, template, Change::Forget)
+    finished(request, message::NAK, claimed, template, change, view)
 }
 
 /// Finishes the template that fits what the client takes; a reply that is too long for it all the same is not sent.
 fn finished(
     request: &Request,
-    subnet: &Subnet,
     message: u8,
     addr: Ipv4Addr,
     template: impl FnOnce(usize) -> Template,
     change: Change,
+    view: &View<'_>,
 ) -> Outcome {
     let refused = message == message::NAK;
+    let relayed = !request.giaddr.is_unspecified();
     let mut echo = request.echo(message);
     if refused {
         echo.guid = None;
+        if relayed {
+            // The relay agent is to tell everybody: the client's address is not to be trusted (RFC 2131 4.3.2).
+            echo.flags[0] |= 0x80;
+        }
     }
     echo.rapid_commit = message == message::ACK && request.message == message::DISCOVER;
-    let room = subnet.room(request.max_size);
-    let bytes = finish(&template(echo.leaves(room)), message, &echo);
+    let room = view.subnet.room(request.max_size);
+    let mut template = template(echo.leaves(room));
+    if message != message::BOOTP {
+        template = template.from_server(server_id(request, view));
+    }
+    let bytes = finish(&template, message, &echo);
     if bytes.len() > room {
         return Reason::TooSmall.into();
     }
-    let mac = request.mac;
-    let route = if refused {
+    Outcome::Reply(Reply { message, addr, route: route(request, refused, addr, view), bytes }, change)
+}
+
+/// Where the reply goes (RFC 2131 4.1).
+fn route(request: &Request, refused: bool, addr: Ipv4Addr, view: &View<'_>) -> Route {
+    let Request { mac, ciaddr, giaddr, .. } = *request;
+    if !giaddr.is_unspecified() {
+        Route::Relay(giaddr)
+    } else if !view.on_link && !ciaddr.is_unspecified() {
+        Route::Routed(ciaddr)
+    } else if refused {
         Route::Broadcast
-    } else if !request.ciaddr.is_unspecified() {
-        Route::Unicast { mac, addr: request.ciaddr }
+    } else if !ciaddr.is_unspecified() {
+        Route::Unicast { mac, addr: ciaddr }
     } else if request.broadcast() {
         Route::Broadcast
     } else {
         Route::Unicast { mac, addr }
-    };
-    Outcome::Reply(Reply { message, addr, route, bytes }, change)
+    }
 }
 
 #[cfg(test)]

@@ -13,8 +13,8 @@ use crate::config::Range;
 pub const LARGEST: usize = 65_536;
 
 /// The pool of a subnet: the ranges that were set, as far as they are in it, else .10 to .250 of a /24 and the
-/// same share of any other prefix. A /31 and a /32 have no room for clients.
-pub fn ranges(prefix: Ipv4Network, set: &[Range]) -> Vec<Range> {
+/// same share of any other prefix; without what is excluded. A /31 and a /32 have no room for clients.
+pub fn ranges(prefix: Ipv4Network, set: &[Range], excluded: &[Range]) -> Vec<Range> {
     let size = 1_u64 << (32 - u32::from(prefix.prefix()));
     if size < 4 {
         return Vec::new();
@@ -33,7 +33,17 @@ pub fn ranges(prefix: Ipv4Network, set: &[Range]) -> Vec<Range> {
         let addr = |number| u32::try_from(number).ok().map(Ipv4Addr::from);
         (first <= last).then_some(Range { first: addr(first)?, last: addr(last)? })
     });
-    inside.collect()
+    excluded
+        .iter()
+        .fold(inside.collect(), |pool, hole| pool.iter().flat_map(|range| without(range, hole)).collect())
+}
+
+/// What is left of a range: what is before the hole, and what is behind it.
+fn without(range: &Range, hole: &Range) -> impl Iterator<Item = Range> {
+    let before = u32::from(hole.first).checked_sub(1).map(|last| (range.first, range.last.min(last.into())));
+    let behind = u32::from(hole.last).checked_add(1).map(|first| (range.first.max(first.into()), range.last));
+    let parts = [before, behind].into_iter().flatten();
+    parts.filter(|(first, last)| first <= last).map(|(first, last)| Range { first, last })
 }
 
 /// The addresses of the ranges, [`LARGEST`] at most; they may repeat where ranges overlap.
@@ -54,7 +64,7 @@ mod tests {
 
     fn pool(prefix: &str, set: &[&str]) -> Vec<String> {
         let set: Vec<Range> = set.iter().map(|text| range(text)).collect();
-        ranges(prefix.parse().unwrap(), &set).iter().map(ToString::to_string).collect()
+        ranges(prefix.parse().unwrap(), &set, &[]).iter().map(ToString::to_string).collect()
     }
 
     #[test]
@@ -89,6 +99,24 @@ mod tests {
         );
         assert_eq!(pool(net, &["192.168.90.200-192.168.91.9"]), ["192.168.90.200-192.168.90.254"]);
         assert!(pool(net, &["192.168.90.9-192.168.90.3"]).is_empty());
+    }
+
+    #[test]
+    fn what_is_excluded_is_in_no_pool() {
+        let pool = |set: &[&str], excluded: &[&str]| -> Vec<String> {
+            let read = |texts: &[&str]| -> Vec<Range> { texts.iter().map(|text| range(text)).collect() };
+            let left = ranges("10.0.0.0/24".parse().unwrap(), &read(set), &read(excluded));
+            left.iter().map(ToString::to_string).collect()
+        };
+        let set = &["10.0.0.10-10.0.0.20", "10.0.0.30-10.0.0.40"][..];
+        assert_eq!(pool(set, &["10.0.0.1-10.0.0.9"]), set);
+        assert_eq!(pool(set, &["10.0.0.10-10.0.0.20"]), ["10.0.0.30-10.0.0.40"]);
+        assert_eq!(
+            pool(set, &["10.0.0.15-10.0.0.15", "10.0.0.17-10.0.0.31"]),
+            ["10.0.0.10-10.0.0.14", "10.0.0.16-10.0.0.16", "10.0.0.32-10.0.0.40"]
+        );
+        assert_eq!(pool(set, &["0.0.0.0-255.255.255.255"]), [""; 0]);
+        assert_eq!(pool(&[], &["10.0.0.11-10.0.0.250"]), ["10.0.0.10-10.0.0.10"], "of the derived pool too");
     }
 
     #[test]

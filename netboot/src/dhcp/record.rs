@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use super::leases::Lease;
+use super::lease::{self, Lease, Owner};
 use crate::store::Change;
 
 const PREFIX: &str = "lease/";
@@ -10,13 +10,19 @@ const PREFIX: &str = "lease/";
 #[derive(serde::Deserialize)]
 struct Value {
     mac: String,
+    /// Option 61 where it is what the client is known by.
+    #[serde(default)]
+    client_id: Option<String>,
     /// Seconds since 1970.
     expires: u64,
 }
 
 /// The change that writes a lease.
 pub fn put(lease: &Lease) -> Change {
-    let value = serde_json::json!({ "mac": lease.mac, "expires": lease.expires });
+    let mut value = serde_json::json!({ "mac": lease.owner.mac, "expires": lease.expires });
+    if let Some(id) = &lease.owner.id {
+        value["client_id"] = lease::digits(id).into();
+    }
     Change::Put { key: key(lease.addr), value: value.to_string().into_bytes() }
 }
 
@@ -39,8 +45,12 @@ pub fn read_all(entries: &[(String, Vec<u8>)]) -> Vec<Lease> {
 }
 
 fn read_one(addr: &str, value: &[u8]) -> Option<Lease> {
-    let Value { mac, expires } = serde_json::from_slice(value).ok()?;
-    Some(Lease { addr: addr.parse().ok()?, mac: mac.parse().ok()?, expires })
+    let Value { mac, client_id, expires } = serde_json::from_slice(value).ok()?;
+    let id = match client_id {
+        Some(digits) => Some(lease::bytes(&digits)?),
+        None => None,
+    };
+    Some(Lease::new(addr.parse().ok()?, Owner { mac: mac.parse().ok()?, id }, expires))
 }
 
 fn key(addr: Ipv4Addr) -> String {
@@ -50,22 +60,30 @@ fn key(addr: Ipv4Addr) -> String {
 #[cfg(test)]
 mod tests {
     use super::{put, read_all};
-    use crate::dhcp::leases::Lease;
+    use crate::dhcp::lease::{Lease, Owner};
     use crate::mac::Mac;
     use crate::store::{Memory, Store};
 
     #[test]
     fn a_lease_comes_back_and_what_is_none_is_left_out() {
-        let lease =
-            Lease { addr: [10, 0, 0, 1].into(), mac: Mac([2, 0, 0, 0, 0, 1]), expires: 1_700_000_000 };
+        let mac = Mac([2, 0, 0, 0, 0, 1]);
+        let lease = Lease::new([10, 0, 0, 1].into(), mac, 1_700_000_000);
+        let known = Owner { mac, id: Some([1, 0xab].into()) };
+        let other = Lease::new([10, 0, 0, 9].into(), known, 1_700_000_000);
         let mut store = Memory::default();
-        store.commit(&[put(&lease)]).unwrap();
+        store.commit(&[put(&lease), put(&other)]).unwrap();
         let mut entries = store.list().unwrap();
         assert_eq!(entries[0].0, "lease/10.0.0.1");
         assert_eq!(entries[0].1, br#"{"expires":1700000000,"mac":"02:00:00:00:00:01"}"#);
-        for (key, value) in [("lease/10.0.0.2", "{"), ("lease/x", "{}"), ("other", "{}")] {
+        assert_eq!(entries[1].1, br#"{"client_id":"01ab","expires":1700000000,"mac":"02:00:00:00:00:01"}"#);
+        for (key, value) in [
+            ("lease/10.0.0.2", "{"),
+            ("lease/x", "{}"),
+            ("lease/10.0.0.3", r#"{"client_id":"0","expires":1,"mac":"02:00:00:00:00:01"}"#),
+            ("other", "{}"),
+        ] {
             entries.push((key.into(), value.into()));
         }
-        assert_eq!(read_all(&entries), [lease]);
+        assert_eq!(read_all(&entries), [lease, other]);
     }
 }

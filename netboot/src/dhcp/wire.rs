@@ -115,6 +115,7 @@ impl Request {
     pub fn echo(&self, message: u8) -> Echo<'_> {
         let bootp = message == verdict::message::BOOTP;
         let ack = message == verdict::message::ACK || bootp;
+        let asked_by_dhcp = !bootp && message != verdict::message::NAK;
         Echo {
             xid: self.xid,
             secs: self.secs,
@@ -124,19 +125,21 @@ impl Request {
             chaddr: self.chaddr,
             guid: self.guid.as_deref().filter(|_| !bootp),
             client_id: self.client_id.as_deref().filter(|_| !bootp),
+            subnet_selection: Some(self.subnet_selection)
+                .filter(|addr| asked_by_dhcp && !addr.is_unspecified()),
+            rapid_commit: false,
             relay_info: self.relay_info.as_deref(),
-            ..Echo::default()
         }
     }
 
-    /// The request as the decision shared with the XDP program wants it. Option 82 without a relay agent comes
-    /// from a switch that only looks on; the XDP program passes it up, and here it is answered and repeated. What
-    /// options 80 and 118 ask for is decided before and after.
+    /// The request as the decision shared with the XDP program wants it. What came through a relay agent, or past a
+    /// switch that adds option 82, is passed up by the XDP program, and so is what options 80 and 118 ask for; here it
+    /// is answered like any other.
     pub fn facts(&self) -> verdict::Request {
         verdict::Request {
             message: self.message,
             ciaddr: self.ciaddr.into(),
-            giaddr: self.giaddr.into(),
+            giaddr: 0,
             requested: self.requested.into(),
             server_id: self.server_id.into(),
             max_size: self.max_size,
@@ -202,9 +205,11 @@ pub fn decode(bytes: &[u8]) -> Result<Request, Reason> {
     })
 }
 
-/// Whose packet this is, if it is long enough to say, whatever else is wrong with it.
-pub fn sender(bytes: &[u8]) -> Option<Mac> {
-    hardware(&Message::new(bytes).ok()?, bytes).map(|(_, mac)| mac)
+/// Whose packet this is, and through which relay agent it came, if it is long enough to say, whatever else is wrong with it.
+pub fn sender(bytes: &[u8]) -> Option<(Mac, Option<Ipv4Addr>)> {
+    let header = Message::new(bytes).ok()?;
+    let (_, mac) = hardware(&header, bytes)?;
+    Some((mac, Some(header.giaddr()).filter(|giaddr| !giaddr.is_unspecified())))
 }
 
 /// `chaddr`, whole and as an Ethernet address of one station.

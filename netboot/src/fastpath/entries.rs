@@ -103,7 +103,6 @@ mod tests {
             boot: Boot::default(),
             http_port: 8080,
             custom: Custom::default(),
-            rapid_commit: false,
             mtu: 1500,
         }
     }

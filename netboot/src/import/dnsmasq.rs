@@ -9,7 +9,7 @@ use std::path::Path;
 use super::{Found, Host, Leftovers};
 use crate::config::json::Source;
 use crate::config::problem::{Problem, Severity};
-use crate::dhcp::leases::Lease;
+use crate::dhcp::lease::Lease;
 use crate::mac::Mac;
 
 /// A lease that ends then, or later, never ends: the largest number that DHCP has for seconds (RFC 2132 9.2).
@@ -27,7 +27,7 @@ pub struct Leases {
 /// A lease as a line of the lease file, without its end. Names and client ids are not kept here.
 pub fn line(lease: &Lease) -> String {
     let expires = if lease.expires >= NEVER { 0 } else { lease.expires };
-    format!("{expires} {} {} * *", lease.mac, lease.addr)
+    format!("{expires} {} {} * *", lease.owner.mac, lease.addr)
 }
 
 /// Reads a lease file.
@@ -72,7 +72,7 @@ fn lease(
     };
     let addr = text_of(source, addr).parse::<Ipv4Addr>().map_err(|_| bad(addr, "an IPv4 address"))?;
     match ethernet(text_of(source, mac)) {
-        Some(Ok(mac)) => Ok(Some(Lease { addr, mac, expires })),
+        Some(Ok(mac)) => Ok(Some(Lease::new(addr, mac, expires))),
         Some(Err(())) => Err(bad(mac, "a MAC address")),
         None => Ok(None),
     }

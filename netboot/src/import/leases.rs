@@ -6,9 +6,8 @@ use std::ops::Range;
 
 use crate::config::json::Source;
 use crate::config::problem::{Problem, Severity};
-use crate::dhcp::leases::Lease;
+use crate::dhcp::lease::{Lease, Owner};
 use crate::inventory::Snapshot;
-use crate::mac::Mac;
 
 /// What becomes of the store.
 #[derive(Clone, Debug, Default)]
@@ -47,12 +46,12 @@ pub fn merge(
         match table.decide(lease, reserved, now) {
             Ok(Verdict::Put { before }) => {
                 merged.delete.extend(before);
-                merged.put.push(*lease);
-                table.put(*lease);
+                merged.put.push(lease.clone());
+                table.put(lease.clone());
             }
             Ok(Verdict::Known) => merged.known += 1,
             Err((why, help)) => {
-                let message = format!("{} of {} is left out: {why}", lease.addr, lease.mac);
+                let message = format!("{} of {} is left out: {why}", lease.addr, lease.owner.mac);
                 merged.problems.push(source.problem(Severity::Warning, at.start, at.end, message, help));
             }
         }
@@ -77,18 +76,19 @@ enum Verdict {
 #[derive(Debug, Default)]
 struct Table {
     by_addr: HashMap<Ipv4Addr, Lease>,
-    by_mac: HashMap<Mac, Lease>,
+    by_owner: HashMap<Owner, Lease>,
 }
 
 impl Table {
     fn put(&mut self, lease: Lease) {
-        if let Some(other) = self.by_addr.insert(lease.addr, lease)
-            && self.by_mac.get(&other.mac) == Some(&other)
+        if let Some(other) = self.by_addr.insert(lease.addr, lease.clone())
+            && self.by_owner.get(&other.owner) == Some(&other)
         {
-            self.by_mac.remove(&other.mac);
+            self.by_owner.remove(&other.owner);
         }
-        if let Some(before) = self.by_mac.insert(lease.mac, lease)
-            && before.addr != lease.addr
+        let addr = lease.addr;
+        if let Some(before) = self.by_owner.insert(lease.owner.clone(), lease)
+            && before.addr != addr
         {
             self.by_addr.remove(&before.addr);
         }
@@ -101,11 +101,11 @@ impl Table {
         reserved: &Snapshot,
         now: u64,
     ) -> Result<Verdict, (String, &'static str)> {
-        let Lease { addr, mac, expires } = *lease;
+        let Lease { addr, ref owner, expires } = *lease;
         if !is_machine(lease) {
             return Err(("no machine can have that".to_owned(), "nothing to do"));
         }
-        if let Some(host) = reserved.by_mac(mac) {
+        if let Some(host) = reserved.by_mac(owner.mac) {
             let why = format!("the machine is reserved as {}", host.addr);
             return Err((why, "nothing to do: a reserved machine needs no lease"));
         }
@@ -114,14 +114,17 @@ impl Table {
             return Err((why, "nothing to do: the machine gets another address"));
         }
         if let Some(other) = self.by_addr.get(&addr)
-            && other.mac != mac
+            && other.owner != *owner
             && (other.expires > now || other.expires >= expires)
         {
-            let why =
-                format!("{} {} the address", other.mac, if other.expires > now { "has" } else { "had" });
+            let why = format!(
+                "{} {} the address",
+                other.owner.mac,
+                if other.expires > now { "has" } else { "had" }
+            );
             return Err((why, "nothing to do: the machine gets another address"));
         }
-        match self.by_mac.get(&mac) {
+        match self.by_owner.get(owner) {
             Some(own) if own.addr == addr && own.expires >= expires => Ok(Verdict::Known),
             Some(own) if own.expires >= expires => {
                 let why = format!("the machine has {}, and for longer", own.addr);
@@ -136,7 +139,7 @@ impl Table {
 }
 
 /// Whether the lease can be that of one machine.
-fn is_machine(Lease { addr, mac, .. }: &Lease) -> bool {
+fn is_machine(Lease { addr, owner: Owner { mac, .. }, .. }: &Lease) -> bool {
     let nobody = addr.is_unspecified() || addr.is_broadcast() || addr.is_multicast() || addr.is_loopback();
     let group = mac.0[0] & 1 == 1 || mac.0 == [0; 6];
     !nobody && !group
@@ -146,7 +149,7 @@ fn is_machine(Lease { addr, mac, .. }: &Lease) -> bool {
 mod tests {
     use std::path::Path;
 
-    use super::{Lease, merge};
+    use super::{Lease, Owner, merge};
     use crate::config::json::Source;
     use crate::inventory::{Host, Snapshot};
     use crate::mac::Mac;
@@ -154,12 +157,12 @@ mod tests {
     const NOW: u64 = 1000;
 
     fn lease((addr, mac, expires): (u8, u8, u64)) -> Lease {
-        Lease { addr: [10, 0, 0, addr].into(), mac: Mac([2, 0, 0, 0, 0, mac]), expires }
+        Lease::new([10, 0, 0, addr].into(), Mac([2, 0, 0, 0, 0, mac]), expires)
     }
 
     /// 10.0.0.99 is reserved for …:99.
     fn reserved() -> Snapshot {
-        let Lease { addr, mac, .. } = lease((99, 99, 0));
+        let Lease { addr, owner: Owner { mac, .. }, .. } = lease((99, 99, 0));
         let (hostname, channel) = ("r".to_owned(), "stable".to_owned());
         let variables = std::collections::BTreeMap::default();
         let boot = crate::config::Boot::default();
@@ -191,9 +194,9 @@ mod tests {
             .iter()
             .filter(|lease| !merged.delete.contains(&lease.addr))
             .filter(|lease| merged.put.iter().all(|put| put.addr != lease.addr))
-            .copied()
+            .cloned()
             .collect();
-        after.extend(&merged.put);
+        after.extend(merged.put.iter().cloned());
         let again = merge(&Source::new(Path::new("f"), &text), &found, &after, &reserved(), NOW);
         assert_eq!((again.put, again.delete), (Vec::new(), Vec::new()));
     }
@@ -256,7 +259,7 @@ mod tests {
         let mut odd = lease((1, 1, 2000));
         odd.addr = [224, 0, 0, 1].into();
         let mut group = lease((2, 2, 2000));
-        group.mac = Mac::BROADCAST;
+        group.owner = Mac::BROADCAST.into();
         let source = Source::new(Path::new("f"), "x");
         let merged = merge(&source, &[(0..1, odd), (0..1, group)], &[], &reserved(), NOW);
         assert_eq!((merged.put.len(), merged.problems.len()), (0, 2));

@@ -1,4 +1,5 @@
-//! The machine's own network: the PXE interface and raw frames.
+//! The machine's own network: the PXE interface, raw frames and ARP probes.
+pub mod arp;
 pub mod frames;
 pub mod kind;
 pub mod link;

@@ -147,22 +147,12 @@ fn subnet() -> Subnet {
         boot: config::Boot::default(),
         http_port: 8080,
         custom: config::options::Custom::default(),
-        rapid_commit: false,
         mtu: 1500,
     }
 }
 
 fn settings() -> config::Dhcp {
-    config::Dhcp {
-        pool: vec![],
-        lease_secs: 3600,
-        authoritative: true,
-        router: None,
-        dns: vec![],
-        domain: None,
-        rapid_commit: false,
-        custom: config::options::Custom::default(),
-    }
+    config::Dhcp::default()
 }
 
 fn snapshot() -> Snapshot {

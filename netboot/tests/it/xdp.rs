@@ -35,7 +35,6 @@ fn subnet() -> Subnet {
         boot: [(Class::Ipxe, "boot/loader.ipxe")].into_iter().collect(),
         http_port: 8080,
         custom: custom(),
-        rapid_commit: false,
         mtu: 1500,
     }
 }

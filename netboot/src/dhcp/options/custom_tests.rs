@@ -9,6 +9,7 @@ use proptest::prelude::*;
 
 use super::tests::{ECHO, client, subnet};
 use super::{Client, HEADER, LARGEST, Subnet, finish, inform, template_within};
+use crate::config;
 use crate::config::json::{Reader, Source};
 use crate::config::options::{Custom, Options, Place, read};
 use crate::dhcp::packets::{options, value};
@@ -166,6 +167,26 @@ fn room_is_what_client_and_interface_take() {
     for (said, mtu, room) in table {
         assert_eq!(Subnet { mtu, ..subnet() }.room(said), room, "{said} {mtu}");
     }
+}
+
+#[test]
+fn those_of_a_subnet_stand_over_those_of_everybody() {
+    let behind = config::Subnet {
+        prefix: "10.1.0.0/16".parse().unwrap(),
+        relay: None,
+        pool: vec![],
+        exclude: vec![],
+        lease_secs: None,
+        router: None,
+        dns: None,
+        domain: None,
+        options: set(r#"{"42": "10.1.0.1", "3": "10.1.0.2"}"#),
+    };
+    let subnet = with(r#"{"42": "192.168.90.1", "100": "x"}"#).behind_relay(&behind);
+    let reply = reply(&subnet, Class::Plain, &[]);
+    assert_eq!(value(&reply, 42), Some(vec![10, 1, 0, 1]));
+    assert_eq!(value(&reply, 3), Some(vec![10, 1, 0, 2]));
+    assert_eq!(value(&reply, 100), Some(b"x".to_vec()));
 }
 
 #[test]

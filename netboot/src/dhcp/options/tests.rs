@@ -26,7 +26,6 @@ pub(super) fn subnet() -> Subnet {
         boot: Boot::default(),
         http_port: 8080,
         custom: Custom::default(),
-        rapid_commit: false,
         mtu: 1500,
     }
 }
@@ -37,6 +36,7 @@ pub(super) fn client(class: Class) -> Client<'static> {
         addr: ADDR,
         hostname: Some("blade-1"),
         channel: Some("stable"),
+        lease_secs: 3600,
         class,
         file,
         custom: Layers::default(),

@@ -6,8 +6,10 @@ use netboot_ebpf::verdict::message::{ACK, DECLINE, INFORM, NAK, OFFER, RELEASE, 
 
 use super::{Addressed, Change, Outcome, Route, Subnet, View, decide};
 use crate::config::options::Custom;
+use crate::config::{self, Identity};
 use crate::config::{Boot, Range};
-use crate::dhcp::leases::{DECLINE_SECS, Lease, Leases, OFFER_SECS};
+use crate::dhcp::lease::{Lease, Owner};
+use crate::dhcp::leases::{DECLINE_SECS, Leases, MOST_DECLINES, OFFER_SECS};
 use crate::dhcp::options::LARGEST;
 use crate::dhcp::packets::{Packet, value};
 use crate::dhcp::wire;
@@ -41,7 +43,6 @@ pub(super) fn subnet() -> Subnet {
         boot: Boot::default(),
         http_port: 8080,
         custom: Custom::default(),
-        rapid_commit: false,
         mtu: 1500,
     }
 }
@@ -60,27 +61,29 @@ struct World {
     subnet: Subnet,
     snapshot: Snapshot,
     leases: Leases,
-    authoritative: bool,
+    settings: config::Dhcp,
+    on_link: bool,
     now: u64,
 }
 
 impl World {
     /// One reserved blade, a pool of .10 to .20 and one machine, `mac(1)`, that has a lease of `addr(15)`.
     fn new() -> Self {
-        let lease = Lease { addr: addr(15), mac: mac(1), expires: NOW + 1800 };
+        let lease = Lease::new(addr(15), mac(1), NOW + 1800);
         Self {
             subnet: subnet(),
             snapshot: Snapshot::new(BTreeMap::new(), vec![blade(BLADE, addr(11))]),
             leases: Leases::new(&pool(10, 20), [lease]),
-            authoritative: true,
+            settings: config::Dhcp::default(),
+            on_link: true,
             now: NOW,
         }
     }
 
     fn ask_as(&self, packet: &Packet, addressed: Addressed) -> Outcome {
         let request = wire::decode(&packet.bytes()).unwrap();
-        let Self { subnet, snapshot, leases, authoritative, now } = self;
-        let view = View { subnet, snapshot, leases, authoritative: *authoritative, now: *now };
+        let Self { subnet, snapshot, leases, settings, on_link, now } = self;
+        let view = View { subnet, on_link: *on_link, snapshot, leases, settings, now: *now };
         decide(&request, addressed, &view)
     }
 
@@ -157,7 +160,7 @@ fn a_reserved_machine() {
             Packet::new(BLADE).message(RELEASE).server_id(SERVER).ciaddr(addr(11)),
             Want::Ignore(Reason::NoLease),
         ),
-        ("through a relay", discover(BLADE).at(24, &[10, 0, 0, 1]), Want::Ignore(Reason::Relayed)),
+        ("through a relay", discover(BLADE).at(24, &[192, 168, 90, 1]), Want::Offer(addr(11))),
         ("option 82 of a switch", discover(BLADE).with(82, [1, 1, 7]), Want::Offer(addr(11))),
         ("an offer", Packet::new(BLADE).message(OFFER), Want::Ignore(Reason::MessageType)),
         ("leasequery", Packet::new(BLADE).message(10), Want::Ignore(Reason::MessageType)),
@@ -219,7 +222,8 @@ fn a_machine_nobody_knows() {
 
 #[test]
 fn beside_another_server_it_is_silent_about_what_it_did_not_give() {
-    let world = World { authoritative: false, ..World::new() };
+    let mut world = World::new();
+    world.settings.authoritative = false;
     let table = [
         ("init-reboot, free", request(mac(2)).requested(addr(17)), Want::Ignore(Reason::NoLease)),
         ("init-reboot, outside the pool", request(mac(2)).requested(addr(99)), Want::Ignore(Reason::NoLease)),
@@ -261,18 +265,35 @@ fn addresses_that_are_nobodys_to_lease() {
 }
 
 #[test]
-fn a_reservation_takes_over_a_leased_address() {
+fn a_reservation_waits_until_the_lease_of_its_address_has_ended() {
     let mut world = World::new();
     world.snapshot = Snapshot::new(BTreeMap::new(), vec![blade(BLADE, addr(15))]);
-    assert_eq!(short(&world.ask(&discover(BLADE))), Want::Offer(addr(15)));
-    assert_eq!(short(&world.ask(&select(BLADE, addr(15)))), Want::Ack(addr(15)));
-    assert_eq!(
-        short(&world.ask(&request(mac(1)).ciaddr(addr(15)))),
-        Want::Nak,
-        "the old one at its next renewal"
-    );
+    let Outcome::Reply(reply, Change::Offer(meanwhile)) = world.ask(&discover(BLADE)) else {
+        panic!("no offer")
+    };
+    assert_ne!(meanwhile, addr(15));
+    assert_eq!(value(&reply.bytes, 12).as_deref(), Some(&b"blade-1"[..]), "its own name all the same");
+    assert_eq!(value(&reply.bytes, 209).as_deref(), Some(&b"pxelinux.cfg/stable"[..]));
+    assert_eq!(short(&world.ask(&select(BLADE, addr(15)))), Want::Nak);
+    world.leases.offer(meanwhile, BLADE.into(), NOW);
+    assert_eq!(short(&world.ask(&select(BLADE, meanwhile))), Want::Ack(meanwhile));
+
+    // Its present owner is refused at its next renewal, and has it no more.
+    let outcome = world.ask(&request(mac(1)).ciaddr(addr(15)));
+    assert_eq!(short(&outcome), Want::Nak);
+    let Outcome::Reply(_, Change::Release(ended)) = outcome else { panic!("{outcome:?}") };
+    assert_eq!(ended, addr(15));
     let Want::Offer(other) = short(&world.ask(&discover(mac(1)))) else { panic!("no offer") };
     assert_ne!(other, addr(15));
+    let ends = Lease::new(addr(15), mac(1), NOW);
+    world.leases.writing(&ends);
+    world.leases.written(ends);
+    // What it was offered a moment ago it still gets; no boot that has begun is refused.
+    assert_eq!(short(&world.ask(&select(BLADE, meanwhile))), Want::Ack(meanwhile));
+    assert_eq!(short(&world.ask(&discover(BLADE))), Want::Offer(addr(15)));
+    world.leases.forget(&BLADE.into());
+    assert_eq!(short(&world.ask(&select(BLADE, addr(15)))), Want::Ack(addr(15)));
+    assert_eq!(short(&world.ask(&request(BLADE).ciaddr(meanwhile))), Want::Nak);
 }
 
 #[test]
@@ -285,7 +306,7 @@ fn thirty_at_once_get_thirty_addresses_and_keep_them() {
             panic!("no offer for {number}")
         };
         assert_eq!(reply.addr, address);
-        world.leases.offer(address, mac(number), NOW);
+        world.leases.offer(address, mac(number).into(), NOW);
         assert_eq!(offered.insert(address, number), None, "{address} twice");
     }
     assert_eq!(short(&world.ask(&discover(mac(99)))), Want::Ignore(Reason::PoolExhausted));
@@ -310,7 +331,7 @@ fn a_flood_of_newcomers_costs_no_more_than_the_pool() {
         let newcomer = Mac([0x52, 0x54, 1, 0, high, low]);
         match world.ask(&discover(newcomer)) {
             Outcome::Reply(_, Change::Offer(address)) => {
-                world.leases.offer(address, newcomer, NOW);
+                world.leases.offer(address, newcomer.into(), NOW);
                 offers += 1;
             }
             outcome => assert_eq!(outcome, Outcome::Ignore(Reason::PoolExhausted, Change::None)),
@@ -323,7 +344,7 @@ fn a_flood_of_newcomers_costs_no_more_than_the_pool() {
 #[test]
 fn an_expired_lease_is_given_away_last_and_the_oldest_first() {
     let mut world = World::new();
-    let lease = |last: u8, expires| Lease { addr: addr(last), mac: mac(last), expires };
+    let lease = |last: u8, expires| Lease::new(addr(last), mac(last), expires);
     world.leases =
         Leases::new(&pool(12, 15), [lease(12, NOW - 10), lease(13, NOW - 20), lease(14, NOW + 10)]);
     assert_eq!(
@@ -337,7 +358,7 @@ fn an_expired_lease_is_given_away_last_and_the_oldest_first() {
             panic!("{number}")
         };
         assert_eq!(address, addr(want));
-        let lease = Lease { addr: address, mac: mac(number), expires: NOW + 3600 };
+        let lease = Lease::new(address, mac(number), NOW + 3600);
         assert_eq!(world.leases.writing(&lease), None);
         world.leases.written(lease);
     }
@@ -376,7 +397,7 @@ fn release_and_decline_count_only_from_whom_they_may() {
     }
     // Given to somebody else who has not finished yet: the old owner's word no longer counts.
     world.now = NOW + 1800;
-    world.leases.writing(&Lease { addr: addr(15), mac: mac(2), expires: world.now + 3600 });
+    world.leases.writing(&Lease::new(addr(15), mac(2), world.now + 3600));
     assert_eq!(world.ask(&release), quiet(Reason::NoLease));
     assert_eq!(world.ask(&decline), quiet(Reason::NoLease));
 }
@@ -384,7 +405,7 @@ fn release_and_decline_count_only_from_whom_they_may() {
 #[test]
 fn a_declined_address_is_left_alone_for_a_while() {
     let mut world = World::new();
-    world.leases.decline(addr(15), NOW);
+    world.leases.decline(addr(15), &mac(1).into(), NOW);
     assert_ne!(short(&world.ask(&discover(mac(1)).requested(addr(15)))), Want::Offer(addr(15)));
     assert_eq!(short(&world.ask(&select(mac(1), addr(15)))), Want::Nak);
     world.now += DECLINE_SECS;
@@ -395,29 +416,29 @@ fn a_declined_address_is_left_alone_for_a_while() {
 #[test]
 fn while_the_disk_is_busy_a_client_waits_for_its_answer() {
     let mut world = World::new();
-    let lease = Lease { addr: addr(17), mac: mac(1), expires: NOW + 3600 };
+    let lease = Lease::new(addr(17), mac(1), NOW + 3600);
     assert_eq!(world.leases.writing(&lease), Some(addr(15)), "it gives up the one it had");
     let release = Packet::new(mac(1)).message(RELEASE).server_id(SERVER).ciaddr(addr(15));
     for packet in [select(mac(1), addr(17)), request(mac(1)).ciaddr(addr(15)), release] {
-        assert_eq!(short(&world.ask(&packet)), Want::Ignore(Reason::QueueFull));
+        assert_eq!(short(&world.ask(&packet)), Want::Ignore(Reason::Pending));
     }
     assert_eq!(short(&world.ask(&select(mac(2), addr(17)))), Want::Nak);
     assert_eq!(short(&world.ask(&select(mac(2), addr(15)))), Want::Nak, "not before it has the other");
-    world.leases.written(lease);
+    world.leases.written(lease.clone());
     assert_eq!(short(&world.ask(&request(mac(1)).ciaddr(addr(17)))), Want::Ack(addr(17)));
     assert_eq!(short(&world.ask(&select(mac(2), addr(15)))), Want::Ack(addr(15)));
     // What could not be written leaves everything as it was.
-    let other = Lease { addr: addr(16), ..lease };
+    let other = Lease { addr: addr(16), ..lease.clone() };
     world.leases.writing(&other);
     world.leases.unwritten(&other, NOW);
-    assert_eq!(world.leases.of(mac(1)), Some(&lease));
-    assert_eq!(world.leases.held_for(mac(1)), Some(addr(16)));
+    assert_eq!(world.leases.of(&mac(1).into()), Some(&lease));
+    assert_eq!(world.leases.held_for(&mac(1).into()), Some(addr(16)));
 }
 
 #[test]
 fn another_servers_client_gives_our_offer_back() {
     let mut world = World::new();
-    world.leases.offer(addr(17), mac(2), NOW);
+    world.leases.offer(addr(17), mac(2).into(), NOW);
     let outcome = world.ask(&select(mac(2), addr(40)).server_id(addr(3)));
     assert_eq!(outcome, Outcome::Ignore(Reason::OtherServer, Change::Forget));
 }
@@ -524,4 +545,220 @@ fn reply(world: &World, packet: &Packet) -> Vec<u8> {
         Outcome::Reply(reply, _) => reply.bytes,
         Outcome::Ignore(reason, _) => panic!("{reason:?}"),
     }
+}
+
+#[test]
+fn a_relay_agent_gets_the_reply() {
+    let world = World::new();
+    let relay = Ipv4Addr::new(192, 168, 90, 1);
+    let via = |packet: Packet| packet.at(24, &relay.octets()).with(82, [1, 1, 7]);
+    let reply = |outcome: Outcome| match outcome {
+        Outcome::Reply(reply, _) => reply,
+        Outcome::Ignore(reason, _) => panic!("{reason:?}"),
+    };
+    for (packet, broadcast) in [
+        (discover(BLADE), 0),
+        (discover(BLADE).broadcast(), 0x80),
+        (request(BLADE).ciaddr(addr(11)), 0),
+        // The relay agent is to tell everybody.
+        (select(BLADE, addr(12)), 0x80),
+    ] {
+        let reply = reply(world.ask(&via(packet.clone())));
+        assert_eq!(reply.route, Route::Relay(relay), "{packet:?}");
+        assert_eq!(reply.bytes[24..28], relay.octets());
+        assert_eq!(reply.bytes[10], broadcast, "{packet:?}");
+        assert_eq!(value(&reply.bytes, 82).as_deref(), Some(&[1, 1, 7][..]));
+        assert_eq!(value(&reply.bytes, 54).as_deref(), Some(&SERVER.octets()[..]));
+    }
+    // It wants to be taken for the server, so that it sees the renewals (RFC 5107).
+    let named = |packet: Packet| via(packet).with(82, [&[11, 4][..], &relay.octets()].concat());
+    let offer = reply(world.ask(&named(discover(BLADE))));
+    assert_eq!(value(&offer.bytes, 54).as_deref(), Some(&relay.octets()[..]));
+    assert_eq!(short(&world.ask(&named(select(BLADE, addr(11)).server_id(relay)))), Want::Ack(addr(11)));
+    assert_eq!(short(&world.ask(&named(select(mac(2), addr(17)).server_id(relay)))), Want::Ack(addr(17)));
+    let release = Packet::new(mac(1)).message(RELEASE).server_id(relay).ciaddr(addr(15));
+    assert_eq!(
+        world.ask(&named(release.clone())),
+        Outcome::Ignore(Reason::MessageType, Change::Release(addr(15)))
+    );
+    assert_eq!(
+        short(&world.ask(&release)),
+        Want::Ignore(Reason::OtherServer),
+        "the name counts through the relay alone"
+    );
+    assert_eq!(
+        short(&world.ask(&via(select(BLADE, addr(11)).server_id(relay)))),
+        Want::Ignore(Reason::OtherServer)
+    );
+}
+
+#[test]
+fn a_client_behind_a_router_is_reached_through_it() {
+    let mut world = World::new();
+    world.on_link = false;
+    let route = |outcome: Outcome| match outcome {
+        Outcome::Reply(reply, _) => reply.route,
+        Outcome::Ignore(reason, _) => panic!("{reason:?}"),
+    };
+    for (claims, message) in [(addr(15), ACK), (addr(16), NAK)] {
+        let Outcome::Reply(reply, _) = world.ask_as(&request(mac(1)).ciaddr(claims), Addressed::Server)
+        else {
+            panic!()
+        };
+        assert_eq!((reply.message, reply.route), (message, Route::Routed(claims)));
+    }
+    let inform = Packet::new(mac(9)).message(INFORM).ciaddr(addr(40));
+    assert_eq!(route(world.ask_as(&inform, Addressed::Server)), Route::Routed(addr(40)));
+}
+
+#[test]
+fn a_machine_in_another_subnet_than_its_reservation_has_an_address_of_that_one() {
+    let mut world = World::new();
+    world.snapshot = Snapshot::new(BTreeMap::new(), vec![blade(BLADE, [10, 1, 0, 5].into())]);
+    let Outcome::Reply(reply, Change::Offer(offered)) = world.ask(&discover(BLADE)) else {
+        panic!("no offer")
+    };
+    assert!((10..=20).contains(&offered.octets()[3]), "{offered}");
+    assert_eq!(value(&reply.bytes, 12).as_deref(), Some(&b"blade-1"[..]));
+    assert_eq!(short(&world.ask(&select(BLADE, [10, 1, 0, 5].into()))), Want::Nak);
+}
+
+#[test]
+fn a_client_can_ask_for_a_shorter_or_longer_lease_within_the_limits() {
+    let mut world = World::new();
+    world.settings.max_lease_secs = 7200;
+    for (wish, want) in
+        [(None, 3600), (Some(600), 600), (Some(1), 120), (Some(7000), 7000), (Some(u32::MAX), 7200)]
+    {
+        let with = |packet: Packet| match wish {
+            Some(wish) => packet.with(51, u32::to_be_bytes(wish)),
+            None => packet,
+        };
+        for packet in [with(discover(mac(2)).requested(addr(17))), with(select(mac(2), addr(17)))] {
+            let Outcome::Reply(reply, change) = world.ask(&packet) else { panic!("{wish:?}") };
+            let told = |code| u32::from_be_bytes(value(&reply.bytes, code).unwrap().try_into().unwrap());
+            assert_eq!((told(51), told(58), told(59)), (want, want / 2, want - want / 8), "{wish:?}");
+            if let Change::Lease { secs, .. } = change {
+                assert_eq!(secs, want, "what is told is what is stored");
+            }
+        }
+        // A reservation does not end; its replies come from the XDP program too, and are the same for every wish.
+        let Outcome::Reply(reply, _) = world.ask(&with(discover(BLADE))) else { panic!("{wish:?}") };
+        assert_eq!(value(&reply.bytes, 51), Some(3600_u32.to_be_bytes().to_vec()));
+    }
+}
+
+#[test]
+fn clients_are_known_by_their_address_or_where_it_is_set_by_their_identifier() {
+    let mut world = World::new();
+    let rom = discover(mac(2)).with(61, [0; 17]);
+    let system = discover(mac(2)).with(61, [1, 2, 3]);
+    let offered = |world: &mut World, packet: &Packet| {
+        let request = wire::decode(&packet.bytes()).unwrap();
+        let owner = super::owner(&request, world.settings.identity);
+        let Outcome::Reply(reply, Change::Offer(addr)) = world.ask(packet) else { panic!("no offer") };
+        assert_eq!(value(&reply.bytes, 61), Some(packet.options.last().unwrap().1.clone()), "RFC 6842");
+        world.leases.offer(addr, owner, NOW);
+        addr
+    };
+    let (one, other) = (offered(&mut world, &rom), offered(&mut world, &system));
+    assert_eq!(one, other, "one machine, one address");
+
+    let mut world = World::new();
+    world.settings.identity = Identity::ClientId;
+    let (one, other) = (offered(&mut world, &rom), offered(&mut world, &system));
+    assert_ne!(one, other);
+    assert_eq!(
+        offered(&mut world, &discover(mac(3)).with(61, [0; 17])),
+        one,
+        "another card of the same machine"
+    );
+    // A lease of the time when addresses counted goes on.
+    assert_eq!(offered(&mut world, &discover(mac(1)).with(61, [7])), addr(15));
+    let renewal = request(mac(1)).ciaddr(addr(15)).with(61, [7]);
+    assert_eq!(short(&world.ask(&renewal)), Want::Ack(addr(15)));
+    let id: Owner = super::owner(&wire::decode(&renewal.bytes()).unwrap(), Identity::ClientId);
+    let renewed = Lease::new(addr(15), id.clone(), NOW + 3600);
+    assert_eq!(world.leases.writing(&renewed), None);
+    world.leases.written(renewed);
+    assert_eq!(world.leases.of(&id).map(|lease| lease.addr), Some(addr(15)));
+    assert_eq!(world.leases.of(&mac(1).into()), None);
+    // Whatever its identifier, a reserved machine is one.
+    assert_eq!(short(&world.ask(&discover(BLADE).with(61, [9]))), Want::Offer(addr(11)));
+}
+
+#[test]
+fn one_client_cannot_decline_the_whole_pool() {
+    let mut world = World::new();
+    for number in 0..=MOST_DECLINES {
+        let Want::Offer(given) = short(&world.ask(&discover(mac(2)))) else { panic!("no offer") };
+        let lease = Lease::new(given, mac(2), NOW + 3600);
+        world.leases.writing(&lease);
+        world.leases.written(lease);
+        let decline = Packet::new(mac(2)).message(DECLINE).server_id(SERVER).requested(given);
+        let want = if number < MOST_DECLINES {
+            Outcome::Ignore(Reason::MessageType, Change::Decline(given))
+        } else {
+            Outcome::Ignore(Reason::DeclineLimit, Change::None)
+        };
+        assert_eq!(world.ask(&decline), want, "{number}");
+        if number < MOST_DECLINES {
+            world.leases.decline(given, &mac(2).into(), NOW);
+        } else {
+            assert_eq!(short(&world.ask(&discover(mac(2)))), Want::Offer(given));
+        }
+    }
+    world.leases.sweep(NOW + DECLINE_SECS);
+    assert_eq!(world.leases.declines(&mac(2).into()), 0);
+}
+
+#[test]
+fn an_address_is_looked_for_on_the_wire_unless_the_client_has_it() {
+    let mut world = World::new();
+    let leases = &mut world.leases;
+    let (old, new) = (Owner::from(mac(1)), Owner::from(mac(2)));
+    assert!(!leases.wants_probe(addr(15), &old, NOW), "it has it");
+    assert!(leases.wants_probe(addr(15), &old, NOW + 1800), "it had it");
+    assert!(leases.wants_probe(addr(17), &new, NOW));
+    leases.probe(addr(17), new.clone());
+    assert_eq!(short(&world.ask(&discover(mac(2)))), Want::Ignore(Reason::Pending));
+    assert_ne!(short(&world.ask(&discover(mac(3)).requested(addr(17)))), Want::Offer(addr(17)));
+    // The client has chosen another server meanwhile.
+    let outcome = world.ask(&select(mac(2), addr(40)).server_id(addr(3)));
+    assert_eq!(outcome, Outcome::Ignore(Reason::OtherServer, Change::Forget));
+    world.leases.forget(&new);
+    assert!(!world.leases.is_probing(&new));
+    // Nobody answered: for a while that is known.
+    world.leases.offer(addr(17), new.clone(), NOW);
+    assert!(!world.leases.wants_probe(addr(17), &new, NOW + OFFER_SECS - 1));
+    // Somebody did.
+    world.leases.probe(addr(17), new);
+    world.leases.conflict(addr(17), NOW);
+    let Want::Offer(other) = short(&world.ask(&discover(mac(2)).requested(addr(17)))) else {
+        panic!("no offer")
+    };
+    assert_ne!(other, addr(17));
+}
+
+#[test]
+fn a_clock_that_is_set_takes_no_lease_away() {
+    let mut world = World::new();
+    // Booted with a clock that was years behind; then it was put right.
+    let early = 1_000;
+    let lease = Lease::new(addr(12), mac(2), early + 600);
+    world.leases.written(lease);
+    world.leases.decline(addr(13), &mac(3).into(), early);
+    let mut moved = world.leases.clock_moved(early + 60, NOW, 3600);
+    moved.sort_by_key(|lease| lease.addr);
+    assert_eq!(moved, [Lease::new(addr(12), mac(2), NOW + 540), Lease::new(addr(15), mac(1), NOW + 3600)]);
+    assert!(!world.leases.available(addr(12), &mac(9).into(), NOW + 539));
+    assert!(world.leases.available(addr(12), &mac(9).into(), NOW + 540));
+    world.leases.sweep(NOW + DECLINE_SECS - 61);
+    assert_eq!(world.leases.declines(&mac(3).into()), 1);
+    world.leases.sweep(NOW + DECLINE_SECS - 60);
+    assert_eq!(world.leases.declines(&mac(3).into()), 0);
+    // Set back, leases only last longer.
+    let mut world = World::new();
+    assert_eq!(world.leases.clock_moved(NOW, NOW - 86_400, 3600), []);
+    assert!(!world.leases.available(addr(15), &mac(9).into(), NOW + 1799));
 }

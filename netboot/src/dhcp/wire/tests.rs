@@ -79,6 +79,10 @@ fn what_a_client_would_like() {
     );
     assert_eq!((request.lease_secs, request.rapid_commit, request.arch), (7200, true, Some(99)));
     assert_eq!(request.subnet_selection, Ipv4Addr::new(10, 1, 0, 0));
+    // RFC 3011 2: a client that sends it takes no OFFER and no ACK without.
+    for (kind, goes_back) in [(message::OFFER, true), (message::ACK, true), (message::NAK, false)] {
+        assert_eq!(request.echo(kind).subnet_selection.is_some(), goes_back, "{kind}");
+    }
     assert_eq!(request.parameters(), Some([1, 3, 119].as_slice()));
     assert_eq!(request.vendor_class().as_deref(), Some("udhcp \u{fffd}"));
     assert_eq!(request.vendor_options(), Some([6, 1, 8, 255].as_slice()));
@@ -265,7 +269,9 @@ fn empty_options_say_nothing() {
 
 #[test]
 fn the_sender_of_a_bad_packet_is_known_where_it_can_be() {
-    assert_eq!(sender(&packet().with(53, []).bytes()), Some(MAC));
+    assert_eq!(sender(&packet().with(53, []).bytes()), Some((MAC, None)));
+    let relay = [10, 0, 0, 1];
+    assert_eq!(sender(&packet().at(24, &relay).bytes()), Some((MAC, Some(relay.into()))));
     assert_eq!(sender(&packet().at(2, &[255]).bytes()), None);
     assert_eq!(sender(&packet().bytes()[..100]), None);
 }
@@ -294,7 +300,7 @@ proptest! {
         }
         bytes.truncate(length);
         if let Ok(request) = decode(&bytes) {
-            prop_assert_eq!(sender(&bytes), Some(request.mac));
+            prop_assert_eq!(sender(&bytes).map(|(mac, _)| mac), Some(request.mac));
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::{NEVER, hosts, leases, line};
-use crate::dhcp::leases::Lease;
+use crate::dhcp::lease::Lease;
 use crate::mac::Mac;
 
 fn read(text: &str) -> (Vec<Lease>, Vec<String>) {
@@ -27,10 +27,8 @@ duid 00:01:00:01:2c:5f:33:11:52:54:00:12:34:56
 #[test]
 fn reads_a_lease_file() {
     let (leases, said) = read(LEASES);
-    let lease = |last, mac, expires| Lease {
-        addr: [192, 168, 90, last].into(),
-        mac: Mac([0x52, 0x54, 0, 0x12, 0x34, mac]),
-        expires,
+    let lease = |last, mac, expires| {
+        Lease::new([192, 168, 90, last].into(), Mac([0x52, 0x54, 0, 0x12, 0x34, mac]), expires)
     };
     assert_eq!(
         leases,
@@ -42,9 +40,9 @@ fn reads_a_lease_file() {
 
 #[test]
 fn a_lease_comes_back_as_it_was_written() {
-    let one = Lease { addr: [10, 0, 0, 1].into(), mac: Mac([2, 0, 0, 0, 0, 1]), expires: 1_700_000_000 };
+    let one = Lease::new([10, 0, 0, 1].into(), Mac([2, 0, 0, 0, 0, 1]), 1_700_000_000);
     assert_eq!(line(&one), "1700000000 02:00:00:00:00:01 10.0.0.1 * *");
-    let never = Lease { expires: NEVER, ..one };
+    let never = Lease { expires: NEVER, ..one.clone() };
     assert_eq!(line(&never), "0 02:00:00:00:00:01 10.0.0.1 * *");
     assert_eq!(read(&format!("{}\n{}", line(&one), line(&never))), (vec![one, never], vec![]));
 }

@@ -4,7 +4,7 @@ use netboot_ebpf::Reason;
 use netboot_ebpf::verdict::message::{ACK, BOOTP, OFFER};
 
 use super::{BLADE, NOW, SERVER, Want, World, addr, blade, discover, mac, reply, request, short};
-use crate::dhcp::leases::Lease;
+use crate::dhcp::lease::Lease;
 use crate::dhcp::options::SMALLEST;
 use crate::dhcp::packets::{Packet, options, value};
 use crate::dhcp::policy::{Addressed, Change, Outcome, Route, View, decide};
@@ -56,8 +56,8 @@ fn a_bootp_client_without_the_cookie_gets_no_options() {
     let world = World::new();
     let packet = [bootp(BLADE).header.as_slice(), &[0; 64]].concat();
     let request = wire::decode(&packet).unwrap();
-    let World { subnet, snapshot, leases, authoritative, now } = &world;
-    let view = View { subnet, snapshot, leases, authoritative: *authoritative, now: *now };
+    let World { subnet, snapshot, leases, settings, on_link, now } = &world;
+    let view = View { subnet, on_link: *on_link, snapshot, leases, settings, now: *now };
     let Outcome::Reply(answer, _) = decide(&request, Addressed::Broadcast, &view) else {
         panic!("no answer")
     };
@@ -98,20 +98,22 @@ fn rapid_commit_is_an_ack_at_once() {
     let ask = |mac| discover(mac).with(80, []);
     assert_eq!(short(&world.ask(&ask(BLADE))), Want::Offer(addr(11)), "not unless it is set");
     assert_eq!(value(&reply(&world, &ask(BLADE)), 80), None);
-    world.subnet.rapid_commit = true;
+    world.settings.rapid_commit = true;
     let Outcome::Reply(answer, change) = world.ask(&ask(BLADE)) else { panic!("no answer") };
     assert_eq!((answer.message, answer.addr, change), (ACK, addr(11), Change::None));
     assert_eq!((value(&answer.bytes, 80), value(&answer.bytes, 53)), (Some(vec![]), Some(vec![ACK])));
     assert!(value(&answer.bytes, 51).is_some());
     // The address of a pool is leased, so the ACK waits for the disk.
-    let Outcome::Reply(answer, change) = world.ask(&ask(mac(1))) else { panic!("no answer") };
-    assert_eq!((answer.message, change), (ACK, Change::Lease(addr(15))));
-    world.leases.writing(&Lease { addr: addr(15), mac: mac(1), expires: NOW + 3600 });
-    assert_eq!(
-        world.ask(&ask(mac(1))),
-        Outcome::Ignore(Reason::QueueFull, Change::None),
-        "one is on its way"
-    );
+    let Outcome::Reply(answer, change) = world.ask(&ask(mac(1)).with(51, 1200_u32.to_be_bytes())) else {
+        panic!("no answer")
+    };
+    assert_eq!((answer.message, change), (ACK, Change::Lease { addr: addr(15), secs: 1200 }));
+    world.leases.writing(&Lease::new(addr(15), mac(1), NOW + 3600));
+    assert_eq!(world.ask(&ask(mac(1))), Outcome::Ignore(Reason::Pending, Change::None), "one is on its way");
+    // One that is to be looked for on the wire first is offered.
+    assert!(matches!(short(&world.ask(&ask(mac(7)))), Want::Offer(_)));
+    world.settings.probe = false;
+    assert!(matches!(short(&world.ask(&ask(mac(7)))), Want::Ack(_)));
     // Who does not ask for it goes the long way.
     let Outcome::Reply(answer, _) = world.ask(&discover(BLADE)) else { panic!("no answer") };
     assert_eq!((answer.message, value(&answer.bytes, 80)), (OFFER, None));
