@@ -7,6 +7,7 @@
 
 use crate::bootp::Header;
 use crate::class::{Marks, classify};
+use crate::verdict::message::DISCOVER;
 use crate::verdict::{Reason, Request};
 
 /// The most bytes of options that are read; a client that sends more is the daemon's.
@@ -255,7 +256,7 @@ impl Area {
             max_size: u16::from_be_bytes(notes.max_size),
             relay_info: notes.relay_info,
             subnet_selection: notes.met(SUBNET_SELECTION),
-            rapid_commit: notes.met(RAPID_COMMIT),
+            rapid_commit: notes.message == DISCOVER && notes.met(RAPID_COMMIT),
             class: classify(&marks),
         };
         let guid = Echo { at: notes.guid_at as usize & MASK, len: notes.guid_len as usize & 511 };

@@ -4,9 +4,11 @@
 //! All of it starts anew, with the same leases, when the interface gets another address.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use arc_swap::ArcSwap;
@@ -17,14 +19,21 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{RouterAdvertisement, Settings};
+use crate::config::problem::Problems;
+use crate::config::{self, RouterAdvertisement, Settings};
 use crate::dhcp::options::Subnet;
 use crate::fastpath::{self, Changed, Fastpath};
-use crate::inventory::{HOSTS_FILE, Inventory};
+use crate::inventory::{HOSTS_FILE, Inventory, Networks};
 use crate::net::link::{Link, State, Watch};
 use crate::net::{ports, ra};
 use crate::timeline::Timeline;
 use crate::{dhcp, http, store, tftp};
+
+/// How long a port that no process has is waited for: io_uring gives back the port of a netboot that was killed a moment
+/// after the process is gone.
+const GIVEN_BACK: Duration = Duration::from_secs(5);
+/// How often it is tried.
+const AGAIN: Duration = Duration::from_millis(20);
 
 /// Serves until SIGTERM or SIGINT.
 ///
@@ -45,14 +54,15 @@ pub async fn serve(settings: Settings, inventory: Arc<Inventory>) -> Result<()> 
             link = watch.usable(|reason| tracing::warn!("waiting: {reason}")) => link?,
         };
         let own = Ipv4Network::new(link.addr, link.prefix.prefix()).unwrap_or(link.prefix);
-        if let Err(problems) = inventory.set_subnet(own) {
+        if let Err(problems) = fit(&settings, &inventory, own) {
             // At the start the files are to blame; later somebody may only be changing the interface.
             if !served {
                 return Err(problems.into());
             }
             tracing::error!(
-                "waiting: the hosts do not fit {}; the interface or {HOSTS_FILE} must change",
-                link.prefix
+                "waiting: hosts or settings do not fit {}; the interface, {HOSTS_FILE} or {} must change",
+                link.prefix,
+                config::FILE
             );
             let mut accepted = inventory.accepted();
             tokio::select! {
@@ -79,6 +89,16 @@ pub async fn serve(settings: Settings, inventory: Arc<Inventory>) -> Result<()> 
     while background.join_next().await.is_some() {}
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Holds settings and hosts against the interface's subnet.
+fn fit(settings: &Settings, inventory: &Inventory, own: Ipv4Network) -> Result<(), Problems> {
+    let config::Dhcp { pool, subnets, .. } = &settings.dhcp;
+    let unfit = config::unfit(&settings.data, pool, subnets, own);
+    if !unfit.is_empty() {
+        return Err(Problems(unfit));
+    }
+    inventory.set_networks(Networks::new(Some(own), &settings.dhcp))
 }
 
 /// Turns signals into what they mean here: SIGTERM and SIGINT stop, SIGHUP reads the data directory again.
@@ -128,7 +148,7 @@ impl Parts<'_> {
         let lease_reader = leases.reader();
         let dhcp = dhcp::server::Server::bind(link, subnet.clone(), &settings.dhcp, leases)?;
         let files = self.files();
-        let (mut tftp, listener) = match (self.start_tftp(files.clone(), &ends), self.listen().await) {
+        let (mut tftp, listener) = match (self.start_tftp(files.clone(), &ends).await, self.listen().await) {
             (Ok(tftp), Ok(listener)) => (tftp, listener),
             (mut tftp, listener) => {
                 // What runs already ends first, and closes ports and store for the next try.
@@ -148,7 +168,7 @@ impl Parts<'_> {
         let app = http::app(http::State {
             inventory: Arc::clone(inventory),
             files,
-            subnet: link.prefix,
+            subnets: self.subnets().into(),
             override_from: settings.http.override_from.clone().into(),
             leases: lease_reader,
             timeline: timeline.clone(),
@@ -212,28 +232,41 @@ impl Parts<'_> {
         Ok(store::Redb::open(state)?)
     }
 
+    /// Where the machines are: the interface's subnet and those behind relay agents.
+    fn subnets(&self) -> Vec<Ipv4Network> {
+        let relayed = self.settings.dhcp.subnets.iter().map(|subnet| subnet.prefix);
+        std::iter::once(self.link.prefix).chain(relayed).collect()
+    }
+
     fn files(&self) -> tftp::Files {
         let Self { settings, inventory, link, .. } = self;
         tftp::Files::new(&settings.data, inventory.snapshots(), link.addr, settings.http.port)
     }
 
-    fn start_tftp(&self, files: tftp::Files, stop: &CancellationToken) -> Result<tftp::server::Handle> {
+    async fn start_tftp(&self, files: tftp::Files, stop: &CancellationToken) -> Result<tftp::server::Handle> {
         let bind = SocketAddr::from((self.link.addr, tftp::PORT));
         let config = tftp::server::Config {
             bind,
-            clients: self.link.prefix,
+            clients: self.subnets(),
             files,
             max_transfers: self.settings.tftp.max_transfers,
             max_window: self.settings.tftp.max_window,
             mtu: self.link.mtu,
             engine: self.settings.tftp.engine,
         };
-        tftp::server::start(config, self.timeline.clone(), stop.clone()).map_err(|error| match &error {
-            tftp::server::Error::Bind { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse => {
-                anyhow!("serve TFTP on {bind}: {}", ports::taken(ports::Proto::Udp, tftp::PORT))
+        let begun = Instant::now();
+        loop {
+            match tftp::server::start(config.clone(), self.timeline.clone(), stop.clone()) {
+                Err(tftp::server::Error::Bind { source, .. }) if source.kind() == ErrorKind::AddrInUse => {
+                    let nobodys = ports::holder(ports::Proto::Udp, tftp::PORT).is_none();
+                    if !nobodys || begun.elapsed() > GIVEN_BACK || stop.is_cancelled() {
+                        bail!("serve TFTP on {bind}: {}", ports::taken(ports::Proto::Udp, tftp::PORT));
+                    }
+                    tokio::time::sleep(AGAIN).await;
+                }
+                started => return Ok(started?),
             }
-            _ => error.into(),
-        })
+        }
     }
 
     /// HTTP listens on every address: operators look at cloud-configs from elsewhere.
@@ -241,7 +274,7 @@ impl Parts<'_> {
         let port = self.settings.http.port;
         match TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await {
             Ok(listener) => Ok(listener),
-            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+            Err(error) if error.kind() == ErrorKind::AddrInUse => {
                 bail!(
                     "serve HTTP: {} (or choose another with --http-port)",
                     ports::taken(ports::Proto::Tcp, port)

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 pub mod lab;
 pub mod packages;
+pub mod packets;
 
 /// The root of the repository.
 pub fn root() -> PathBuf {

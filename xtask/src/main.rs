@@ -2,6 +2,7 @@
 
 mod bench;
 mod ci;
+mod fuzz;
 mod run;
 mod setup;
 mod steps;
@@ -45,6 +46,8 @@ enum Command {
     },
     /// All that must be green before a change is merged: format, lints, licences, documentation, tests.
     Ci,
+    /// Looks for bytes that break what must hold for any bytes, as long as it is told to.
+    Fuzz(fuzz::Options),
     /// Measures netboot against what people would run instead, in network namespaces.
     Bench {
         #[command(subcommand)]
@@ -83,6 +86,7 @@ fn main() -> ExitCode {
         Command::Run { serve, .. } => run::serve(&serve),
         Command::Test { quick, filter } => setup::setup().and_then(|()| test::test(quick, &filter)),
         Command::Ci => setup::setup().and_then(|()| ci::ci()),
+        Command::Fuzz(options) => fuzz::fuzz(&options),
         Command::Bench { what: Bench::Dhcp(options) } => bench::dhcp(&options),
         Command::BenchLab { netboot, peers, options } => bench::lab(&netboot, peers, &options),
         Command::Lab { netboot, deadline } => run::lab(&netboot, deadline),

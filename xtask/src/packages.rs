@@ -1,6 +1,7 @@
-//! Debian packages that are unpacked below `target/lab` and never installed: what a virtual blade is made of.
+//! Debian packages that are unpacked below `target/lab` and never installed: what a virtual blade is made of, and a client.
 //!
-//! Installing a kernel would bring boot loader hooks with it, and busybox-static would replace the machine's own.
+//! Installing a kernel or GRUB would bring boot loader hooks with it, busybox-static would replace the machine's own, and
+//! dhcpcd would be found by whatever configures the machine's interfaces.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -37,9 +38,24 @@ pub const PXELINUX: Package =
 pub const SYSLINUX: Package =
     Package { name: "syslinux-common", why: "ldlinux.c32, which pxelinux.0 loads first", meta: false };
 
+/// The firmware of virtual blades with UEFI.
+pub const OVMF: Package =
+    Package { name: "ovmf", why: "the firmware of the virtual blades with UEFI, 8 MB", meta: false };
+/// A boot loader for UEFI.
+pub const IPXE: Package =
+    Package { name: "ipxe", why: "snponly.efi, a boot loader of the virtual blades with UEFI", meta: false };
+/// Another boot loader for UEFI.
+pub const GRUB: Package = Package {
+    name: "grub-efi-amd64-signed",
+    why: "grubnetx64.efi, a boot loader of the virtual blades with UEFI",
+    meta: false,
+};
+/// A DHCP client that would serve the whole machine if it were installed.
+pub const DHCPCD: Package = Package { name: "dhcpcd-base", why: "a DHCP client in the tests", meta: false };
+
 impl Package {
     /// Every package that is unpacked.
-    pub const ALL: [Self; 4] = [KERNEL, BUSYBOX, PXELINUX, SYSLINUX];
+    pub const ALL: [Self; 8] = [KERNEL, BUSYBOX, PXELINUX, SYSLINUX, OVMF, IPXE, GRUB, DHCPCD];
 
     /// Where its files are, once it is unpacked.
     pub fn dir(self) -> PathBuf {

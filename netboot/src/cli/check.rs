@@ -10,7 +10,7 @@ use super::{WRONG, args, report, say};
 use crate::config::problem::{Problem, Problems, Severity};
 use crate::config::{self, Given, Settings};
 use crate::dhcp::boot;
-use crate::inventory::{self, Loaders, Snapshot, loaders};
+use crate::inventory::{self, Loaders, Networks, Snapshot, loaders};
 
 mod options;
 
@@ -19,11 +19,15 @@ pub(super) fn run(check: args::Check) -> ExitCode {
     let args::Check { data, print, settings } = check;
     let settings = config::resolve(&data, Given::from(settings));
     let subnet = settings.as_ref().ok().and_then(|settings| subnet_of(&settings.interface));
-    let loaded = inventory::load(&data, subnet);
+    let networks =
+        settings.as_ref().map(|settings| Networks::new(subnet, &settings.dhcp)).unwrap_or_default();
+    let loaded = inventory::load(&data, &networks);
     let mut problems = loaded.problems;
     match &settings {
         Ok(settings) => {
-            problems.extend(subnet.into_iter().flat_map(|subnet| outside(settings, subnet)));
+            let config::Dhcp { pool, subnets, .. } = &settings.dhcp;
+            problems
+                .extend(subnet.into_iter().flat_map(|own| config::unfit(&settings.data, pool, subnets, own)));
             problems.extend(boot_files(settings, loaded.snapshot.as_ref()));
             problems.extend(options::problems(settings, loaded.snapshot.as_ref()));
         }
@@ -39,16 +43,6 @@ pub(super) fn run(check: args::Check) -> ExitCode {
         }
     }
     if problems.iter().any(Problem::is_error) { ExitCode::from(WRONG) } else { ExitCode::SUCCESS }
-}
-
-/// Pool ranges that the subnet does not have.
-fn outside(settings: &Settings, subnet: Ipv4Network) -> impl Iterator<Item = Problem> {
-    settings.dhcp.pool.iter().filter(move |range| !range.within(subnet)).map(move |range| {
-        let message =
-            format!("the pool {range} is not inside the subnet {}/{}", subnet.network(), subnet.prefix());
-        let file = settings.data.join(config::FILE);
-        Problem::of_file(Severity::Error, &file, message, "write addresses of the PXE interface's subnet")
-    })
 }
 
 /// Boot files that are set and not there, and machines that would get none. Of those nothing is said before there is a

@@ -9,7 +9,6 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use ipnetwork::Ipv4Network;
 
 use super::leases::now;
 use super::report::{self, count};
@@ -19,7 +18,7 @@ use crate::config::problem::{Problem, Problems, Severity};
 use crate::config::{self, Given};
 use crate::dhcp::record;
 use crate::import::{Found, dnsmasq, hosts, isc, kea, leases};
-use crate::inventory::{self, HOSTS_FILE, Snapshot, edit};
+use crate::inventory::{self, HOSTS_FILE, Networks, Snapshot, edit};
 use crate::store::{Change, Redb, Store};
 
 /// What was typed.
@@ -117,15 +116,15 @@ fn source(file: &Path) -> Result<Source, Problems> {
 }
 
 /// The machines that are there. What is no error is for `netboot check` to tell.
-fn there(data: &Path, subnet: Option<Ipv4Network>) -> Result<Snapshot, Problems> {
-    let loaded = inventory::load(data, subnet);
+fn there(data: &Path, networks: &Networks) -> Result<Snapshot, Problems> {
+    let loaded = inventory::load(data, networks);
     loaded.snapshot.ok_or(Problems(loaded.problems))
 }
 
 fn dnsmasq_leases(arguments: Leases) -> Result<()> {
     let Leases { file, data, state } = arguments;
     let settings = config::resolve(&data, Given { state, ..Given::default() })?;
-    let reserved = there(&data, None)?;
+    let reserved = there(&data, &Networks::default())?;
     let source = source(&file)?;
     let found = dnsmasq::leases(&file, source.text());
     let mut left_out = found.problems.len();
@@ -161,9 +160,9 @@ fn dnsmasq_leases(arguments: Leases) -> Result<()> {
 fn machines(arguments: Hosts, read: fn(&Path, &str) -> Found) -> Result<()> {
     let Hosts { file, data, write, channel, interface } = arguments;
     let settings = config::resolve(&data, Given { interface, ..Given::default() })?;
-    let subnet = check::subnet_of(&settings.interface);
+    let networks = Networks::new(check::subnet_of(&settings.interface), &settings.dhcp);
     // To look at a file first there needs to be nothing else.
-    let there = if write || data.exists() { there(&data, subnet)? } else { Snapshot::default() };
+    let there = if write || data.exists() { there(&data, &networks)? } else { Snapshot::default() };
     let source = source(&file)?;
     let Found { hosts: machines, mut problems } = read(&file, source.text());
     let hosts::Added { entries, problems: clashes } = hosts::added(&source, &machines, &there, &channel);
@@ -180,7 +179,7 @@ fn machines(arguments: Hosts, read: fn(&Path, &str) -> Found) -> Result<()> {
         );
         return Ok(());
     }
-    match edit::add(&data, &entries, subnet) {
+    match edit::add(&data, &entries, &networks) {
         Ok(new) => report::problems(&new),
         Err(edit::Error::Wrong(problems)) => return Err(problems.into()),
         Err(error) => return Err(error.into()),

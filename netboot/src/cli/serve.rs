@@ -7,7 +7,7 @@ use super::{FAILED, WRONG, args, logs, report};
 use crate::config::problem::Problems;
 use crate::config::{self, Given, Settings};
 use crate::daemon;
-use crate::inventory::Inventory;
+use crate::inventory::{Inventory, Networks};
 
 /// Serves until the daemon ends.
 pub(super) fn run(serve: args::Serve) -> ExitCode {
@@ -17,7 +17,7 @@ pub(super) fn run(serve: args::Serve) -> ExitCode {
     }
     let read = config::resolve(&serve.data, Given::from(serve.settings)).and_then(|settings| {
         let settings = settings.serving()?;
-        let inventory = Inventory::open(settings.data.clone(), None)?;
+        let inventory = Inventory::open(settings.data.clone(), Networks::new(None, &settings.dhcp))?;
         Ok((settings, Arc::new(inventory)))
     });
     let (settings, inventory) = match read {

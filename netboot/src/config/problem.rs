@@ -110,14 +110,40 @@ impl PartialEq for Problem {
     }
 }
 
+/// A longer line is not shown: it would fill the screen, and miette panics over a column beyond 65,535.
+const LONGEST_LINE: usize = 1000;
+
+impl Snippet {
+    /// The lines that would be shown, one before and one after it among them, are those of a file that people write.
+    fn is_readable(&self) -> bool {
+        let text = self.source.inner().as_bytes();
+        let (before, after) = text.split_at(self.start.min(text.len()));
+        let (inside, after) = after.split_at(self.length.min(after.len()));
+        let near = |byte: &u8| *byte == b'\n';
+        let head: usize = before.rsplit(near).take(2).map(<[u8]>::len).max().unwrap_or_default();
+        let tail: usize = after.split(near).take(2).map(<[u8]>::len).max().unwrap_or_default();
+        let longest = inside.split(near).map(<[u8]>::len).max().unwrap_or_default();
+        head + longest + tail <= LONGEST_LINE
+    }
+}
+
 /// miette prints the `Display` of an error as its headline, and the rest beside it.
 struct Headline<'a>(&'a Problem);
 
+impl Headline<'_> {
+    fn snippet(&self) -> Option<&Snippet> {
+        self.0.snippet.as_deref().filter(|snippet| snippet.is_readable())
+    }
+}
+
 impl fmt::Display for Headline<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.snippet {
-            Some(_) => f.write_str(&self.0.message),
-            None => write!(f, "{}: {}", self.0.file.display(), self.0.message),
+        match (self.snippet(), self.0.place) {
+            (Some(_), _) => f.write_str(&self.0.message),
+            (None, Some(Place { line, column })) => {
+                write!(f, "{}:{line}:{column}: {}", self.0.file.display(), self.0.message)
+            }
+            (None, None) => write!(f, "{}: {}", self.0.file.display(), self.0.message),
         }
     }
 }
@@ -143,11 +169,11 @@ impl Diagnostic for Headline<'_> {
     }
 
     fn source_code(&self) -> Option<&dyn SourceCode> {
-        self.0.snippet.as_ref().map(|snippet| &snippet.source as &dyn SourceCode)
+        self.snippet().map(|snippet| &snippet.source as &dyn SourceCode)
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
-        let snippet = self.0.snippet.as_ref()?;
+        let snippet = self.snippet()?;
         let label = LabeledSpan::new(Some("here".to_owned()), snippet.start, snippet.length);
         Some(Box::new(std::iter::once(label)))
     }
@@ -188,6 +214,19 @@ mod tests {
         }
         assert!(!shown.contains('\x1b'), "{shown}");
         assert!(problem.graphical(true).contains('\x1b'));
+    }
+
+    #[test]
+    fn a_file_in_one_line_is_not_shown_but_its_place_is() {
+        for length in [900, 1200, 70_000, 3_000_000] {
+            let source = Source::new(Path::new("x.json"), &format!("{{{}12}}", " ".repeat(length)));
+            let start = length + 1;
+            let shown =
+                source.problem(Severity::Error, start, start + 2, "wrong", "write 13").graphical(false);
+            assert!(shown.contains(&format!("x.json:1:{}", start + 1)), "{shown}");
+            assert!(shown.contains("wrong") && shown.contains("write 13"), "{shown}");
+            assert_eq!(shown.contains("here"), length == 900, "{length}");
+        }
     }
 
     #[test]

@@ -251,6 +251,7 @@ mod tests {
             boot: boot.iter().copied().collect(),
             http_port: 8080,
             custom: Custom::default(),
+            rapid_commit: false,
             mtu: 1500,
         };
         let own = host(&[(Class::Efi32, ""), (Class::Efiarm64, "own.efi")]);

@@ -72,6 +72,8 @@ pub struct Subnet {
     pub http_port: u16,
     /// The options that are set by number, and the profiles.
     pub custom: Custom,
+    /// A DISCOVER with option 80 is answered by an ACK.
+    pub rapid_commit: bool,
     /// The largest IP packet that the interface takes, bytes.
     pub mtu: u32,
 }
@@ -94,6 +96,7 @@ impl Subnet {
             boot: settings.boot.clone(),
             http_port: settings.http.port,
             custom: settings.dhcp.custom.clone(),
+            rapid_commit: settings.dhcp.rapid_commit,
             mtu,
         }
     }

@@ -152,7 +152,7 @@ pub fn decide(request: &Request, addressed: Addressed, view: &View<'_>) -> Outco
     let offered = !discover && view.leases.held_for(&owner) == Some(claimed(request));
     let reserved = host.filter(|host| !offered && may_use(host, view)).map(|host| host.addr);
     // Who gets its address by the first message needs no second (RFC 4039 3.1).
-    let rapid = discover && view.settings.rapid_commit && request.rapid_commit;
+    let rapid = discover && view.subnet.rapid_commit && request.rapid_commit;
     let probing = discover && view.leases.is_probing(&owner);
     let writing = (!discover || rapid) && view.leases.is_writing(&owner);
     if reserved.is_none() && (probing || writing) {

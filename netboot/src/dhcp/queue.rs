@@ -45,8 +45,8 @@ impl<T> Default for Queue<T> {
 }
 
 impl<T> Queue<T> {
-    /// Appends a packet. Returns what had to go for it, and why.
-    pub fn push(&mut self, sender: Sender, packet: T) -> Option<(Mac, T, Reason)> {
+    /// Appends a packet. If another had to go for it, returns why.
+    pub fn push(&mut self, sender: Sender, packet: T) -> Option<Reason> {
         if sender.reserved { self.reserved.push(sender, packet) } else { self.others.push(sender, packet) }
     }
 
@@ -77,7 +77,7 @@ impl<T> Default for Lane<T> {
 }
 
 impl<T> Lane<T> {
-    fn push(&mut self, sender: Sender, packet: T) -> Option<(Mac, T, Reason)> {
+    fn push(&mut self, sender: Sender, packet: T) -> Option<Reason> {
         let of_mac = oldest(&self.by_mac, &sender.mac, MOST_OF_ONE_MAC);
         let of_relay = || oldest(&self.by_relay, &sender.relay?, MOST_OF_ONE_RELAY);
         let of_all = || self.waiting.keys().next().copied().filter(|_| self.waiting.len() >= CAPACITY);
@@ -86,8 +86,7 @@ impl<T> Lane<T> {
             (None, Some(place)) => (Some(place), Reason::RelayLimit),
             (None, None) => (of_all(), Reason::QueueFull),
         };
-        let dropped =
-            place.and_then(|place| self.take(place)).map(|(sender, packet)| (sender.mac, packet, reason));
+        let dropped = place.and_then(|place| self.take(place)).map(|_| reason);
         self.by_mac.entry(sender.mac).or_default().push_back(self.next);
         if let Some(relay) = sender.relay {
             self.by_relay.entry(relay).or_default().push_back(self.next);
@@ -168,13 +167,13 @@ mod tests {
         for number in 0..CAPACITY {
             assert_eq!(queue.push(sender(100 + number), 100 + number), None);
         }
-        for number in 0..10_000 {
-            let dropped = queue.push(sender(1_000_000 + number), 1_000_000 + number);
-            let oldest = if number < CAPACITY { 100 + number } else { 1_000_000 + number - CAPACITY };
-            assert_eq!(dropped, Some((mac(oldest), oldest, Reason::QueueFull)));
+        for number in CAPACITY..CAPACITY + 10_000 {
+            assert_eq!(queue.push(sender(100 + number), 100 + number), Some(Reason::QueueFull));
         }
         assert_eq!(queue.pop(), Some(1));
-        assert_eq!(std::iter::from_fn(|| queue.pop()).count(), CAPACITY);
+        let left: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
+        let last = 100 + CAPACITY + 10_000;
+        assert_eq!(left, (last - CAPACITY..last).collect::<Vec<_>>());
         assert!(queue.others.by_mac.is_empty() && queue.others.by_relay.is_empty(), "nothing stays behind");
     }
 
@@ -182,10 +181,9 @@ mod tests {
     fn who_asks_again_and_again_waits_with_its_last_words_alone() {
         let mut queue = Queue::default();
         queue.push(sender(1), 1);
-        for number in 0..100_usize {
-            let dropped = queue.push(sender(2), 100 + number);
-            let oldest = number.checked_sub(MOST_OF_ONE_MAC);
-            assert_eq!(dropped, oldest.map(|oldest| (mac(2), 100 + oldest, Reason::AskedAgain)));
+        for number in 0..100 {
+            let want = (number >= MOST_OF_ONE_MAC).then_some(Reason::AskedAgain);
+            assert_eq!(queue.push(sender(2), 100 + number), want);
         }
         let order: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
         assert_eq!(order, [1, 198, 199]);
@@ -196,12 +194,13 @@ mod tests {
         let relay = |last| Some(Ipv4Addr::new(10, 0, 0, last));
         let mut queue = Queue::default();
         for number in 0..2 * MOST_OF_ONE_RELAY {
-            let dropped = queue.push(Sender { relay: relay(1), ..sender(number) }, number);
-            let oldest = number.checked_sub(MOST_OF_ONE_RELAY);
-            assert_eq!(dropped, oldest.map(|oldest| (mac(oldest), oldest, Reason::RelayLimit)));
+            let want = (number >= MOST_OF_ONE_RELAY).then_some(Reason::RelayLimit);
+            assert_eq!(queue.push(Sender { relay: relay(1), ..sender(number) }, number), want);
         }
         assert_eq!(queue.push(Sender { relay: relay(2), ..sender(9_000_000) }, 7), None);
         assert_eq!(queue.push(sender(9_000_001), 8), None);
-        assert_eq!(std::iter::from_fn(|| queue.pop()).count(), MOST_OF_ONE_RELAY + 2);
+        let left: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
+        assert_eq!(left.len(), MOST_OF_ONE_RELAY + 2);
+        assert_eq!(left.first(), Some(&MOST_OF_ONE_RELAY), "the oldest went");
     }
 }

@@ -105,7 +105,7 @@ pub struct Server {
     frames: Frames,
     /// `None`: addresses are offered unseen.
     prober: Option<Prober>,
-    queue: Queue<(Addressed, Vec<u8>)>,
+    queue: Queue<(Addressed, Request)>,
     parking: Parking,
     clock: Clock,
     writer: Writer<Job>,
@@ -236,8 +236,8 @@ impl Server {
             }
             self.look_at_the_clock();
             for _ in 0..HANDLED_AT_ONCE {
-                let Some((addressed, packet)) = self.queue.pop() else { break };
-                self.handle(&packet, addressed, &snapshots.load(), &timeline);
+                let Some((addressed, request)) = self.queue.pop() else { break };
+                self.decide(request, addressed, &snapshots.load(), &timeline);
             }
             while let Ok(done) = self.written.try_recv() {
                 self.finish(done, &timeline);
@@ -290,15 +290,19 @@ impl Server {
                     Err(error) => return Err(error),
                 };
                 taken += 1;
-                let Some((mac, relay)) = wire::sender(packet) else {
-                    let reason = wire::decode(packet).err().unwrap_or(Reason::BadHardware);
-                    ignored(None, reason, timeline);
-                    continue;
+                let request = match wire::decode(packet) {
+                    Ok(request) => request,
+                    Err(reason) => {
+                        ignored(wire::sender(packet), reason, timeline);
+                        continue;
+                    }
                 };
-                let reserved = snapshot.by_mac(mac).is_some();
-                let dropped = self.queue.push(Sender { mac, relay, reserved }, (addressed, packet.to_vec()));
-                if let Some((mac, _, reason)) = dropped {
-                    ignored(Some(mac), reason, timeline);
+                let relay = Some(request.giaddr).filter(|giaddr| !giaddr.is_unspecified());
+                let reserved = snapshot.by_mac(request.mac).is_some();
+                let sender = Sender { mac: request.mac, relay, reserved };
+                // Only counted: a line for each would be more work than an answer.
+                if let Some(reason) = self.queue.push(sender, (addressed, request)) {
+                    timeline.count("dhcp", reason.name());
                 }
             }
         }
@@ -322,13 +326,6 @@ impl Server {
                 // If it cannot be queued, each is written when its client renews it.
                 let _ = self.writer.submit(changes, Job { segment: number, lease: None, answer: None });
             }
-        }
-    }
-
-    fn handle(&mut self, packet: &[u8], addressed: Addressed, snapshot: &Snapshot, timeline: &Timeline) {
-        match wire::decode(packet) {
-            Ok(request) => self.decide(request, addressed, snapshot, timeline),
-            Err(reason) => ignored(wire::sender(packet).map(|(mac, _)| mac), reason, timeline),
         }
     }
 

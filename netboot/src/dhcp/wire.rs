@@ -205,11 +205,9 @@ pub fn decode(bytes: &[u8]) -> Result<Request, Reason> {
     })
 }
 
-/// Whose packet this is, and through which relay agent it came, if it is long enough to say, whatever else is wrong with it.
-pub fn sender(bytes: &[u8]) -> Option<(Mac, Option<Ipv4Addr>)> {
-    let header = Message::new(bytes).ok()?;
-    let (_, mac) = hardware(&header, bytes)?;
-    Some((mac, Some(header.giaddr()).filter(|giaddr| !giaddr.is_unspecified())))
+/// Whose packet this is, if it is long enough to say, whatever else is wrong with it.
+pub fn sender(bytes: &[u8]) -> Option<Mac> {
+    hardware(&Message::new(bytes).ok()?, bytes).map(|(_, mac)| mac)
 }
 
 /// `chaddr`, whole and as an Ethernet address of one station.

@@ -103,6 +103,7 @@ mod tests {
             boot: Boot::default(),
             http_port: 8080,
             custom: Custom::default(),
+            rapid_commit: false,
             mtu: 1500,
         }
     }

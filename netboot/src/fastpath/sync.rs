@@ -132,6 +132,7 @@ mod tests {
             boot: crate::config::Boot::default(),
             http_port: 8080,
             custom: crate::config::options::Custom::default(),
+            rapid_commit: false,
             mtu: 1500,
         };
         let entry = |addr, hostname| {

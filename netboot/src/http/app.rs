@@ -32,9 +32,9 @@ pub struct State {
     pub inventory: Arc<Inventory>,
     /// Opens the files of `tftp/`, on disk or generated.
     pub files: Files,
-    /// The PXE subnet.
-    pub subnet: Ipv4Network,
-    /// Who in it may see another host's cloud-config, and the leases; everybody outside may.
+    /// Where the machines are.
+    pub subnets: Arc<[Ipv4Network]>,
+    /// Who of them may see another host's cloud-config, and the leases; everybody outside may.
     pub override_from: Arc<[Ipv4Network]>,
     /// The leases that are on disk.
     pub leases: store::Reader,
@@ -61,7 +61,8 @@ impl State {
     pub(super) fn may_see_others(&self, client: IpAddr) -> bool {
         match client {
             IpAddr::V4(addr) => {
-                !self.subnet.contains(addr) || self.override_from.iter().any(|network| network.contains(addr))
+                let within = |networks: &[Ipv4Network]| networks.iter().any(|network| network.contains(addr));
+                !within(&self.subnets) || within(&self.override_from)
             }
             IpAddr::V6(_) => true,
         }

@@ -9,12 +9,11 @@ use std::net::Ipv4Addr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
-use ipnetwork::Ipv4Network;
 use jsonc_parser::ast::Value;
 use jsonc_parser::common::Ranged;
 
 use super::load::{self, Loaded};
-use super::{HOSTS_FILE, read};
+use super::{HOSTS_FILE, Networks, read};
 use crate::config::json::Source;
 use crate::config::problem::{Problem, Problems};
 use crate::mac::Mac;
@@ -70,8 +69,8 @@ pub enum Error {
 ///
 /// # Errors
 /// When the file has errors before or after, when somebody else writes it, or the system refuses.
-pub fn add(data: &Path, entries: &[Entry], subnet: Option<Ipv4Network>) -> Result<Vec<Problem>, Error> {
-    let Loaded { snapshot, problems: before, missing } = load::load(data, subnet);
+pub fn add(data: &Path, entries: &[Entry], networks: &Networks) -> Result<Vec<Problem>, Error> {
+    let Loaded { snapshot, problems: before, missing } = load::load(data, networks);
     let Some(snapshot) = snapshot else { return Err(Problems(before).into()) };
     if entries.is_empty() {
         return Ok(Vec::new());
@@ -84,7 +83,7 @@ pub fn add(data: &Path, entries: &[Entry], subnet: Option<Ipv4Network>) -> Resul
         Some(text) => insert(text, entries).ok_or_else(|| Error::Changed(file.clone()))?,
         None => fresh(entries),
     };
-    let after = load::examine(data, &Source::new(&path, &new), subnet);
+    let after = load::examine(data, &Source::new(&path, &new), networks);
     let complete = snapshot.hosts().len() + entries.len();
     match after.snapshot {
         Some(snapshot) if snapshot.hosts().len() == complete => {}

@@ -6,14 +6,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use ipnetwork::Ipv4Network;
 use notify::event::{AccessKind, AccessMode, EventKind};
 use notify::{RecursiveMode, Watcher};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::loaders::DIRECTORY;
-use super::{Loaded, Snapshot, load};
+use super::{Loaded, Networks, Snapshot, load};
 use crate::config::problem::{Problem, Problems, Severity};
 
 /// An editor writes a file in several steps: it is read when nothing has happened for this long.
@@ -34,7 +33,7 @@ pub struct Inventory {
 
 #[derive(Debug)]
 struct Last {
-    subnet: Option<Ipv4Network>,
+    networks: Networks,
     problems: Arc<[Problem]>,
     missing: bool,
 }
@@ -44,11 +43,11 @@ impl Inventory {
     ///
     /// # Errors
     /// When `pxe_hosts.json` has errors: all of them.
-    pub fn open(data: PathBuf, subnet: Option<Ipv4Network>) -> Result<Self, Problems> {
-        let Loaded { snapshot, problems, missing } = load(&data, subnet);
+    pub fn open(data: PathBuf, networks: Networks) -> Result<Self, Problems> {
+        let Loaded { snapshot, problems, missing } = load(&data, &networks);
         let Some(snapshot) = snapshot else { return Err(Problems(problems)) };
         log(&problems);
-        let last = Last { subnet, problems: problems.into(), missing };
+        let last = Last { networks, problems: problems.into(), missing };
         let snapshots = Arc::new(ArcSwap::from_pointee(snapshot));
         Ok(Self {
             data,
@@ -59,13 +58,13 @@ impl Inventory {
         })
     }
 
-    /// Holds the hosts against the interface's address and subnet from now on.
+    /// Holds the hosts against these networks from now on.
     ///
     /// # Errors
-    /// When hosts are outside: all that is wrong. The snapshot stays as it was.
-    pub fn set_subnet(&self, subnet: Ipv4Network) -> Result<(), Problems> {
+    /// When hosts do not fit: all that is wrong. The snapshot stays as it was.
+    pub fn set_networks(&self, networks: Networks) -> Result<(), Problems> {
         let mut last = self.lock();
-        last.subnet = Some(subnet);
+        last.networks = networks;
         let accepted = self.read(&mut last);
         if accepted { Ok(()) } else { Err(Problems(last.problems.to_vec())) }
     }
@@ -115,7 +114,7 @@ impl Inventory {
     }
 
     fn read(&self, last: &mut Last) -> bool {
-        let Loaded { mut snapshot, mut problems, missing } = load(&self.data, last.subnet);
+        let Loaded { mut snapshot, mut problems, missing } = load(&self.data, &last.networks);
         if missing && !self.snapshots.load().hosts().is_empty() {
             // An editor may be about to put it back; nobody means to forget all machines by removing a file.
             snapshot = None;

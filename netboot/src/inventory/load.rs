@@ -2,9 +2,7 @@
 
 use std::path::Path;
 
-use ipnetwork::Ipv4Network;
-
-use super::{HOSTS_FILE, Loaders, Snapshot, loaders, read, template};
+use super::{HOSTS_FILE, Loaders, Networks, Snapshot, loaders, read, template};
 use crate::config::json::{Reader, Source};
 use crate::config::problem::{Problem, Severity};
 
@@ -20,9 +18,9 @@ pub struct Loaded {
     pub missing: bool,
 }
 
-/// Reads `pxe_hosts.json`, and looks at the templates and at the boot loaders in `tftp/`. Addresses are held against
-/// `subnet` when it is known, and against this server's own address when `subnet` has it in the place of the network's.
-pub fn load(data: &Path, subnet: Option<Ipv4Network>) -> Loaded {
+/// Reads `pxe_hosts.json`, and looks at the templates and at the boot loaders in `tftp/`. Addresses are held against the
+/// networks, as far as these are known.
+pub fn load(data: &Path, networks: &Networks) -> Loaded {
     let path = data.join(HOSTS_FILE);
     let failed = |problem| Loaded { problems: vec![problem], ..Loaded::default() };
     if !data.is_dir() {
@@ -39,17 +37,17 @@ pub fn load(data: &Path, subnet: Option<Ipv4Network>) -> Loaded {
         }
         Err(problem) => return failed(problem),
     };
-    examine(data, &source, subnet)
+    examine(data, &source, networks)
 }
 
 /// Reads the text of a hosts file of this data directory.
-pub(super) fn examine(data: &Path, source: &Source, subnet: Option<Ipv4Network>) -> Loaded {
+pub(super) fn examine(data: &Path, source: &Source, networks: &Networks) -> Loaded {
     let object = match source.object() {
         Ok(object) => object,
         Err(problem) => return Loaded { problems: vec![problem], ..Loaded::default() },
     };
     let mut reader = Reader::new(source);
-    let hosts = read::hosts(&mut reader, &object, subnet);
+    let hosts = read::hosts(&mut reader, &object, networks);
     let usable = !reader.problems.iter().any(Problem::is_error);
     template::check(data, &hosts.snapshot, &hosts.templates, &mut reader);
     for (file, place) in &hosts.boot_files {

@@ -4,6 +4,7 @@ pub mod edit;
 mod live;
 mod load;
 pub mod loaders;
+mod networks;
 mod own_boot;
 mod read;
 pub mod template;
@@ -18,6 +19,7 @@ use crate::mac::Mac;
 pub use live::Inventory;
 pub use load::{Loaded, load};
 pub use loaders::Loaders;
+pub use networks::Networks;
 pub use read::channel;
 
 /// Name of the hosts file in the data directory.

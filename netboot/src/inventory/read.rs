@@ -6,11 +6,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;
 
-use ipnetwork::Ipv4Network;
 use jsonc_parser::ast::{Object, ObjectProp, Value};
 use jsonc_parser::common::Range;
 
-use super::{Host, Snapshot, own_boot};
+use super::{Host, Networks, Snapshot, own_boot};
 use crate::config::json::{Reader, kind};
 use crate::mac::Mac;
 
@@ -31,7 +30,7 @@ pub(super) struct Hosts {
 }
 
 /// Reads the whole file; what is wrong is left in `reader`.
-pub(super) fn hosts(reader: &mut Reader<'_>, file: &Object<'_>, subnet: Option<Ipv4Network>) -> Hosts {
+pub(super) fn hosts(reader: &mut Reader<'_>, file: &Object<'_>, networks: &Networks) -> Hosts {
     reader.unique(file);
     for member in &file.properties {
         let name = member.name.as_str();
@@ -59,7 +58,7 @@ pub(super) fn hosts(reader: &mut Reader<'_>, file: &Object<'_>, subnet: Option<I
         );
     }
     let mut all = All {
-        subnet,
+        networks,
         hosts: Vec::new(),
         macs: HashMap::new(),
         templates: BTreeMap::new(),
@@ -109,8 +108,8 @@ fn variable(reader: &mut Reader<'_>, member: &ObjectProp<'_>, into: &mut BTreeMa
 }
 
 /// The hosts read so far.
-struct All {
-    subnet: Option<Ipv4Network>,
+struct All<'n> {
+    networks: &'n Networks,
     hosts: Vec<Host>,
     /// Address and line of the first host with a MAC.
     macs: HashMap<Mac, (Ipv4Addr, usize)>,
@@ -118,7 +117,7 @@ struct All {
     boot_files: BTreeMap<String, Range>,
 }
 
-impl All {
+impl All<'_> {
     fn host(&mut self, reader: &mut Reader<'_>, member: &ObjectProp<'_>) {
         let key = member.name.as_str();
         let addr = self.addr(reader, member);
@@ -175,11 +174,22 @@ impl All {
             reader.error(&member.name, message, "name the host by its address, as in \"192.168.90.11\"");
             return None;
         };
-        if let Some(subnet) = self.subnet {
+        let relayed = self.networks.relayed.iter().find(|subnet| subnet.contains(addr));
+        if let Some(subnet) = relayed.copied().or(self.networks.own) {
             if !subnet.contains(addr) {
-                let message =
-                    format!("{addr} is outside the subnet {}/{}", subnet.network(), subnet.prefix());
-                reader.error(&member.name, message, "give the host an address of the PXE interface's subnet");
+                let subnet = format!("{}/{}", subnet.network(), subnet.prefix());
+                let (message, help) = if self.networks.relayed.is_empty() {
+                    (
+                        format!("{addr} is outside the subnet {subnet}"),
+                        "give the host an address of the PXE interface's subnet",
+                    )
+                } else {
+                    (
+                        format!("{addr} is outside the subnet {subnet}, and outside those of `dhcp.subnets`"),
+                        "give the host an address of one of them",
+                    )
+                };
+                reader.error(&member.name, message, help);
             } else if subnet.prefix() < 31 && (addr == subnet.network() || addr == subnet.broadcast()) {
                 let message = format!("{addr} is the network or broadcast address of its subnet");
                 reader.error(&member.name, message, "give the host another address");
@@ -197,6 +207,14 @@ impl All {
                 format!("{addr} is not an address of a host"),
                 "give the host another address",
             );
+        }
+        if let Some(pool) = self.networks.pool_of(addr) {
+            let message =
+                format!("{addr} is in the pool {pool}, which is for machines without a reservation");
+            let help = format!(
+                "give the host another address, or take this one out of the pool: \"exclude\": [\"{addr}\"] beside `pool` in netboot.json"
+            );
+            reader.error(&member.name, message, help);
         }
         Some(addr)
     }

@@ -36,7 +36,7 @@ type Running = Rc<RefCell<HashMap<SocketAddr, Rc<Claim>>>>;
 pub(super) struct Listener {
     shared: Rc<Shared>,
     max_transfers: usize,
-    clients: Ipv4Network,
+    clients: Vec<Ipv4Network>,
     running: Running,
     sessions: RefCell<JoinSet<()>>,
 }
@@ -116,11 +116,11 @@ impl Listener {
         }
     }
 
-    /// Whether it is a client of the PXE network, or this machine. Whoever writes another's address on a packet would
+    /// Whether it is a client of the PXE networks, or this machine. Whoever writes another's address on a packet would
     /// make this server flood that one.
     fn serves(&self, client: IpAddr) -> bool {
         match client {
-            IpAddr::V4(addr) => self.clients.contains(addr) || addr.is_loopback(),
+            IpAddr::V4(addr) => addr.is_loopback() || self.clients.iter().any(|subnet| subnet.contains(addr)),
             IpAddr::V6(_) => false,
         }
     }

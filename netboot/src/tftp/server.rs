@@ -28,7 +28,7 @@ pub struct Config {
     /// The server's address and port 69. Transfers use other ports of the same address.
     pub bind: SocketAddr,
     /// Who is served, besides this machine; an answer is larger than its request and must not be sent to anybody.
-    pub clients: Ipv4Network,
+    pub clients: Vec<Ipv4Network>,
     /// What is served.
     pub files: Files,
     /// Transfers at once; who comes after gets an ERROR that says so.

@@ -1,15 +1,21 @@
-//! Machines that boot: QEMU, a real iPXE ROM, a real pxelinux, a real Linux, against the real daemon.
+//! Machines that boot: QEMU, real firmware, real boot loaders, a real Linux, against the real daemon.
 //!
-//! Each boot has a lab of its own, so they run side by side. Left out by `cargo xtask test --quick`.
+//! Each boot has a lab of its own. The tests take turns: a machine in software takes a processor for itself. Left out
+//! by `cargo xtask test --quick`.
+
+mod rack;
+mod uefi;
 
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::net::Ipv4Addr;
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tempfile::TempDir;
-use xtask::lab::{Accel, Blade, Lab, Report, Server, Step, data_directory, guest};
+use xtask::lab::{Accel, Blade, Firmware, Lab, Report, Server, Step, data_directory, guest};
+use xtask::packages::Package;
 
 /// The first machine of `data.sample/pxe_hosts.json`.
 const RESERVED: &str = "52:54:00:12:34:56";
@@ -30,17 +36,23 @@ fn missing() -> Vec<&'static str> {
     if guest::built().is_none() {
         missing.push("no guest in target/lab: run cargo xtask setup");
     }
+    if !Package::ALL.iter().all(|package| package.dir().exists()) {
+        missing.push("not all packages are below target/lab: run cargo xtask setup");
+    }
     missing
 }
 
-/// Says why nothing boots here, past the test runner's capture.
-fn skipped() -> bool {
+/// One test boots at a time.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// Waits for this test's turn. `None` when nothing boots here; then it says why, past the test runner's capture.
+fn turn() -> Option<MutexGuard<'static, ()>> {
     let missing = missing();
     for why in &missing {
         #[allow(clippy::explicit_write, reason = "eprintln is captured by the test runner")]
         writeln!(std::io::stderr(), "skipped: {why}").unwrap();
     }
-    !missing.is_empty()
+    missing.is_empty().then(|| TURN.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// Where taps can be made, a boot has no excuse.
@@ -61,8 +73,13 @@ struct Boot {
     router_answers: u64,
 }
 
-/// Boots a machine against a server on a copy of the sample's data directory, changed by `prepare`.
+/// Boots a BIOS machine against a server on a copy of the sample's data directory, changed by `prepare`.
 fn boot(mac: &str, arguments: &[&str], prepare: impl FnOnce(&Path)) -> Boot {
+    boot_with(Firmware::Bios, mac, arguments, prepare)
+}
+
+/// The same with this firmware.
+fn boot_with(firmware: Firmware, mac: &str, arguments: &[&str], prepare: impl FnOnce(&Path)) -> Boot {
     let place = TempDir::new().unwrap();
     let data = place.path().join("data");
     data_directory(&data).unwrap();
@@ -70,7 +87,8 @@ fn boot(mac: &str, arguments: &[&str], prepare: impl FnOnce(&Path)) -> Boot {
     let lab = Lab::new().unwrap();
     let capture = lab.capture(&place.path().join("dhcp.pcap")).unwrap();
     let server = Server::start(&lab, Path::new(env!("CARGO_BIN_EXE_netboot")), &data, arguments).unwrap();
-    let mut blade = Blade::start(&lab, mac, Accel::Tcg, &place.path().join("kernel.log")).unwrap();
+    let kernel_log = place.path().join("kernel.log");
+    let mut blade = Blade::start_with(firmware, &lab, mac, Accel::Tcg, &kernel_log).unwrap();
     let report = blade
         .report(DEADLINE)
         .unwrap_or_else(|error| panic!("{error:#}\nserver:\n{}", server.child().output()));
@@ -103,7 +121,16 @@ fn answered_by(steps: &[Step]) -> BTreeSet<&str> {
 }
 
 fn has_its_own_config(boot: &Boot) {
-    let report = &boot.report;
+    is_the_first_blade(&boot.report);
+    let channel = boot
+        .steps
+        .iter()
+        .any(|step| step.name() == "tftp-done" && step.text("file").ends_with("pxelinux.cfg/stable"));
+    assert!(channel, "the loader was not sent to its channel's file: {:?}", boot.steps);
+}
+
+/// The report is that of [`RESERVED`], with its own cloud-config and nothing left to fill in.
+fn is_the_first_blade(report: &Report) {
     assert_eq!(report.field("hostname"), "blade1");
     assert_eq!(report.field("address"), "192.168.90.11/24");
     assert_eq!(report.field("server"), "192.168.90.2");
@@ -116,19 +143,12 @@ fn has_its_own_config(boot: &Boot) {
     for name in ["$hostname", "$private_ipv4", "$public_ipv4"] {
         assert!(!config.contains(name), "{name} is still in\n{config}");
     }
-    let channel = boot
-        .steps
-        .iter()
-        .any(|step| step.name() == "tftp-done" && step.text("file").ends_with("pxelinux.cfg/stable"));
-    assert!(channel, "the loader was not sent to its channel's file: {:?}", boot.steps);
 }
 
 /// Two boots of one machine, side by side: its DHCP answered by XDP, and by the daemon. The same bytes either way.
 #[test]
 fn a_reserved_machine_boots_with_xdp_and_without_and_sees_no_difference() {
-    if skipped() {
-        return;
-    }
+    let Some(_turn) = turn() else { return };
     let (with, without) = std::thread::scope(|scope| {
         let with = scope.spawn(|| boot(RESERVED, &[], |_| {}));
         let without = scope.spawn(|| boot(RESERVED, &["--xdp", "off"], |_| {}));
@@ -152,19 +172,17 @@ fn a_reserved_machine_boots_with_xdp_and_without_and_sees_no_difference() {
     assert_eq!(different(&with), different(&without));
 }
 
-#[test]
-fn an_unknown_machine_gets_a_pool_address_and_is_told_where_to_add_itself() {
+/// The loader's configuration for a machine that no channel is known of.
+fn default_menu(data: &Path) {
     const CONFIG: &str = "DEFAULT linux\nPROMPT 0\nLABEL linux\nKERNEL coreos_stable_pxe.vmlinuz\n\
         APPEND initrd=coreos_stable_pxe_image.cpio.gz console=ttyS1,19200n8 cloud-config-url=http://192.168.90.2:8080\n";
-    if skipped() {
-        return;
-    }
-    let boot = boot(UNKNOWN, &[], |data| {
-        let directory = data.join("tftp/pxelinux.cfg");
-        std::fs::create_dir_all(&directory).unwrap();
-        std::fs::write(directory.join("default"), CONFIG).unwrap();
-    });
-    let report = &boot.report;
+    let directory = data.join("tftp/pxelinux.cfg");
+    std::fs::create_dir_all(&directory).unwrap();
+    std::fs::write(directory.join("default"), CONFIG).unwrap();
+}
+
+/// The report is that of a machine without a reservation: an address of the pool, and the text that says what to do.
+fn is_a_stranger(report: &Report) {
     let addr: Ipv4Addr = report.field("address").strip_suffix("/24").unwrap().parse().unwrap();
     let pool = Ipv4Addr::new(192, 168, 90, 10)..=Ipv4Addr::new(192, 168, 90, 250);
     assert!(pool.contains(&addr), "{addr}");
@@ -174,6 +192,13 @@ fn an_unknown_machine_gets_a_pool_address_and_is_told_where_to_add_itself() {
     for word in [addr.to_string().as_str(), "pxe_hosts.json"] {
         assert!(report.cloud_config.contains(word), "{word} is not in\n{}", report.cloud_config);
     }
+}
+
+#[test]
+fn an_unknown_machine_gets_a_pool_address_and_is_told_where_to_add_itself() {
+    let Some(_turn) = turn() else { return };
+    let boot = boot(UNKNOWN, &[], default_menu);
+    is_a_stranger(&boot.report);
     assert_eq!(answered_by(&boot.steps), BTreeSet::from(["daemon"]));
     assert_ne!(boot.router_answers, 0);
 }

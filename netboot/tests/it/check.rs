@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use netboot::config::problem::Problem;
-use netboot::inventory::Inventory;
+use netboot::inventory::{Inventory, Networks};
 use netboot_ebpf::Class;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -80,7 +80,7 @@ fn everything_that_is_wrong_is_said_at_once() {
 /// What the replaced systems took is taken, with a word about it.
 #[test]
 fn operators_files_are_taken_as_before() {
-    let loaded = netboot::inventory::load(&data("as-before"), Some("10.9.0.0/24".parse().unwrap()));
+    let loaded = netboot::inventory::load(&data("as-before"), &Networks::of("10.9.0.0/24".parse().unwrap()));
     let snapshot = loaded.snapshot.unwrap();
     let names: Vec<_> = snapshot.hosts().iter().map(|host| host.hostname.as_str()).collect();
     assert_eq!(names, ["b11.example.net", "rack_2"]);
@@ -278,8 +278,9 @@ impl Live {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("pxe_hosts.json"), hosts(&[11])).unwrap();
         fs::write(dir.path().join("default.yaml"), "").unwrap();
-        let inventory =
-            Arc::new(Inventory::open(dir.path().to_owned(), Some("10.9.0.0/24".parse().unwrap())).unwrap());
+        let inventory = Arc::new(
+            Inventory::open(dir.path().to_owned(), Networks::of("10.9.0.0/24".parse().unwrap())).unwrap(),
+        );
         let stop = CancellationToken::new();
         tokio::spawn(Arc::clone(&inventory).watch(stop.clone()));
         Self { dir, changes: inventory.changes(), inventory, stop: stop.drop_guard() }
@@ -386,12 +387,15 @@ async fn a_boot_loader_counts_as_soon_as_it_is_there() {
 fn the_subnet_is_held_against_the_hosts_when_it_is_known() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("pxe_hosts.json"), hosts(&[11])).unwrap();
-    let inventory = Inventory::open(dir.path().to_owned(), None).unwrap();
-    let problems = inventory.set_subnet("10.8.0.0/24".parse().unwrap()).unwrap_err();
+    let inventory = Inventory::open(dir.path().to_owned(), Networks::default()).unwrap();
+    let problems = inventory.set_networks(Networks::of("10.8.0.0/24".parse().unwrap())).unwrap_err();
     assert!(problems.to_string().contains("10.9.0.11 is outside the subnet 10.8.0.0/24"), "{problems}");
-    assert!(inventory.set_subnet("10.9.0.0/24".parse().unwrap()).is_ok());
+    assert!(inventory.set_networks(Networks::of("10.9.0.0/24".parse().unwrap())).is_ok());
     assert!(!inventory.problems().iter().any(|problem| problem.message.contains("server's own")));
-    assert!(inventory.set_subnet("10.9.0.11/24".parse().unwrap()).is_ok(), "it may be this machine");
+    assert!(
+        inventory.set_networks(Networks::of("10.9.0.11/24".parse().unwrap())).is_ok(),
+        "it may be this machine"
+    );
     let problems = inventory.problems();
     let own = |problem: &Problem| problem.message.contains("10.9.0.11 is this server's own address");
     assert!(problems.iter().any(own), "{problems:?}");

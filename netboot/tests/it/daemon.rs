@@ -66,7 +66,7 @@ pub(crate) fn value<'a>(text: &'a str, name: &str) -> &'a str {
     text.lines().find_map(|line| line.strip_prefix(&prefix)).unwrap_or_default()
 }
 
-fn status(lab: &Lab) -> serde_json::Value {
+pub(crate) fn status(lab: &Lab) -> serde_json::Value {
     let text = lab.server.shell("curl -s --max-time 5 http://127.0.0.1:8080/api/v1/status").unwrap();
     serde_json::from_str(&text).unwrap()
 }

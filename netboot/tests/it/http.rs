@@ -14,7 +14,7 @@ use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, Request};
 use http_body_util::BodyExt;
 use netboot::http::{State, app, server};
-use netboot::inventory::Inventory;
+use netboot::inventory::{Inventory, Networks};
 use netboot::store::{Change, Redb, Store};
 use netboot::tftp::Files;
 use netboot::timeline::Timeline;
@@ -49,12 +49,12 @@ impl Answer {
 
 /// The state of an application that serves a directory.
 pub(crate) fn served(data: &Path) -> State {
-    let inventory = Arc::new(Inventory::open(data.to_owned(), None).unwrap());
+    let inventory = Arc::new(Inventory::open(data.to_owned(), Networks::default()).unwrap());
     let files = Files::new(data, inventory.snapshots(), [10, 9, 0, 1].into(), 8080);
     State {
         inventory,
         files,
-        subnet: "10.9.0.0/24".parse().unwrap(),
+        subnets: Arc::new(["10.9.0.0/24".parse().unwrap()]),
         override_from: Arc::new(["127.0.0.0/8".parse().unwrap(), "10.9.0.5/32".parse().unwrap()]),
         leases: Redb::open(tempfile::tempdir().unwrap().path()).unwrap().reader(),
         timeline: Timeline::default(),

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use netboot::inventory::load;
+use netboot::inventory::{Networks, load};
 use tempfile::TempDir;
 use xtask::lab::{Server, wait_for};
 
@@ -177,7 +177,7 @@ const FOUND: [&str; 2] =
 
 /// The machines of a data directory, without the one of `BLADE`.
 fn machines(data: &Path) -> Vec<String> {
-    let snapshot = load(data, None).snapshot.unwrap();
+    let snapshot = load(data, &Networks::default()).snapshot.unwrap();
     let hosts = snapshot.hosts().iter().filter(|host| host.addr.octets()[3] != 77);
     hosts.map(|host| format!("{} {} {} {}", host.addr, host.mac, host.hostname, host.channel)).collect()
 }

@@ -3,15 +3,22 @@
 
 mod boot;
 mod check;
+mod clients;
+mod corpus;
 mod daemon;
 mod dhcp;
+mod disk;
 mod house;
 mod http;
 mod import;
+mod kill;
 mod options;
+mod overload;
 mod ra;
+mod relay;
 mod sample;
 mod tftp;
 mod vagrant;
+mod wire;
 #[cfg(feature = "fastpath")]
 mod xdp;

@@ -5,6 +5,7 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use tempfile::TempDir;
 use xtask::lab::{Namespace, Server, wait_for};
@@ -82,8 +83,8 @@ fn an_option_on_request_is_for_those_who_ask() {
 }
 
 /// A request from everybody's address that wants its answer broadcast.
-fn packet(mac: [u8; 6], options: &[u8]) -> Vec<u8> {
-    let mut packet = vec![1, 1, 6, 0, 1, 2, 3, 4, 0, 0, 0x80, 0];
+fn packet(xid: u8, mac: [u8; 6], options: &[u8]) -> Vec<u8> {
+    let mut packet = vec![1, 1, 6, 0, 1, 2, 3, xid, 0, 0, 0x80, 0];
     packet.resize(28, 0);
     packet.extend(mac);
     packet.resize(236, 0);
@@ -100,48 +101,63 @@ fn socket(client: &Namespace) -> UdpSocket {
         socket.set_broadcast(true).unwrap();
         socket.bind_device(Some(b"eth0")).unwrap();
         socket.bind(&SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68).into()).unwrap();
-        socket.set_read_timeout(Some(SOON)).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
         UdpSocket::from(socket)
     };
     client.inside(open).unwrap()
 }
 
+/// Asks until there is an answer: a switch does not carry at once what is new to it.
 fn ask(socket: &UdpSocket, packet: &[u8]) -> Vec<u8> {
-    assert_eq!(socket.send_to(packet, (Ipv4Addr::BROADCAST, 67)).unwrap(), packet.len());
-    let mut reply = vec![0; 1500];
-    let length = socket.recv(&mut reply).unwrap();
+    let (mut reply, mut length) = (vec![0; 1500], 0);
+    let answered = wait_for(SOON, || {
+        assert_eq!(socket.send_to(packet, (Ipv4Addr::BROADCAST, 67)).unwrap(), packet.len());
+        while let Ok(received) = socket.recv(&mut reply) {
+            length = received;
+            // Of this request, and not of one before that was sent again.
+            if reply[4..8] == packet[4..8] {
+                return true;
+            }
+        }
+        false
+    });
+    assert!(answered, "no answer to {packet:?}");
     reply.truncate(length);
     reply
 }
 
 #[test]
 fn bootp_and_rapid_commit_with_xdp_and_without() {
-    let data = with(r#"{ "dhcp": { "rapid_commit": true } }"#);
+    let data = with(r#"{ "dhcp": { "rapid_commit": true, "probe": false } }"#);
     for xdp in ["generic", "off"] {
         let lab = lab();
         let server = Server::start(&lab, Path::new(NETBOOT), data.path(), &["--xdp", xdp]).unwrap();
         let socket = socket(&client(&lab, "52:54:00:00:00:77"));
 
-        let reply = ask(&socket, &packet(MAC, &[]));
+        let reply = ask(&socket, &packet(1, MAC, &[]));
         assert_eq!((reply.len(), &reply[16..20]), (300, &ADDR.octets()[..]), "--xdp {xdp}");
         assert!(reply[108..].starts_with(b"pxelinux.0\0"));
         assert_eq!(reply[240..246], [1, 4, 255, 255, 255, 0], "no message type");
 
-        let reply = ask(&socket, &packet(MAC, &[53, 1, 1, 80, 0]));
+        let reply = ask(&socket, &packet(2, MAC, &[53, 1, 1, 80, 0]));
         assert_eq!((&reply[16..20], &reply[240..243]), (&ADDR.octets()[..], &[53, 1, 5][..]), "--xdp {xdp}");
         assert!(reply.ends_with(&[80, 0, 255]) || reply.windows(4).any(|part| part == [80, 0, 255, 0]));
 
         let stranger = [0x52, 0x54, 0, 0, 1, 9];
-        assert_eq!(socket.send_to(&packet(stranger, &[]), (Ipv4Addr::BROADCAST, 67)).unwrap(), 300);
-        let reply = ask(&socket, &packet(stranger, &[53, 1, 1, 80, 0]));
+        assert_eq!(
+            socket.send_to(&packet(3, [0x52, 0x54, 0, 0, 1, 8], &[]), (Ipv4Addr::BROADCAST, 67)).unwrap(),
+            300
+        );
+        let reply = ask(&socket, &packet(4, stranger, &[53, 1, 1, 80, 0]));
         assert_eq!(reply[28..34], stranger);
         assert_eq!(reply[240..243], [53, 1, 5], "the first answer that it gets is the ACK");
         let leases = lab.server.shell("curl -s --max-time 5 http://127.0.0.1:8080/api/v1/leases").unwrap();
         assert!(leases.contains("52:54:00:00:01:09"), "{leases}");
         let status = lab.server.shell("curl -s --max-time 5 http://127.0.0.1:8080/api/v1/status").unwrap();
         let status: serde_json::Value = serde_json::from_str(&status).unwrap();
-        for (name, count) in [("bootp", 1), ("bootp-unknown", 1), ("ack", 2)] {
-            assert_eq!(status["counters"]["dhcp"][name], count, "{name}: {status}");
+        for (name, least) in [("bootp", 1), ("bootp-unknown", 1), ("ack", 2)] {
+            let count = status["counters"]["dhcp"][name].as_u64();
+            assert!(count >= Some(least), "{name}: {status}");
         }
         server.stop().unwrap();
     }

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use netboot::http::app;
-use netboot::inventory::load;
+use netboot::inventory::{Networks, load};
 
 use crate::http::{get, served};
 
@@ -15,7 +15,7 @@ fn directory() -> &'static Path {
 
 #[test]
 fn nothing_is_wrong_with_it() {
-    let loaded = load(directory(), Some("192.168.90.0/24".parse().unwrap()));
+    let loaded = load(directory(), &Networks::of("192.168.90.0/24".parse().unwrap()));
     assert!(loaded.problems.is_empty(), "{:?}", loaded.problems);
     let snapshot = loaded.snapshot.unwrap();
     let hosts: Vec<_> = snapshot

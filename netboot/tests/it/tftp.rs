@@ -494,7 +494,7 @@ fn a_taken_port_is_named() {
         let addr = server.addr();
         let inventory = Arc::new(ArcSwap::from_pointee(Snapshot::default()));
         let files = Files::new(server.dir.path(), inventory, Ipv4Addr::LOCALHOST, 8080);
-        let clients = "127.0.0.0/8".parse().unwrap();
+        let clients = vec!["127.0.0.0/8".parse().unwrap()];
         let config =
             Config { bind: addr, clients, files, max_transfers: 1, max_window: 1, mtu: 1500, engine };
         let error = start(config, Timeline::default(), CancellationToken::new()).unwrap_err();

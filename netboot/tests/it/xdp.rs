@@ -1,11 +1,12 @@
 //! The XDP program: packets in, verdict and packets out.
 //!
 //! `table` runs the loaded program on made packets (`BPF_PROG_TEST_RUN`), `live` on frames between two network
-//! namespaces, `refused` where it cannot be attached. The expected replies are the daemon's own
+//! namespaces, `odd` on packets as no client should send them, `refused` where it cannot be attached. The expected replies are the daemon's own
 //! (`dhcp::options::finish`), with headers and checksums computed here once more.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod live;
+mod odd;
 mod packets;
 mod refused;
 mod table;
@@ -35,6 +36,7 @@ fn subnet() -> Subnet {
         boot: [(Class::Ipxe, "boot/loader.ipxe")].into_iter().collect(),
         http_port: 8080,
         custom: custom(),
+        rapid_commit: false,
         mtu: 1500,
     }
 }

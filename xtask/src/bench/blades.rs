@@ -38,7 +38,27 @@ impl Plan {
     pub(super) fn reservation(&self, host: u32) -> Option<Ipv4Addr> {
         self.reserved.map(|first| Ipv4Addr::from(u32::from(first) + host))
     }
+
+    /// Whether a machine can use the reply, be it a second time: its own, from the server, with the right address, which
+    /// is the one that it was offered.
+    pub(super) fn fits(&self, owners: &Owners, host: u32, offered: Ipv4Addr, reply: &Reply) -> bool {
+        let right = match self.reservation(host) {
+            Some(addr) => reply.yiaddr == addr,
+            None => (self.pool.0..=self.pool.1).contains(&reply.yiaddr),
+        };
+        // Leases last longer than a run, so an address has one owner for all of it.
+        let free = owners.get(&reply.yiaddr).is_none_or(|owner| *owner == host);
+        [message::OFFER, message::ACK].contains(&reply.message)
+            && reply.mac == Self::mac(host)
+            && reply.server == self.server
+            && reply.yiaddr == offered
+            && right
+            && free
+    }
 }
+
+/// Who was given which address.
+pub(super) type Owners = HashMap<Ipv4Addr, u32>;
 
 /// What has happened.
 #[derive(Clone, Debug, Default)]
@@ -78,8 +98,7 @@ pub(super) struct Blades {
     slots: Vec<Blade>,
     /// Exchanges begun, over all runs: a late reply is never taken for another's.
     begun: u32,
-    /// Who was given which address.
-    owners: HashMap<Ipv4Addr, u32>,
+    owners: Owners,
     frame: Vec<u8>,
     pub(super) tally: Tally,
 }
@@ -91,7 +110,7 @@ impl Blades {
             plan,
             slots: Vec::new(),
             begun: 0,
-            owners: HashMap::new(),
+            owners: Owners::new(),
             frame: Vec::new(),
             tally: Tally::default(),
         }
@@ -147,7 +166,11 @@ impl Blades {
             State::Requesting(_) => message::ACK,
             State::Off => 0,
         };
-        if !self.fits(&blade, &reply) {
+        let offered = match blade.state {
+            State::Requesting(addr) if reply.message == message::ACK => addr,
+            _ => reply.yiaddr,
+        };
+        if !self.plan.fits(&self.owners, blade.host, offered, &reply) {
             self.tally.invalid += 1;
             return Next::Nothing;
         }
@@ -170,26 +193,6 @@ impl Blades {
         blade.state = State::Off;
         self.owners.insert(reply.yiaddr, blade.host);
         Next::Done(slot)
-    }
-
-    /// Whether the blade can use the reply, be it a second time: its own, from the server, and with the right address.
-    fn fits(&self, blade: &Blade, reply: &Reply) -> bool {
-        let offered = match blade.state {
-            State::Requesting(addr) if reply.message == message::ACK => addr,
-            _ => reply.yiaddr,
-        };
-        let right = match self.plan.reservation(blade.host) {
-            Some(addr) => reply.yiaddr == addr,
-            None => (self.plan.pool.0..=self.plan.pool.1).contains(&reply.yiaddr),
-        };
-        // Leases last longer than a run, so an address has one owner for all of it.
-        let free = self.owners.get(&reply.yiaddr).is_none_or(|owner| *owner == blade.host);
-        [message::OFFER, message::ACK].contains(&reply.message)
-            && reply.mac == Plan::mac(blade.host)
-            && reply.server == self.plan.server
-            && reply.yiaddr == offered
-            && right
-            && free
     }
 
     /// Gives up the first blade that has waited too long, and returns its slot.

@@ -5,7 +5,8 @@
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
@@ -14,11 +15,17 @@ use xtask::lab::{Child, Namespace};
 use super::blades::Plan;
 use super::peers::Peers;
 use super::socket::Socket;
+use crate::steps::quiet;
 
-const SERVER: Ipv4Addr = Ipv4Addr::new(10, 90, 0, 1);
+/// The server, on every network of this benchmark.
+pub(super) const SERVER: Ipv4Addr = Ipv4Addr::new(10, 90, 0, 1);
 /// The first reserved address.
 const RESERVED: Ipv4Addr = Ipv4Addr::new(10, 90, 16, 0);
 const POOL: (Ipv4Addr, Ipv4Addr) = (Ipv4Addr::new(10, 90, 128, 0), Ipv4Addr::new(10, 90, 191, 255));
+/// The pool of a server whose store has leases already: behind ten thousand reservations all that is left.
+const LARGE_POOL: (Ipv4Addr, Ipv4Addr) = (Ipv4Addr::new(10, 90, 56, 0), Ipv4Addr::new(10, 90, 255, 254));
+/// The first machine that has a lease from before; no reservation is for it.
+const FIRST_LEASE: u32 = 1 << 24;
 /// The most machines for which reservations stay below the pool and the pool is large enough.
 pub(super) const MOST_HOSTS: u32 = 16_000;
 const LEASE_SECS: u32 = 3600;
@@ -56,11 +63,13 @@ pub(super) const ALL: [Contestant; 7] = [
 ];
 
 /// What every contestant is set up from.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Setting<'a> {
     pub(super) netboot: &'a str,
     pub(super) peers: &'a Peers,
     pub(super) hosts: u32,
+    /// Leases of other machines that are in netboot's store when it starts.
+    pub(super) leases: u32,
     /// Each logs what it logs as it ships, into a file; else warnings alone.
     pub(super) logs: bool,
 }
@@ -73,10 +82,20 @@ pub(super) struct Running {
     pub(super) plan: Plan,
     pub(super) wire: Socket,
     log: std::path::PathBuf,
-    _namespaces: (Namespace, Namespace),
+    namespaces: (Namespace, Namespace),
 }
 
 impl Contestant {
+    /// Where its addresses come from.
+    pub(super) const fn kind(&self) -> &'static str {
+        if self.reserved { "reserved" } else { "pool" }
+    }
+
+    /// Whether it is the one that is measured against the others.
+    pub(super) const fn is_netboot(&self) -> bool {
+        matches!(self.program, Program::Netboot { .. })
+    }
+
     /// Starts it with its files in `home`, which is made. It may not be ready to answer yet.
     ///
     /// # Errors
@@ -98,7 +117,7 @@ impl Contestant {
             hosts: setting.hosts,
             server: SERVER,
             reserved: self.reserved.then_some(RESERVED),
-            pool: POOL,
+            pool: if setting.leases == 0 { POOL } else { LARGE_POOL },
         };
         std::fs::create_dir_all(home).with_context(|| format!("create {}", home.display()))?;
         let place = home.to_str().context("the path of the repository is not UTF-8")?;
@@ -113,7 +132,7 @@ impl Contestant {
         let wire = client.inside(|| Socket::open("eth0"))?.context("open the blades' socket")?;
         let started = Instant::now();
         let child = server.spawn("sh", &["-c", &line])?;
-        Ok(Running { child, started, plan, wire, log, _namespaces: (server, client) })
+        Ok(Running { child, started, plan, wire, log, namespaces: (server, client) })
     }
 }
 
@@ -135,11 +154,19 @@ impl Running {
         }
     }
 
-    /// Memory that it has in use, KiB.
-    pub(super) fn memory_kib(&self) -> Option<u64> {
+    /// Memory of it, KiB, as /proc/PID/status has it: `VmRSS` is in use, `VmHWM` the most that ever was.
+    pub(super) fn memory_kib(&self, what: &str) -> Option<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.pid())).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix(what)?.strip_prefix(':'))?;
         line.split_whitespace().next()?.parse().ok()
+    }
+
+    /// Does something in the server's namespace.
+    ///
+    /// # Errors
+    /// When the namespace cannot be entered.
+    pub(super) fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
+        self.namespaces.0.inside(work)
     }
 
     /// What it has logged.
@@ -175,7 +202,12 @@ fn netboot(setting: &Setting<'_>, plan: &Plan, home: &Path, place: &str, xdp: bo
     let hosts: serde_json::Map<String, Value> = reservations(plan).map(host).collect();
     write(home, "pxe_hosts.json", &json!({ "common": {}, "hosts": hosts }).to_string())?;
     write(home, "default.yaml", "#cloud-config\n")?;
+    // No look on the wire before an offer: neither of the others has one.
+    write(home, "netboot.json", &json!({ "dhcp": { "probe": false } }).to_string())?;
     write(home, "tftp/pxelinux.0", "")?;
+    if setting.leases > 0 {
+        leases(setting, plan, home)?;
+    }
     let mode = if xdp { "auto" } else { "off" };
     let log = if setting.logs { "info" } else { "warn" };
     let (first, last) = plan.pool;
@@ -183,6 +215,22 @@ fn netboot(setting: &Setting<'_>, plan: &Plan, home: &Path, place: &str, xdp: bo
         "env NETBOOT_LOG={log} {} serve --interface pxe0 --data {place} --xdp {mode} --pool {first}-{last}",
         setting.netboot
     ))
+}
+
+/// Brings leases of other machines into netboot's store, from a lease file of dnsmasq.
+fn leases(setting: &Setting<'_>, plan: &Plan, home: &Path) -> Result<()> {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+    let mut text = String::new();
+    for number in 0..setting.leases {
+        let addr = Ipv4Addr::from(u32::from(plan.pool.0) + number);
+        writeln!(text, "{} {} {addr} * *", since_1970 + 86_400, mac(FIRST_LEASE + number))?;
+    }
+    write(home, "dnsmasq.leases", &text)?;
+    let mut import = Command::new(setting.netboot);
+    import.args(["import", "dnsmasq-leases"]).arg(home.join("dnsmasq.leases")).arg("--data").arg(home);
+    let said = quiet(&mut import)?;
+    anyhow::ensure!(said.contains(&format!("{} leases imported", setting.leases)), "{said}");
+    Ok(())
 }
 
 fn dnsmasq(setting: &Setting<'_>, plan: &Plan, home: &Path, place: &str) -> Result<String> {

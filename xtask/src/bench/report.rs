@@ -19,23 +19,25 @@ pub(super) struct Report {
     pub(super) samples: Vec<Sample>,
     /// From start to the first exchange, milliseconds, and KiB of memory in use at the end; for each contestant.
     pub(super) starts: Vec<(u128, u64)>,
+    /// The most exchanges a second that were all answered in time, for each contestant.
+    pub(super) lossless: Vec<f64>,
 }
 
 /// One line: a contestant with so many clients.
 #[derive(Debug)]
-struct Row {
-    rate: f64,
+pub(super) struct Row {
+    pub(super) rate: f64,
     slowest: f64,
     fastest: f64,
     /// p50 and p99 of OFFER, and of ACK.
-    latency: [u32; 4],
+    pub(super) latency: [u32; 4],
     /// Microseconds for an exchange.
-    server_cpu: f64,
-    client_cpu: f64,
+    pub(super) server_cpu: f64,
+    pub(super) client_cpu: f64,
     done: u64,
-    invalid: u64,
+    pub(super) invalid: u64,
     stray: u64,
-    lost: u64,
+    pub(super) lost: u64,
 }
 
 impl Report {
@@ -43,8 +45,9 @@ impl Report {
         self.samples.iter().filter(move |sample| sample.contestant == contestant && sample.clients == clients)
     }
 
+    /// What all rounds of a contestant with so many clients say together.
     #[allow(clippy::cast_precision_loss, reason = "counts and microseconds of a short run")]
-    fn row(&self, contestant: usize, clients: usize) -> Row {
+    pub(super) fn row(&self, contestant: usize, clients: usize) -> Row {
         let all = || self.of(contestant, clients);
         let rates: Vec<f64> = all().map(Sample::rate).collect();
         let sum = |of: fn(&Sample) -> u64| all().map(of).sum::<u64>();
@@ -76,14 +79,27 @@ impl Report {
         median(&pairs.map(|(one, other)| one.rate() / other.rate()).collect::<Vec<_>>())
     }
 
+    /// Where the search for a contestant's lossless rate begins.
+    pub(super) fn guess(&self, contestant: usize) -> f64 {
+        let rates: Vec<f64> = self.of(contestant, 32).map(Sample::rate).collect();
+        median(&rates) / 2.0
+    }
+
+    /// The lossless rate of a contestant, and in units of Kea's with the same addresses.
+    pub(super) fn lossless(&self, contestant: usize) -> (f64, f64) {
+        let of = |number: usize| self.lossless.get(number).copied().unwrap_or_default();
+        let reserved = ALL.get(contestant).is_some_and(|who| who.reserved);
+        let kea = ALL.iter().position(|who| who.program == Program::Kea && who.reserved == reserved);
+        (of(contestant), of(contestant) / kea.map_or(0.0, of))
+    }
+
     /// (netboot, the other), each by its number.
     fn pairs() -> impl Iterator<Item = (usize, usize)> {
-        let is_netboot = |who: &Contestant| matches!(who.program, Program::Netboot { .. });
-        let netboot = ALL.iter().enumerate().filter(move |(_, who)| is_netboot(who));
+        let netboot = ALL.iter().enumerate().filter(|(_, who)| who.is_netboot());
         netboot.flat_map(move |(one, netboot)| {
             let others = ALL.iter().enumerate();
             others
-                .filter(move |(_, other)| !is_netboot(other) && other.reserved == netboot.reserved)
+                .filter(move |(_, other)| !other.is_netboot() && other.reserved == netboot.reserved)
                 .map(move |(other, _)| (one, other))
         })
     }
@@ -107,7 +123,7 @@ impl Report {
                 let _ = writeln!(
                     text,
                     "| {} | {} | {clients} | {:.0} | ({:.0}–{:.0}) | {a} | {b} | {c} | {d} | {:.0} | {:.0} | {} | {} | {} |",
-                    kind(who),
+                    who.kind(),
                     who.name,
                     row.rate,
                     row.slowest,
@@ -125,17 +141,22 @@ impl Report {
         );
         for (one, other) in Self::pairs() {
             let (Some(who), Some(peer)) = (ALL.get(one), ALL.get(other)) else { continue };
-            let _ = write!(text, "| {} | {} | {} |", kind(who), who.name, peer.name);
+            let _ = write!(text, "| {} | {} | {} |", who.kind(), who.name, peer.name);
             for clients in CLIENTS {
                 let _ = write!(text, " {:.2} |", self.ratio(one, other, clients));
             }
             text.push('\n');
         }
+        text.push_str("\n| addresses | server | lossless DORA/s | in units of Kea's |\n|---|---|--:|--:|\n");
+        for (number, who) in ALL.iter().enumerate() {
+            let (rate, ratio) = self.lossless(number);
+            let _ = writeln!(text, "| {} | {} | {rate:.0} | {ratio:.2} |", who.kind(), who.name);
+        }
         text.push_str(
             "\n| addresses | server | start to first ACK, ms | memory at the end, MiB |\n|---|---|--:|--:|\n",
         );
         for (who, (millis, kib)) in ALL.iter().zip(&self.starts) {
-            let _ = writeln!(text, "| {} | {} | {millis} | {} |", kind(who), who.name, kib / 1024);
+            let _ = writeln!(text, "| {} | {} | {millis} | {} |", who.kind(), who.name, kib / 1024);
         }
         text
     }
@@ -148,7 +169,7 @@ impl Report {
                 let row = self.row(number, clients);
                 let [offer_p50, offer_p99, ack_p50, ack_p99] = row.latency;
                 rows.push(json!({
-                    "server": who.name, "addresses": kind(who), "clients": clients, "dora_per_second": row.rate,
+                    "server": who.name, "addresses": who.kind(), "clients": clients, "dora_per_second": row.rate,
                     "rounds": self.of(number, clients).map(Sample::rate).collect::<Vec<_>>(),
                     "offer_us": { "p50": offer_p50, "p99": offer_p99 }, "ack_us": { "p50": ack_p50, "p99": ack_p99 },
                     "cpu_us": { "server": row.server_cpu, "client": row.client_cpu },
@@ -161,24 +182,25 @@ impl Report {
             let (Some(who), Some(peer)) = (ALL.get(one), ALL.get(other)) else { continue };
             for clients in CLIENTS {
                 ratios.push(json!({
-                    "server": who.name, "to": peer.name, "addresses": kind(who), "clients": clients,
+                    "server": who.name, "to": peer.name, "addresses": who.kind(), "clients": clients,
                     "dora_per_second": self.ratio(one, other, clients),
                 }));
             }
         }
+        let lossless = |(number, who): (usize, &Contestant)| {
+            let (rate, ratio) = self.lossless(number);
+            json!({ "server": who.name, "addresses": who.kind(), "dora_per_second": rate, "to_kea": ratio })
+        };
         let start = |(who, (millis, kib)): (&Contestant, &(u128, u64))| {
             let millis = u64::try_from(*millis).unwrap_or(u64::MAX);
-            json!({ "server": who.name, "addresses": kind(who), "first_ack_ms": millis, "memory_kib": kib })
+            json!({ "server": who.name, "addresses": who.kind(), "first_ack_ms": millis, "memory_kib": kib })
         };
         json!({
             "machine": self.machine, "seconds": self.seconds, "rounds": self.rounds, "hosts": self.hosts, "logs": self.logs,
-            "rows": rows, "ratios": ratios, "starts": ALL.iter().zip(&self.starts).map(start).collect::<Vec<_>>(),
+            "rows": rows, "ratios": ratios, "lossless": ALL.iter().enumerate().map(lossless).collect::<Vec<_>>(),
+            "starts": ALL.iter().zip(&self.starts).map(start).collect::<Vec<_>>(),
         })
     }
-}
-
-const fn kind(who: &Contestant) -> &'static str {
-    if who.reserved { "reserved" } else { "pool" }
 }
 
 /// The value at or above which this share of all values ends; 0 of none. The values are sorted.
@@ -187,7 +209,7 @@ fn percentile(sorted: &[u32], percent: usize) -> u32 {
     sorted.get(at).copied().unwrap_or_default()
 }
 
-fn median(values: &[f64]) -> f64 {
+pub(super) fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let upper = sorted.get(sorted.len() / 2).copied().unwrap_or_default();
@@ -214,6 +236,7 @@ mod tests {
     #[test]
     fn ratios_are_of_one_round() {
         let mut report = Report { rounds: 3, starts: vec![(1, 2048); ALL.len()], ..Report::default() };
+        report.lossless = (1..).map(f64::from).map(|number| number * 300.0).take(ALL.len()).collect();
         // The machine gets slower from round to round, for all alike.
         for speed in [400, 200, 100] {
             for contestant in 0..ALL.len() {
@@ -242,7 +265,9 @@ mod tests {
             ),
             "{text}"
         );
+        assert!(text.contains("| pool | dnsmasq | 2100 | 1.17 |"), "of the pool's Kea\n{text}");
         let json = report.json();
+        assert_eq!(json["lossless"].as_array().unwrap().len(), ALL.len());
         // Two reserved and one pool set-up of netboot, against two others each.
         assert_eq!(json["ratios"].as_array().unwrap().len(), 3 * 2 * CLIENTS.len());
         assert_eq!(json["rows"].as_array().unwrap().len(), ALL.len() * CLIENTS.len());

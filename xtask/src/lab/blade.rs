@@ -1,4 +1,4 @@
-//! A virtual blade: QEMU with an iPXE ROM, no disk, its network card in the lab.
+//! A virtual blade: QEMU without a disk, its network card in the lab. It boots as a BIOS with an iPXE ROM, or as UEFI (OVMF).
 //!
 //! The first serial port has the firmware, the boot loader and the guest's own lines; it is what [`Blade::next_line`]
 //! gives. The second, `ttyS1`, is the kernel's console and goes to a file.
@@ -13,6 +13,7 @@ use anyhow::{Context, Result};
 
 use super::namespace::{Child, Namespace};
 use super::network::Lab;
+use crate::packages::OVMF;
 
 /// A blade under KVM that says nothing for so long hangs. In a good boot iPXE is silent for some seconds.
 const SILENCE: Duration = Duration::from_secs(20);
@@ -47,6 +48,17 @@ fn running_kernel() -> String {
     rustix::system::uname().version().to_string_lossy().into_owned()
 }
 
+/// What a blade begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Firmware {
+    /// `SeaBIOS` with the iPXE ROM of the network card.
+    Bios,
+    /// OVMF, which boots by PXE, with drivers of its own: no iPXE before the loader.
+    UefiPxe,
+    /// OVMF, which boots by HTTP (UEFI 2.5, 24.7). It has no boot by PXE.
+    UefiHttp,
+}
+
 /// A running blade, switched off when dropped.
 #[derive(Debug)]
 pub struct Blade<'lab> {
@@ -54,6 +66,7 @@ pub struct Blade<'lab> {
     tap: String,
     mac: String,
     kernel_log: PathBuf,
+    firmware: Firmware,
     accel: Accel,
     child: Child,
     heard: Instant,
@@ -61,18 +74,33 @@ pub struct Blade<'lab> {
 }
 
 impl<'lab> Blade<'lab> {
-    /// Switches a blade on. Its kernel's messages go to `kernel_log`.
+    /// Switches a blade on that begins as a BIOS. Its kernel's messages go to `kernel_log`.
     ///
     /// # Errors
     /// When the tap cannot be made or QEMU cannot be started.
     pub fn start(lab: &'lab Lab, mac: &str, accel: Accel, kernel_log: &Path) -> Result<Self> {
+        Self::start_with(Firmware::Bios, lab, mac, accel, kernel_log)
+    }
+
+    /// The same with this firmware.
+    ///
+    /// # Errors
+    /// When the firmware is not there, the tap cannot be made or QEMU cannot be started.
+    pub fn start_with(
+        firmware: Firmware,
+        lab: &'lab Lab,
+        mac: &str,
+        accel: Accel,
+        kernel_log: &Path,
+    ) -> Result<Self> {
         let tap = lab.tap()?;
-        let child = power_on(&lab.switch, &tap, mac, accel, kernel_log)?;
+        let child = power_on(&lab.switch, &tap, mac, firmware, accel, kernel_log)?;
         Ok(Self {
             switch: &lab.switch,
             tap,
             mac: mac.to_owned(),
             kernel_log: kernel_log.to_owned(),
+            firmware,
             accel,
             child,
             heard: Instant::now(),
@@ -155,19 +183,28 @@ impl<'lab> Blade<'lab> {
             self.child.signal("KILL")?;
             self.child.wait(Duration::from_secs(5))?;
         }
-        self.child = power_on(self.switch, &self.tap, &self.mac, self.accel, &self.kernel_log)?;
+        let Self { switch, tap, mac, firmware, accel, kernel_log, .. } = self;
+        self.child = power_on(switch, tap, mac, *firmware, *accel, kernel_log)?;
         self.heard = Instant::now();
         Ok(())
     }
 }
 
-fn power_on(switch: &Namespace, tap: &str, mac: &str, accel: Accel, kernel_log: &Path) -> Result<Child> {
+fn power_on(
+    switch: &Namespace,
+    tap: &str,
+    mac: &str,
+    firmware: Firmware,
+    accel: Accel,
+    kernel_log: &Path,
+) -> Result<Child> {
     let mut command: Command = switch.command("qemu-system-x86_64");
     command.args(match accel {
         Accel::Kvm => ["-accel", "kvm", "-cpu", "host"],
         Accel::Tcg => ["-accel", "tcg", "-cpu", "max"],
     });
-    // graphics=off makes the BIOS write its screen, and with it iPXE's and the boot loader's, to the first serial port.
+    // UEFI writes to the first serial port by itself; graphics=off makes the BIOS write its screen, and with
+    // it iPXE's and the boot loader's, there too.
     command.args([
         "-machine",
         "pc,graphics=off",
@@ -183,9 +220,19 @@ fn power_on(switch: &Namespace, tap: &str, mac: &str, accel: Accel, kernel_log: 
     command.args(["-no-user-config", "-no-reboot", "-boot", "n"]);
     command.args(["-chardev", "stdio,id=screen,signal=off", "-serial", "chardev:screen"]);
     command.arg("-serial").arg(format!("file:{}", kernel_log.display()));
-    // The card brings its default ROM with it: iPXE, of the package ipxe-qemu.
     command.arg("-netdev").arg(format!("tap,id=net,ifname={tap},script=no,downscript=no"));
-    command.arg("-device").arg(format!("virtio-net-pci,netdev=net,mac={mac}"));
+    let card = format!("virtio-net-pci,netdev=net,mac={mac}");
+    if firmware == Firmware::Bios {
+        // The card brings its default ROM with it: iPXE, of the package ipxe-qemu.
+        command.arg("-device").arg(card);
+    } else {
+        // Without a place for variables: it keeps them in memory, and no file of one boot changes the next.
+        command.arg("-bios").arg(OVMF.file("usr/share/ovmf/OVMF.fd")?);
+        command.arg("-device").arg(format!("{card},rombar=0,bootindex=1"));
+        command.args(["-fw_cfg", "name=opt/org.tianocore/IPv6PXESupport,string=n"]);
+        let pxe = if firmware == Firmware::UefiPxe { "y" } else { "n" };
+        command.arg("-fw_cfg").arg(format!("name=opt/org.tianocore/IPv4PXESupport,string={pxe}"));
+    }
     Child::spawn(command)
 }
 

@@ -9,7 +9,7 @@ mod network;
 mod payload;
 mod server;
 
-pub use blade::{Accel, Blade, Report};
+pub use blade::{Accel, Blade, Firmware, Report};
 pub(crate) use namespace::run;
 pub use namespace::{Child, Namespace, enter, wait_for};
 pub use network::{Capture, Lab, SERVER_ADDR, remove_leftovers};

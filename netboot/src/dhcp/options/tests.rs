@@ -26,6 +26,7 @@ pub(super) fn subnet() -> Subnet {
         boot: Boot::default(),
         http_port: 8080,
         custom: Custom::default(),
+        rapid_commit: false,
         mtu: 1500,
     }
 }

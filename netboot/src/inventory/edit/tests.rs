@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::{Entry, Error, add, fresh, insert};
 use crate::config::json::Source;
-use crate::inventory::{HOSTS_FILE, load};
+use crate::inventory::{HOSTS_FILE, Networks, load};
 use crate::mac::Mac;
 
 fn entry(last: u8) -> Entry {
@@ -157,29 +157,29 @@ fn the_file_is_replaced_whole_with_its_mode_where_a_link_leads() {
     fs::remove_file(&link).unwrap();
     std::os::unix::fs::symlink("git/hosts", &link).unwrap();
 
-    assert_eq!(add(dir.path(), &[entry(7)], None).unwrap(), []);
+    assert_eq!(add(dir.path(), &[entry(7)], &Networks::default()).unwrap(), []);
     assert!(link.is_symlink());
     assert_eq!(fs::metadata(&real).unwrap().permissions().mode() & 0o7777, 0o640);
     assert_eq!(fs::read_to_string(&real).unwrap(), fresh(&[entry(7)]));
     assert_eq!((files(dir.path()), files(&dir.path().join("git"))), (3, 1));
-    let snapshot = load(dir.path(), None).snapshot.unwrap();
+    let snapshot = load(dir.path(), &Networks::default()).snapshot.unwrap();
     assert_eq!(snapshot.by_mac(entry(7).mac).unwrap().hostname, "b7");
 }
 
 #[test]
 fn a_file_that_is_not_there_is_made() {
     let dir = tempfile::tempdir().unwrap();
-    let new = add(dir.path(), &[entry(7)], None).unwrap();
+    let new = add(dir.path(), &[entry(7)], &Networks::default()).unwrap();
     // The machines want a template now; that is told, and no reason to refuse.
     assert_eq!(new.len(), 1);
     assert!(new[0].to_string().contains("default.yaml: is missing"), "{}", new[0]);
-    assert_eq!(load(dir.path(), None).snapshot.unwrap().hosts().len(), 1);
+    assert_eq!(load(dir.path(), &Networks::default()).snapshot.unwrap().hosts().len(), 1);
 }
 
 #[test]
 fn what_would_not_load_is_not_written() {
     let good = r#"{"hosts": {"10.0.0.1": {"macaddr": "02:00:00:00:00:01", "$hostname": "b1", "channel": "stable"}}}"#;
-    let subnet = "10.0.0.0/29".parse().ok();
+    let subnet = Networks::of("10.0.0.0/29".parse().unwrap());
     let mut named = entry(9);
     named.hostname = "a b".to_owned();
     let mut same = entry(1);
@@ -187,14 +187,14 @@ fn what_would_not_load_is_not_written() {
     let table = [
         (good, entry(1), None, "`10.0.0.1` is here a second time"),
         (good, same, None, "02:00:00:00:00:01 is the MAC of 10.0.0.1 too"),
-        (good, entry(9), subnet, "10.0.0.9 is outside the subnet"),
+        (good, entry(9), Some(subnet), "10.0.0.9 is outside the subnet"),
         (good, named, None, "`$hostname` is \"a b\""),
         ("{\"hosts\": {", entry(9), None, "unterminated object"),
         ("{\"hosts\": [] }", entry(9), None, "`hosts` is a list"),
     ];
     for (text, entry, subnet, expected) in table {
         let dir = data(text);
-        let error = add(dir.path(), &[entry], subnet).unwrap_err();
+        let error = add(dir.path(), &[entry], &subnet.unwrap_or_default()).unwrap_err();
         assert!(matches!(error, Error::Wrong(_)), "{error}");
         assert!(error.to_string().contains(expected), "{error}");
         assert_eq!(fs::read_to_string(dir.path().join(HOSTS_FILE)).unwrap(), text);

@@ -39,7 +39,7 @@ impl Server {
         let inventory = Arc::new(ArcSwap::from_pointee(Snapshot::new(BTreeMap::new(), vec![])));
         let files = Files::new(dir.path(), inventory, Ipv4Addr::LOCALHOST, 8080);
         let bind = (Ipv4Addr::new(127, 1, 0, NUMBER.fetch_add(1, Ordering::Relaxed)), 0).into();
-        let clients = "127.0.0.0/8".parse().unwrap();
+        let clients = vec!["127.0.0.0/8".parse().unwrap()];
         let mut config =
             Config { bind, clients, files, max_transfers: 256, max_window: 64, mtu: 1500, engine };
         change(&mut config);

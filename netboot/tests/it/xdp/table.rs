@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use aya::programs::{TestRun, TestRunOptions};
+use netboot::dhcp::options::Subnet;
 use netboot::fastpath::entries::{self, Entries};
 use netboot::fastpath::loader::{self, Beat, Counters, Events, Loaded};
 use netboot::fastpath::sync::apply;
+use netboot::inventory::Snapshot;
 use netboot::mac::Mac;
 use netboot_ebpf::abi::{self, Event};
 use netboot_ebpf::verdict::message::{DISCOVER, INFORM, RELEASE, REQUEST};
@@ -15,15 +17,15 @@ use rustix::time::{ClockId, clock_gettime};
 use super::packets::{Request, SERVER_MAC};
 use super::{BLADE, BLADE_ADDR, SERVER, snapshot, subnet};
 
-const XDP_PASS: u32 = 2;
-const XDP_TX: u32 = 3;
+pub(super) const XDP_PASS: u32 = 2;
+pub(super) const XDP_TX: u32 = 3;
 const GRACE: Duration = Duration::from_secs(3);
 
 /// What is done to a frame.
 type Change = fn(&mut Vec<u8>);
 
 /// The loaded program with the sample machines, beating.
-struct Rig {
+pub(super) struct Rig {
     loaded: Loaded,
     beat: Beat,
     counters: Counters,
@@ -32,10 +34,16 @@ struct Rig {
 
 impl Rig {
     fn new() -> Self {
-        let mut loaded = Loaded::load(SERVER, SERVER_MAC, GRACE).unwrap_or_else(|error| panic!("{error}"));
+        Self::with(&snapshot(), &subnet())
+    }
+
+    /// With these machines.
+    pub(super) fn with(snapshot: &Snapshot, subnet: &Subnet) -> Self {
+        let loaded = Loaded::load(SERVER, SERVER_MAC, GRACE, subnet.rapid_commit);
+        let mut loaded = loaded.unwrap_or_else(|error| panic!("{error}"));
         let (beat, counters, events) =
             (loaded.take_beat().unwrap(), loaded.take_counters().unwrap(), loaded.take_events().unwrap());
-        let (wanted, left_out) = entries::build(&snapshot(), &subnet());
+        let (wanted, left_out) = entries::build(snapshot, subnet);
         assert_eq!(left_out, []);
         apply(&mut loaded, &mut Entries::new(), wanted).unwrap();
         let mut rig = Self { loaded, beat, counters, events };
@@ -43,7 +51,7 @@ impl Rig {
         rig
     }
 
-    fn beat(&mut self, at: Duration) {
+    pub(super) fn beat(&mut self, at: Duration) {
         self.beat.set(0, u64::try_from(at.as_nanos()).unwrap(), 0).unwrap();
     }
 
@@ -62,7 +70,7 @@ impl Rig {
     }
 
     /// Runs the program once; returns the packet and the one counter that went up, by one.
-    fn counted(&mut self, name: &str, packet: &[u8]) -> (u32, Vec<u8>, &'static str) {
+    pub(super) fn counted(&mut self, name: &str, packet: &[u8]) -> (u32, Vec<u8>, &'static str) {
         let before = self.counts();
         let (action, out) = self.run(packet);
         let after = self.counts();
@@ -102,12 +110,12 @@ impl Rig {
     }
 }
 
-fn monotonic() -> Duration {
+pub(super) fn monotonic() -> Duration {
     clock_gettime(ClockId::Monotonic).try_into().unwrap()
 }
 
 /// Sixteen bytes a line, so that a difference can be found.
-fn hex(bytes: &[u8]) -> Vec<String> {
+pub(super) fn hex(bytes: &[u8]) -> Vec<String> {
     bytes
         .chunks(16)
         .map(|line| line.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" "))
@@ -286,7 +294,6 @@ fn xdp_passes_what_the_daemon_alone_answers() {
             ask().option(50, &BLADE_ADDR.octets()).option(118, &[]),
             Reason::SubnetSelection,
         ),
-        ("option 80", discover().option(80, &[]), Reason::RapidCommit),
         ("BOOTP", Request { options: vec![], ..discover() }, Reason::MessageType),
         (
             "BOOTP without a cookie",
@@ -297,6 +304,15 @@ fn xdp_passes_what_the_daemon_alone_answers() {
     for (name, request, reason) in table {
         rig.passes(name, &request.frame(), reason);
     }
+    let rapid = discover().option(80, &[]);
+    let offer = |request: &Request| request.reply(Answer::Offer, Class::Bios, Request::HOME);
+    rig.answers("option 80 where it is off", &rapid, Answer::Offer, Class::Bios, &offer(&rapid));
+    let mut rig = Rig::with(&snapshot(), &Subnet { rapid_commit: true, ..subnet() });
+    rig.passes("option 80", &rapid.frame(), Reason::RapidCommit);
+    rig.answers("no option 80", &discover(), Answer::Offer, Class::Bios, &offer(&discover()));
+    let chosen = Request::new(REQUEST, Class::Bios).option(50, &BLADE_ADDR.octets()).option(80, &[]);
+    let ack = chosen.reply(Answer::Ack, Class::Bios, Request::HOME);
+    rig.answers("option 80 in a REQUEST", &chosen, Answer::Ack, Class::Bios, &ack);
 }
 
 #[test]

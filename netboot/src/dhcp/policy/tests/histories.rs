@@ -13,7 +13,7 @@ use crate::dhcp::lease::{Lease, Owner};
 use crate::dhcp::leases::Leases;
 use crate::dhcp::options::{LARGEST, SMALLEST};
 use crate::dhcp::packets::{Packet, options};
-use crate::dhcp::policy::{Addressed, Change, Outcome, Reply, View, decide, owner};
+use crate::dhcp::policy::{Addressed, Change, Outcome, Reply, Subnet, View, decide, owner};
 use crate::dhcp::wire;
 use crate::inventory::Snapshot;
 use crate::mac::Mac;
@@ -119,7 +119,8 @@ impl Server {
 
     fn handle(&mut self, packet: &Packet, addressed: Addressed) {
         let request = wire::decode(&packet.bytes()).unwrap();
-        let (mac, now, subnet) = (request.mac, self.now, subnet());
+        let subnet = Subnet { rapid_commit: self.settings.rapid_commit, ..subnet() };
+        let (mac, now) = (request.mac, self.now);
         self.leases.sweep(now);
         let (snapshot, leases, settings) = (&self.snapshot, &self.leases, &self.settings);
         let view = View { subnet: &subnet, on_link: true, snapshot, leases, settings, now };

@@ -98,7 +98,7 @@ fn rapid_commit_is_an_ack_at_once() {
     let ask = |mac| discover(mac).with(80, []);
     assert_eq!(short(&world.ask(&ask(BLADE))), Want::Offer(addr(11)), "not unless it is set");
     assert_eq!(value(&reply(&world, &ask(BLADE)), 80), None);
-    world.settings.rapid_commit = true;
+    world.subnet.rapid_commit = true;
     let Outcome::Reply(answer, change) = world.ask(&ask(BLADE)) else { panic!("no answer") };
     assert_eq!((answer.message, answer.addr, change), (ACK, addr(11), Change::None));
     assert_eq!((value(&answer.bytes, 80), value(&answer.bytes, 53)), (Some(vec![]), Some(vec![ACK])));

@@ -1,0 +1,69 @@
+//! A flood from outside: more machines than there can be ask for an address. Memory stays bounded, a reserved machine is
+//! served meanwhile, and the daemon goes on afterwards.
+
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use netboot::mac::Mac;
+use xtask::lab::{Server, wait_for};
+
+use crate::daemon::{BLADE, NETBOOT, SOON, data, lab, status};
+use crate::wire::{Ask, DISCOVER, Wire};
+
+/// DISCOVERs, each of another machine, as fast as they can be sent: more than the daemon can answer.
+const FLOOD: u32 = 200_000;
+/// What the daemon may grow by at its worst moment, KiB: 300 bytes for each stranger would be too much.
+const GROWTH: u64 = 32 << 10;
+/// The machine of [`BLADE`].
+const RESERVED: Mac = Mac([0x52, 0x54, 0, 0, 0, 0x77]);
+
+/// The most memory that a process has had so far, KiB.
+fn resident(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[test]
+fn a_flood_of_strangers_keeps_no_reserved_machine_from_its_address() {
+    let (lab, data) = (lab(), data(BLADE));
+    let server = Server::start(&lab, Path::new(NETBOOT), data.path(), &["--xdp", "off"]).unwrap();
+    let pid = server.child().pid();
+    let (strangers, blade) = (lab.client("strangers").unwrap(), lab.client("blade").unwrap());
+    let (flood, wire) = (Wire::open(&lab, &strangers), Wire::open(&lab, &blade));
+    let served = |xid| wire.obtain(RESERVED, xid, SOON) == Some(Ipv4Addr::new(192, 168, 90, 77));
+    assert!(served(1), "{}", server.child().output());
+    let before = resident(pid);
+
+    let over = AtomicBool::new(false);
+    let (meanwhile, took) = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in 0..FLOOD {
+                let [_, a, b, c] = number.to_be_bytes();
+                flood.send(&Ask::new(Mac([0x52, 0x54, 9, a, b, c]), number, DISCOVER));
+            }
+            over.store(true, Ordering::Release);
+        });
+        let (mut meanwhile, begun) = (0, Instant::now());
+        while !over.load(Ordering::Acquire) {
+            assert!(served(2 + 2 * meanwhile), "{meanwhile} times before that");
+            // What ends after the flood says nothing.
+            meanwhile += u32::from(!over.load(Ordering::Acquire));
+        }
+        (meanwhile, begun.elapsed())
+    });
+    println!("{FLOOD} strangers in {took:?}; the reserved machine was served {meanwhile} times");
+    assert!(meanwhile >= 10, "{meanwhile} times in {took:?}");
+
+    // What waits is answered or dropped, and then all is as before.
+    assert!(wait_for(SOON, || served(1_000_000)));
+    let counters = &status(&lab)["counters"]["dhcp"];
+    assert!(counters["pool-exhausted"].as_u64() > Some(0), "{counters}");
+    let grown = resident(pid).saturating_sub(before);
+    println!("grown by {grown} KiB; {counters}");
+    assert!(grown < GROWTH, "grown by {grown} KiB");
+    server.stop().unwrap();
+}
