@@ -174,6 +174,12 @@ reasons! {
     UnknownSubnet => "unknown-subnet",
     /// It has declined as many addresses as one client may.
     DeclineLimit => "decline-limit",
+    /// Beside another DHCP server, and the client does not say that it boots: its address is that server's affair.
+    NotBootClient => "not-a-boot-client",
+    /// There is no boot file for this machine, on purpose or not, and nothing else to tell it.
+    NoBootFile => "no-boot-file",
+    /// The client chose an item that is not in the boot menu.
+    NoMenuItem => "no-such-menu-item",
     /// The client asks for an address of a subnet that it names (option 118).
     SubnetSelection => "subnet-selection",
     /// The client would take an ACK for its DISCOVER (option 80).

@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::problem::Problems;
-use crate::config::{self, RouterAdvertisement, Settings};
+use crate::config::{self, Mode, RouterAdvertisement, Settings};
 use crate::dhcp::options::Subnet;
 use crate::fastpath::{self, Changed, Fastpath};
 use crate::inventory::{HOSTS_FILE, Inventory, Networks};
@@ -146,7 +146,7 @@ impl Parts<'_> {
 
         let leases = self.open_leases()?;
         let lease_reader = leases.reader();
-        let dhcp = dhcp::server::Server::bind(link, subnet.clone(), &settings.dhcp, leases)?;
+        let dhcp = dhcp::server::Server::bind(link, subnet.clone(), settings.mode, &settings.dhcp, leases)?;
         let files = self.files();
         let (mut tftp, listener) = match (self.start_tftp(files.clone(), &ends).await, self.listen().await) {
             (Ok(tftp), Ok(listener)) => (tftp, listener),
@@ -258,9 +258,10 @@ impl Parts<'_> {
         loop {
             match tftp::server::start(config.clone(), self.timeline.clone(), stop.clone()) {
                 Err(tftp::server::Error::Bind { source, .. }) if source.kind() == ErrorKind::AddrInUse => {
-                    let nobodys = ports::holder(ports::Proto::Udp, tftp::PORT).is_none();
+                    let place = SocketAddrV4::new(self.link.addr, tftp::PORT);
+                    let nobodys = ports::holder(ports::Proto::Udp, place).is_none();
                     if !nobodys || begun.elapsed() > GIVEN_BACK || stop.is_cancelled() {
-                        bail!("serve TFTP on {bind}: {}", ports::taken(ports::Proto::Udp, tftp::PORT));
+                        bail!("serve TFTP on {bind}: {}", ports::taken(ports::Proto::Udp, place));
                     }
                     tokio::time::sleep(AGAIN).await;
                 }
@@ -277,7 +278,7 @@ impl Parts<'_> {
             Err(error) if error.kind() == ErrorKind::AddrInUse => {
                 bail!(
                     "serve HTTP: {} (or choose another with --http-port)",
-                    ports::taken(ports::Proto::Tcp, port)
+                    ports::taken(ports::Proto::Tcp, SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port))
                 )
             }
             Err(error) => Err(error).with_context(|| format!("listen on TCP port {port} for HTTP")),
@@ -302,7 +303,11 @@ impl Parts<'_> {
     /// Returns what people are told about it, too.
     fn attach(&self, subnet: &Subnet) -> (Option<Fastpath>, String) {
         let Self { settings, inventory, timeline, link } = self;
-        match Fastpath::start(link, subnet, settings.xdp, (*timeline).clone()) {
+        let started = match settings.mode {
+            Mode::Full => Fastpath::start(link, subnet, settings.xdp, (*timeline).clone()),
+            Mode::Proxy => Err(fastpath::Error::Proxy),
+        };
+        match started {
             Ok(mut fastpath) => {
                 let mode = fastpath.mode().name();
                 let text = fastpath.note().map_or_else(|| mode.to_owned(), |note| format!("{mode} ({note})"));
@@ -313,7 +318,9 @@ impl Parts<'_> {
             }
             Err(error) => {
                 let error = anyhow::Error::from(error);
-                if settings.xdp == crate::config::Xdp::Off {
+                if settings.mode == Mode::Proxy {
+                    tracing::info!("XDP is off: {error:#}");
+                } else if settings.xdp == crate::config::Xdp::Off {
                     tracing::info!("XDP is off: the daemon answers everything");
                 } else {
                     tracing::warn!("no XDP, the daemon answers everything: {error:#}");

@@ -85,7 +85,8 @@ fn build(home: &Path) -> Result<PathBuf> {
     let version = quiet(Command::new("rustc").arg("-vV"))?;
     let host = version.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc names no host")?;
     let mut cargo = Command::new("cargo");
-    cargo.args(["build", "--release", "--locked", "--target", host, "--manifest-path"]);
+    // Its lock file follows the dependencies of netboot, so it may have to be written.
+    cargo.args(["build", "--release", "--target", host, "--manifest-path"]);
     cargo.arg(xtask::root().join("netboot/fuzz/Cargo.toml")).arg("--target-dir").arg(home);
     cargo.env("RUSTFLAGS", COVERAGE.join(" "));
     loud(&mut cargo)?;

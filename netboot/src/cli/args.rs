@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::{import, leases};
-use crate::config::{Given, Range, Xdp};
+use crate::config::{Given, Mode, Range, Xdp};
 
 const EXAMPLES: &str = "\
 Examples:
   netboot serve --interface eth1                     serve ./data on eth1
   netboot serve --interface eth1 --xdp off           answer DHCP without the XDP program
+  netboot serve --interface eth1 --mode proxy        boot files alone: another DHCP server gives out the addresses
   netboot serve --interface eth1 --pool 192.168.90.100-192.168.90.199
   netboot check /srv/netboot                         what is wrong with a data directory
   netboot check /srv/netboot --print                 and the settings that serve would use
@@ -79,6 +80,9 @@ pub(super) struct Settings {
     /// TCP port for HTTP [default: 8080].
     #[arg(long, value_name = "PORT", env = "NETBOOT_HTTP_PORT", value_parser = clap::value_parser!(u16).range(1..))]
     http_port: Option<u16>,
+    /// Give out addresses and boot files, or boot files alone beside another DHCP server [default: full].
+    #[arg(long, value_name = "MODE", env = "NETBOOT_MODE")]
+    mode: Option<Mode>,
     /// How the XDP program is attached [default: auto].
     #[arg(long, value_name = "MODE", env = "NETBOOT_XDP")]
     xdp: Option<Xdp>,
@@ -89,8 +93,8 @@ pub(super) struct Settings {
 
 impl From<Settings> for Given {
     fn from(settings: Settings) -> Self {
-        let Settings { interface, state, http_port, xdp, pool } = settings;
-        Self { interface, state, http_port, xdp, pool }
+        let Settings { interface, state, http_port, mode, xdp, pool } = settings;
+        Self { interface, state, http_port, mode, xdp, pool }
     }
 }
 
@@ -108,7 +112,7 @@ mod tests {
     use clap::{CommandFactory, Parser};
 
     use super::{Arguments, Command};
-    use crate::config::{Given, Xdp};
+    use crate::config::{Given, Mode, Xdp};
 
     #[test]
     fn the_definition_is_sound() {
@@ -117,7 +121,7 @@ mod tests {
 
     #[test]
     fn flags_are_taken_as_typed() {
-        let typed = "netboot serve --interface eth1 --data d --state s --http-port 81 --xdp off \
+        let typed = "netboot serve --interface eth1 --data d --state s --http-port 81 --xdp off --mode proxy \
                      --pool 10.0.0.1-10.0.0.2 --pool 10.0.0.8-10.0.0.9";
         let Command::Serve(serve) = Arguments::try_parse_from(typed.split_whitespace()).unwrap().command
         else {
@@ -126,8 +130,8 @@ mod tests {
         assert_eq!(serve.data.to_str(), Some("d"));
         let given = Given::from(serve.settings);
         assert_eq!(
-            (given.interface.as_deref(), given.http_port, given.xdp),
-            (Some("eth1"), Some(81), Some(Xdp::Off))
+            (given.interface.as_deref(), given.http_port, given.xdp, given.mode),
+            (Some("eth1"), Some(81), Some(Xdp::Off), Some(Mode::Proxy))
         );
         assert_eq!(
             given.pool.iter().map(ToString::to_string).collect::<Vec<_>>(),
@@ -159,6 +163,7 @@ mod tests {
             "netboot",
             "netboot boot",
             "netboot serve --xdp fast",
+            "netboot serve --mode half",
             "netboot serve --pool 1-2",
             "netboot serve --http-port 0",
         ] {

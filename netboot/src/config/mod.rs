@@ -4,6 +4,7 @@
 
 pub mod boot;
 pub mod json;
+pub mod menu;
 pub mod options;
 pub mod problem;
 mod range;
@@ -17,6 +18,7 @@ use std::path::PathBuf;
 use ipnetwork::Ipv4Network;
 
 pub use boot::Boot;
+pub use menu::Menu;
 pub use range::BadRange;
 pub use resolve::{FILE, Given, resolve};
 pub use subnet::unfit;
@@ -30,6 +32,8 @@ pub struct Settings {
     pub data: PathBuf,
     /// Where the daemon keeps its own state, default `<data>/state`.
     pub state: PathBuf,
+    /// Whether it gives out addresses.
+    pub mode: Mode,
     /// How the XDP program is attached.
     pub xdp: Xdp,
     /// What blades are told that ask for an IPv6 router.
@@ -42,6 +46,19 @@ pub struct Settings {
     pub http: Http,
     /// TFTP.
     pub tftp: Tftp,
+}
+
+/// Whether the daemon gives out addresses, or leaves that to another DHCP server on the same network.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, clap::ValueEnum,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Addresses and boot files: the only DHCP server of the network.
+    #[default]
+    Full,
+    /// Boot files alone, beside a DHCP server that gives out the addresses (proxyDHCP, PXE 2.1).
+    Proxy,
 }
 
 /// How the XDP program is attached to the PXE interface.
@@ -121,6 +138,8 @@ pub struct Dhcp {
     pub dns: Vec<Ipv4Addr>,
     /// Domain name, option 15.
     pub domain: Option<String>,
+    /// The boot menu that PXE firmware shows.
+    pub menu: Option<Menu>,
     /// A DISCOVER with option 80 is answered with an ACK (RFC 4039).
     pub rapid_commit: bool,
     /// Options that are set by number: for everybody, by profile, by machine; and boot files by profile.

@@ -8,7 +8,7 @@ use ipnetwork::Ipv4Network;
 use super::options::Custom;
 use super::problem::{Problem, Problems, Severity};
 use super::written::{Written, interface};
-use super::{Dhcp, Http, Identity, Range, Settings, Tftp, Xdp};
+use super::{Dhcp, Http, Identity, Mode, Range, Settings, Tftp, Xdp};
 
 /// Name of the settings file in the data directory.
 pub const FILE: &str = "netboot.json";
@@ -22,6 +22,8 @@ pub struct Given {
     pub state: Option<PathBuf>,
     /// HTTP port.
     pub http_port: Option<u16>,
+    /// Whether it gives out addresses.
+    pub mode: Option<Mode>,
     /// How XDP is attached.
     pub xdp: Option<Xdp>,
     /// Pool ranges; empty: not given.
@@ -54,6 +56,7 @@ fn merge(data: &Path, given: Given, written: Written) -> Settings {
         interface: given.interface.filter(|name| !name.is_empty()).or(written.interface).unwrap_or_default(),
         data: data.to_owned(),
         state: state.unwrap_or_else(|| data.join("state")),
+        mode: given.mode.or(written.mode).unwrap_or_default(),
         xdp: given.xdp.or(written.xdp).unwrap_or_default(),
         router_advertisement: written.router_advertisement.unwrap_or_default(),
         dhcp: {
@@ -71,6 +74,7 @@ fn merge(data: &Path, given: Given, written: Written) -> Settings {
                 router: written.router,
                 dns: written.dns.unwrap_or_default(),
                 domain: written.domain,
+                menu: written.menu,
                 subnets: written.subnets,
                 rapid_commit: written.rapid_commit.unwrap_or(usual.rapid_commit),
                 custom: written.custom,
@@ -104,6 +108,7 @@ impl Default for Dhcp {
             router: None,
             dns: Vec::new(),
             domain: None,
+            menu: None,
             subnets: Vec::new(),
             rapid_commit: false,
             custom: Custom::default(),
@@ -167,7 +172,7 @@ mod tests {
     use super::{FILE, Given, resolve};
     use netboot_ebpf::Class;
 
-    use crate::config::{Boot, Engine, RouterAdvertisement, Settings, Xdp};
+    use crate::config::{Boot, Engine, Menu, Mode, RouterAdvertisement, Settings, Xdp};
 
     fn with(text: &str, given: Given) -> Result<Settings, String> {
         let dir = tempfile::tempdir().unwrap();
@@ -183,7 +188,8 @@ mod tests {
             (settings.data.as_path(), settings.state.as_path()),
             (Path::new("/nowhere"), Path::new("/nowhere/state"))
         );
-        assert_eq!((settings.xdp, settings.http.port), (Xdp::Auto, 8080));
+        assert_eq!((settings.mode, settings.xdp, settings.http.port), (Mode::Full, Xdp::Auto, 8080));
+        assert_eq!(settings.dhcp.menu, None);
         assert_eq!(settings.router_advertisement, RouterAdvertisement::Empty);
         assert_eq!(
             (settings.dhcp.lease_secs, settings.dhcp.authoritative, settings.dhcp.router.as_ref()),
@@ -201,14 +207,18 @@ mod tests {
     #[test]
     fn the_file_beats_defaults_and_flags_beat_the_file() {
         let text = r#"// all of them
-        { "interface": "eth1", "state": "var", "xdp": "generic", "router_advertisement": "off",
+        { "interface": "eth1", "state": "var", "mode": "proxy", "xdp": "generic", "router_advertisement": "off",
           "dhcp": { "pool": ["10.0.0.10-10.0.0.20"], "lease_secs": 600, "authoritative": false, "router": "10.0.0.1",
-                    "dns": ["10.0.0.2", "10.0.0.3"], "domain": "blades.example" },
+                    "dns": ["10.0.0.2", "10.0.0.3"], "domain": "blades.example",
+                    "menu": { "prompt": "F8?", "timeout_secs": 9, "items": ["local", "beta"] } },
           "boot": { "bios": "lpxelinux.0", "http64": "http://10.0.0.1/x.efi", "rpi": "" }, "http": { "port": 80, "override_from": ["10.9.0.0/16", "10.8.0.1"] },
           "tftp": { "max_transfers": 9, "max_window": 4, "engine": "plain" }, }"#;
         let file = with(text, Given::default()).unwrap();
         assert_eq!((file.interface.as_str(), file.xdp, file.http.port), ("eth1", Xdp::Generic, 80));
         assert_eq!(file.state, file.data.join("var"));
+        assert_eq!(file.mode, Mode::Proxy);
+        let items = vec!["local".to_owned(), "beta".to_owned()];
+        assert_eq!(file.dhcp.menu, Some(Menu { prompt: "F8?".into(), timeout_secs: 9, items }));
         assert_eq!(file.router_advertisement, RouterAdvertisement::Off);
         let boot = [(Class::Bios, "lpxelinux.0"), (Class::Http64, "http://10.0.0.1/x.efi"), (Class::Rpi, "")];
         assert_eq!(file.boot, Boot::from_iter(boot));
@@ -221,11 +231,13 @@ mod tests {
             interface: Some("eth2".to_owned()),
             state: Some("/var/x".into()),
             http_port: Some(81),
+            mode: Some(Mode::Full),
             xdp: Some(Xdp::Off),
             pool: vec!["10.0.0.30-10.0.0.40".parse().unwrap()],
         };
         let both = with(text, given.clone()).unwrap();
         assert_eq!((both.interface.as_str(), both.xdp, both.http.port), ("eth2", Xdp::Off, 81));
+        assert_eq!(both.mode, Mode::Full);
         assert_eq!((Some(both.state), both.dhcp.pool), (given.state, given.pool));
         assert_eq!(both.dhcp.lease_secs, 600);
     }
@@ -297,6 +309,10 @@ mod tests {
                 "netboot.json:1:20: `boot.efi64` is \"http://10.0.0.1/x.efi\"; write a path below tftp/",
             ),
             (
+                r#"{"mode": "half"}"#,
+                "netboot.json:1:10: `mode` is \"half\"; write one of: \"full\", \"proxy\"",
+            ),
+            (
                 r#"{"dhcp": {"dns": ["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5", "10.0.0.6", "10.0.0.7", "10.0.0.8", "10.0.0.9"]}}"#,
                 "netboot.json:1:18: `dhcp.dns` has 9 values; write at most 8",
             ),
@@ -311,5 +327,51 @@ mod tests {
         }
         let two = with(r#"{"xdp": 1, "boot": {"efi": "x"}}"#, Given::default()).unwrap_err();
         assert_eq!(two.lines().count(), 2, "{two}");
+    }
+
+    #[test]
+    fn a_menu_that_cannot_be_shown_is_refused() {
+        // 11 bytes round everything, 10 for each item, their names and the prompt.
+        let large = format!(
+            r#"{{"dhcp": {{"menu": {{"prompt": "{}", "items": ["{}", "{}"]}}}}}}"#,
+            "p".repeat(50),
+            "a".repeat(60),
+            "b".repeat(60)
+        );
+        let table = [
+            (r#"{"dhcp": {"menu": ["local"]}}"#, "netboot.json:1:19: `dhcp.menu` is a list, not an object"),
+            (r#"{"dhcp": {"menu": {}}}"#, "netboot.json:1:19: `dhcp.menu` has no items; write \"items\": ["),
+            (
+                r#"{"dhcp": {"menu": {"items": ["local", "b/c"]}}}"#,
+                "netboot.json:1:39: `dhcp.menu.items` has \"b/c\"; write a list of \"local\" and of profiles",
+            ),
+            (
+                r#"{"dhcp": {"menu": {"items": ["beta", "beta"]}}}"#,
+                "netboot.json:1:19: `dhcp.menu.items` has an item twice",
+            ),
+            (
+                r#"{"dhcp": {"menu": {"timeout": 5}}}"#,
+                "netboot.json:1:20: `dhcp.menu.timeout` is not a setting; use one of: prompt, timeout_secs, items",
+            ),
+            (
+                r#"{"dhcp": {"menu": {"timeout_secs": 256}}}"#,
+                "netboot.json:1:36: `dhcp.menu.timeout_secs` is 256; write a whole number from 0 to 255",
+            ),
+            (
+                r#"{"dhcp": {"menu": {"prompt": "drück F8"}}}"#,
+                "netboot.json:1:30: `dhcp.menu.prompt` is \"drück F8\"; write one line",
+            ),
+            (
+                large.as_str(),
+                "netboot.json:1:19: `dhcp.menu` takes 201 bytes of a reply, which has room for 200; write fewer items",
+            ),
+        ];
+        for (text, expected) in table {
+            let problem = with(text, Given::default()).unwrap_err();
+            assert!(problem.starts_with(expected), "{text}\n{problem}");
+        }
+        let given = |text: &str| with(text, Given::default()).unwrap().dhcp.menu.unwrap();
+        let menu = given(r#"{"dhcp": {"menu": {"items": ["stable"]}}}"#);
+        assert_eq!((menu.prompt.as_str(), menu.timeout_secs), ("Press F8 for the boot menu", 5));
     }
 }

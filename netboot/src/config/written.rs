@@ -15,7 +15,9 @@ use super::json::{Reader, Source, kind};
 use super::options::{Custom, Place};
 use super::problem::{Problem, Problems};
 use super::range::Addresses;
-use super::{Boot, Engine, Identity, Range, RouterAdvertisement, Subnet, Xdp, boot, options, subnet};
+use super::{
+    Boot, Engine, Identity, Menu, Mode, Range, RouterAdvertisement, Subnet, Xdp, boot, menu, options, subnet,
+};
 
 /// Most routers or name servers: with the rest of a reply they stay within 548 bytes.
 const MOST_SERVERS: usize = 8;
@@ -25,6 +27,7 @@ const MOST_SERVERS: usize = 8;
 pub(super) struct Written {
     pub(super) interface: Option<String>,
     pub(super) state: Option<PathBuf>,
+    pub(super) mode: Option<Mode>,
     pub(super) xdp: Option<Xdp>,
     pub(super) router_advertisement: Option<RouterAdvertisement>,
     pub(super) pool: Option<Vec<Range>>,
@@ -38,6 +41,7 @@ pub(super) struct Written {
     pub(super) router: Option<Vec<Ipv4Addr>>,
     pub(super) dns: Option<Vec<Ipv4Addr>>,
     pub(super) domain: Option<String>,
+    pub(super) menu: Option<Menu>,
     pub(super) custom: Custom,
     pub(super) rapid_commit: Option<bool>,
     pub(super) subnets: Vec<Subnet>,
@@ -77,6 +81,7 @@ impl Written {
             match name {
                 "interface" => self.interface = checked(reader, name, value, interface),
                 "state" => self.state = checked(reader, name, value, not_empty).map(PathBuf::from),
+                "mode" => self.mode = choice(reader, name, value),
                 "xdp" => self.xdp = choice(reader, name, value),
                 "router_advertisement" => self.router_advertisement = choice(reader, name, value),
                 "dhcp" => section(reader, name, value, |reader, name, key, value| {
@@ -92,8 +97,7 @@ impl Written {
                     self.tftp(reader, name, key, value)
                 }),
                 _ => {
-                    let known =
-                        "use one of: interface, state, xdp, router_advertisement, dhcp, boot, http, tftp";
+                    let known = "use one of: interface, state, mode, xdp, router_advertisement, dhcp, boot, http, tftp";
                     reader.error(&member.name, format!("`{name}` is not a setting"), known);
                 }
             }
@@ -119,6 +123,7 @@ impl Written {
             "router" => self.router = routers(reader, name, value),
             "dns" => self.dns = name_servers(reader, name, value),
             "domain" => self.domain = checked(reader, name, value, domain),
+            "menu" => self.menu = menu::read(reader, name, value),
             "subnets" => self.subnets = subnet::list(reader, name, value),
             "options" => self.custom.options = options::read(reader, name, value, Place::Everybody),
             "profiles" => self.custom.profiles = options::profiles(reader, name, value),
@@ -126,7 +131,7 @@ impl Written {
             "rapid_commit" => self.rapid_commit = boolean(reader, name, value),
             _ => {
                 return Err(
-                    "pool, exclude, lease_secs, min_lease_secs, max_lease_secs, identity, probe, authoritative, router, dns, domain, subnets, options, profiles, hosts, rapid_commit",
+                    "pool, exclude, lease_secs, min_lease_secs, max_lease_secs, identity, probe, authoritative, router, dns, domain, menu, subnets, options, profiles, hosts, rapid_commit",
                 );
             }
         }
@@ -228,7 +233,12 @@ fn boolean(reader: &mut Reader<'_>, name: &str, value: &Value<'_>) -> Option<boo
     None
 }
 
-fn number<T>(reader: &mut Reader<'_>, name: &str, value: &Value<'_>, range: RangeInclusive<T>) -> Option<T>
+pub(super) fn number<T>(
+    reader: &mut Reader<'_>,
+    name: &str,
+    value: &Value<'_>,
+    range: RangeInclusive<T>,
+) -> Option<T>
 where
     T: FromStr + PartialOrd + Display,
 {
@@ -282,7 +292,12 @@ pub(super) fn checked(
 }
 
 /// Values in a list, or one alone; the empty string is an empty list.
-fn list<T: FromStr>(reader: &mut Reader<'_>, name: &str, value: &Value<'_>, what: &str) -> Option<Vec<T>> {
+pub(super) fn list<T: FromStr>(
+    reader: &mut Reader<'_>,
+    name: &str,
+    value: &Value<'_>,
+    what: &str,
+) -> Option<Vec<T>> {
     let help = format!("write {what}");
     let values = match value {
         Value::Array(array) => array.elements.as_slice(),

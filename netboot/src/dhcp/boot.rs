@@ -5,6 +5,7 @@
 
 use netboot_ebpf::Class;
 
+use super::menu;
 use super::options::Subnet;
 use crate::config::options::Custom;
 use crate::config::{Boot, boot};
@@ -23,11 +24,7 @@ pub fn file<'a>(
     host: Option<&'a Host>,
     class: Class,
 ) -> Option<&'a str> {
-    let profile = custom.boot(host);
-    let written = |class| {
-        let own = host.and_then(|host| host.boot.get(class));
-        own.or_else(|| profile.and_then(|boot| boot.get(class))).or_else(|| settings.get(class))
-    };
+    let written = |class| written(settings, custom, host, class);
     let file = match class {
         Class::Other => None,
         Class::Plain => return self::file(settings, custom, found, host, Class::Bios),
@@ -50,9 +47,28 @@ pub(super) fn whole(subnet: &Subnet, class: Class, file: &str) -> String {
     file.to_owned()
 }
 
+/// Whether a client has something to boot, with the boot file that [`file`] gives it. A Raspberry Pi knows its files by
+/// itself, and boots unless it was told not to.
+pub fn boots(subnet: &Subnet, host: Option<&Host>, class: Class, file: Option<&str>) -> bool {
+    let written = written(&subnet.boot, &subnet.custom, host, class);
+    file.is_some() || (class == Class::Rpi && written != Some(""))
+}
+
+/// What people have written for a class: of the machine, its profile, or everybody.
+fn written<'a>(
+    settings: &'a Boot,
+    custom: &'a Custom,
+    host: Option<&'a Host>,
+    class: Class,
+) -> Option<&'a str> {
+    let profile = custom.boot(host);
+    let own = host.and_then(|host| host.boot.get(class));
+    own.or_else(|| profile.and_then(|boot| boot.get(class))).or_else(|| settings.get(class))
+}
+
 /// The options that are special to a class, if it has something to boot. iPXE must see no option 43: it would prefer a
 /// boot menu to its boot file.
-pub(super) fn options(class: Class, channel: Option<&str>) -> Vec<(u8, Vec<u8>)> {
+pub(super) fn options(subnet: &Subnet, class: Class, channel: Option<&str>) -> Vec<(u8, Vec<u8>)> {
     // Discovery control 8: load the boot file of this reply, ask nobody on port 4011 (PXE 2.1, table 2-6).
     const LOAD: &[u8] = &[6, 1, 8, 255];
     // A Pi looks for its name in a boot menu: discovery control 3, a prompt, and item 0, which is the reply itself.
@@ -62,7 +78,10 @@ pub(super) fn options(class: Class, channel: Option<&str>) -> Vec<(u8, Vec<u8>)>
     match class {
         Class::Rpi => pxe(PI).into(),
         class if class.is_http() => vec![(60, b"HTTPClient".to_vec())],
-        class if class.is_pxe() => channel.into_iter().chain(pxe(LOAD)).collect(),
+        class if class.is_pxe() => {
+            let shown = subnet.menu.as_ref().map(|menu| menu::shown(menu, subnet.server));
+            channel.into_iter().chain(pxe(shown.as_deref().unwrap_or(LOAD))).collect()
+        }
         _ => channel.into_iter().collect(),
     }
 }
@@ -250,6 +269,7 @@ mod tests {
             domain: None,
             boot: boot.iter().copied().collect(),
             http_port: 8080,
+            menu: None,
             custom: Custom::default(),
             rapid_commit: false,
             mtu: 1500,

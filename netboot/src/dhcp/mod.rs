@@ -1,15 +1,17 @@
 //! DHCP (RFC 2131, 2132): wire format, replies, decisions, leases, and the server that moves the packets.
 //!
-//! `wire`, `options`, `pool` and `policy` are pure: bytes, snapshot, leases and time go in, a value comes out.
+//! `wire`, `options`, `menu`, `pool`, `policy` and `proxy` are pure: bytes, snapshot, leases and time go in, a value comes out.
 //! `leases` is the table in memory; `server` is the only one that has sockets and the store.
 pub mod boot;
 pub mod clock;
 pub mod lease;
 pub mod leases;
+pub mod menu;
 pub mod options;
 mod parked;
 pub mod policy;
 pub mod pool;
+pub mod proxy;
 pub mod queue;
 pub mod record;
 pub mod select;

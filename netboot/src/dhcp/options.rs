@@ -5,7 +5,8 @@
 //! header fields and the echoed options. The XDP program is given templates and finishes them by the same rule
 //! in the kernel, so that both send the same bytes:
 //!
-//! 1. the template: 236 bytes of header, cookie, option 53 first, the others, padded with option 0 to a multiple of 4;
+//! 1. the template: 236 bytes of header, cookie, option 53 first, the others, one option 0 behind option 67, padded with
+//!    option 0 to a multiple of 4;
 //! 2. `xid secs flags ciaddr giaddr chaddr` and the value of option 53 written over it; `hops` is 0;
 //! 3. option 97, then option 61, as the client sent them (RFC 4578 2.3, RFC 6842), each if it was there;
 //! 4. option 118 if its subnet was chosen by it (RFC 3011 2), option 80 in an ACK to a DISCOVER (RFC 4039 3.1): XDP
@@ -26,11 +27,12 @@ use netboot_ebpf::abi::TEMPLATE_MAX;
 use netboot_ebpf::verdict::message::BOOTP;
 
 pub use self::bootp::bootp;
+pub use self::client::Client;
 use self::custom::add_custom;
-use super::boot;
-use crate::config::options::{Custom, Layers};
-use crate::config::{self, Boot, Settings};
-use crate::inventory::{Host, Snapshot};
+pub use self::echo::Echo;
+use super::{boot, menu};
+use crate::config::options::Custom;
+use crate::config::{self, Boot, Menu, Settings};
 use crate::net::link::Link;
 
 /// Length of the BOOTP header without the options' cookie.
@@ -70,6 +72,8 @@ pub struct Subnet {
     pub boot: Boot,
     /// Where this server's HTTP listens: UEFI HTTP boot is told a whole URL.
     pub http_port: u16,
+    /// The boot menu that PXE firmware shows.
+    pub menu: Option<Menu>,
     /// The options that are set by number, and the profiles.
     pub custom: Custom,
     /// A DISCOVER with option 80 is answered by an ACK.
@@ -95,6 +99,7 @@ impl Subnet {
             domain: settings.dhcp.domain.clone(),
             boot: settings.boot.clone(),
             http_port: settings.http.port,
+            menu: settings.dhcp.menu.clone(),
             custom: settings.dhcp.custom.clone(),
             rapid_commit: settings.dhcp.rapid_commit,
             mtu,
@@ -126,49 +131,6 @@ impl Subnet {
     }
 }
 
-/// Whom a reply is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Client<'a> {
-    /// `yiaddr`.
-    pub addr: Ipv4Addr,
-    /// Option 12.
-    pub hostname: Option<&'a str>,
-    /// Option 209: `pxelinux.cfg/<channel>`.
-    pub channel: Option<&'a str>,
-    /// Option 51, seconds; options 58 and 59 are a half and seven eighths of it.
-    pub lease_secs: u32,
-    /// The class, which decides the boot part.
-    pub class: Class,
-    /// Its boot file: a path below `tftp/`, or a URL.
-    pub file: Option<&'a str>,
-    /// The options that are set for it by number.
-    pub custom: Layers<'a>,
-    /// Option 55: the codes that it asks for.
-    pub asks: &'a [u8],
-}
-
-impl<'a> Client<'a> {
-    /// A client with this address that asks for nothing; what its reservation says of it, if it has one.
-    pub fn new(
-        subnet: &'a Subnet,
-        snapshot: &Snapshot,
-        addr: Ipv4Addr,
-        host: Option<&'a Host>,
-        class: Class,
-    ) -> Self {
-        let (hostname, channel) = host.map(|host| (host.hostname.as_str(), host.channel.as_str())).unzip();
-        let file = boot::file(&subnet.boot, &subnet.custom, snapshot.loaders(), host, class);
-        let custom = subnet.custom.of(host);
-        Self { addr, hostname, channel, lease_secs: subnet.lease_secs, class, file, custom, asks: &[] }
-    }
-
-    /// The same client, with its option 55.
-    #[must_use]
-    pub fn asking(self, list: Option<&'a [u8]>) -> Self {
-        Self { asks: list.unwrap_or_default(), ..self }
-    }
-}
-
 /// The part of a reply that does not depend on the request; no END; a multiple of 4 bytes, but for the one class that
 /// must not be padded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -194,54 +156,6 @@ impl Template {
     pub fn from_server(mut self, id: Ipv4Addr) -> Self {
         put(&mut self.bytes, SERVER_ID_AT, &id.octets());
         self
-    }
-}
-
-/// What a reply repeats from its request, in network order.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Echo<'a> {
-    /// Transaction.
-    pub xid: [u8; 4],
-    /// Seconds since the client began.
-    pub secs: [u8; 2],
-    /// The broadcast flag.
-    pub flags: [u8; 2],
-    /// Zero in an OFFER.
-    pub ciaddr: [u8; 4],
-    /// Relay agent.
-    pub giaddr: [u8; 4],
-    /// All 16 bytes of the field.
-    pub chaddr: [u8; 16],
-    /// Option 97, machine identifier.
-    pub guid: Option<&'a [u8]>,
-    /// Option 61, client identifier.
-    pub client_id: Option<&'a [u8]>,
-    /// Option 118, subnet selection, of a request whose subnet was chosen by it: such a client takes no reply without.
-    pub subnet_selection: Option<Ipv4Addr>,
-    /// Option 80, rapid commit: this is the ACK to a DISCOVER.
-    pub rapid_commit: bool,
-    /// Option 82, relay agent information.
-    pub relay_info: Option<&'a [u8]>,
-}
-
-impl Echo<'_> {
-    /// Adds the options that are repeated, in their order.
-    fn add_to(&self, reply: &mut Builder) {
-        reply.option(97, self.guid.unwrap_or_default());
-        reply.option(61, self.client_id.unwrap_or_default());
-        reply.option(118, &addresses(self.subnet_selection.as_slice()));
-        if self.rapid_commit {
-            reply.0.extend([80, 0]);
-        }
-        reply.option(82, self.relay_info.unwrap_or_default());
-    }
-
-    /// What the longest template is with which a reply of `room` bytes can repeat all of this.
-    pub fn leaves(&self, room: usize) -> usize {
-        let mut echoed = Builder(Vec::new());
-        self.add_to(&mut echoed);
-        // And END.
-        room.saturating_sub(echoed.0.len() + 1)
     }
 }
 
@@ -272,12 +186,35 @@ pub fn template(subnet: &Subnet, client: &Client<'_>) -> Template {
 /// Builds the template of a client's OFFER and ACK. So that it has no more than `longest` bytes, what a client can do
 /// without is left out, what the header says too first.
 pub fn template_within(subnet: &Subnet, client: &Client<'_>, longest: usize) -> Template {
-    build(subnet, client, Some(client.lease_secs), longest)
+    build(subnet, client, Kind::Lease(client.lease_secs), longest)
 }
 
 /// Builds the template of the ACK to an INFORM: the same settings, no address and no lease (RFC 2131 4.3.5).
 pub fn inform(subnet: &Subnet, client: &Client<'_>, longest: usize) -> Template {
-    build(subnet, &Client { addr: Ipv4Addr::UNSPECIFIED, ..*client }, None, longest)
+    build(subnet, &Client { addr: Ipv4Addr::UNSPECIFIED, ..*client }, Kind::Inform, longest)
+}
+
+/// Builds the template of the boot service's OFFER and ACK: what to boot, and no address or anything that goes with one
+/// (PXE 2.1, 2.2). `choice` is what the client chose from the menu.
+pub fn boot_service(
+    subnet: &Subnet,
+    client: &Client<'_>,
+    choice: Option<menu::Choice>,
+    longest: usize,
+) -> Template {
+    let client = Client { addr: Ipv4Addr::UNSPECIFIED, hostname: None, ..*client };
+    build(subnet, &client, Kind::BootService(choice), longest)
+}
+
+/// What a template is for.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// An address for so many seconds.
+    Lease(u32),
+    /// Settings for an address that the client has.
+    Inform,
+    /// What to boot.
+    BootService(Option<menu::Choice>),
 }
 
 /// Builds the template of a NAK: who refuses and why, nothing that could be taken for a lease (RFC 2131 table 3).
@@ -296,40 +233,62 @@ pub fn refusal(server: Ipv4Addr, why: &str) -> Template {
 /// Options that a client can do without, in the order in which they go: 66 and 67 are in the header too, 28 follows from
 /// the mask, 59 and 58 are what a client takes by itself (RFC 2131 4.4.5), and a host name is good without its domain.
 const SPARE: [u8; 6] = [66, 67, 28, 59, 58, 15];
+/// What goes besides so that firmware sees its menu: it resolves no names, and its channel follows from what is chosen.
+const SPARE_WITH_MENU: [u8; 3] = [12, 209, 6];
 
-fn build(subnet: &Subnet, client: &Client<'_>, lease: Option<u32>, longest: usize) -> Template {
+fn build(subnet: &Subnet, client: &Client<'_>, kind: Kind, longest: usize) -> Template {
     let file = client.file.map_or_else(String::new, |file| boot::whole(subnet, client.class, file));
     // A Raspberry Pi knows its files by itself.
     let boots = !file.is_empty() || client.class == Class::Rpi;
     let server_name = if boots { subnet.server.to_string() } else { String::new() };
     let mut options: Vec<(u8, Vec<u8>)> = vec![(53, vec![0]), (54, addresses(&[subnet.server]))];
-    if let Some(lease) = lease {
+    if let Kind::Lease(lease) = kind {
         let times = [(51, lease), (58, lease / 2), (59, lease - lease / 8)];
         options.extend(times.map(|(code, secs)| (code, secs.to_be_bytes().to_vec())));
     }
-    options.push((1, addresses(&[subnet.prefix.mask()])));
-    options.push((28, addresses(&[subnet.prefix.broadcast()])));
-    options.push((3, addresses(&subnet.routers)));
-    options.push((6, addresses(&subnet.dns)));
-    options.push((12, client.hostname.unwrap_or_default().into()));
-    options.push((15, subnet.domain.as_deref().unwrap_or_default().into()));
+    if !matches!(kind, Kind::BootService(_)) {
+        options.push((1, addresses(&[subnet.prefix.mask()])));
+        options.push((28, addresses(&[subnet.prefix.broadcast()])));
+        options.push((3, addresses(&subnet.routers)));
+        options.push((6, addresses(&subnet.dns)));
+        options.push((12, client.hostname.unwrap_or_default().into()));
+        options.push((15, subnet.domain.as_deref().unwrap_or_default().into()));
+    }
     options.push((66, server_name.clone().into()));
     options.push((67, file.clone().into()));
     if boots {
-        options.extend(boot::options(client.class, client.channel));
+        options.extend(boot::options(subnet, client.class, client.channel));
+    }
+    if let Kind::BootService(choice) = kind {
+        // Without it iPXE does not take this for a boot service's reply.
+        if client.class == Class::Ipxe {
+            options.push((60, b"PXEClient".to_vec()));
+        }
+        if let Some(choice) = choice {
+            options.retain(|(code, _)| *code != 43);
+            options.push((43, choice.answered()));
+        }
     }
 
-    let (custom, replaced) = add_custom(&mut options, client);
-    let spare = SPARE.into_iter().filter(|code| *code != 67 || file.len() < FILE);
+    let takes = |code| custom::belongs(code, client.class, kind);
+    let (custom, replaced) = add_custom(&mut options, client, takes);
+    // Where one was chosen, the channel stays.
+    let shows_menu = subnet.menu.is_some()
+        && client.class.is_pxe()
+        && client.class != Class::Rpi
+        && !matches!(kind, Kind::BootService(Some(_)));
+    let menu: &[u8] = if shows_menu { &SPARE_WITH_MENU } else { &[] };
+    let spare = SPARE.iter().chain(menu).copied().filter(|code| *code != 67 || file.len() < FILE);
     let mut spare = custom.into_iter().chain(spare).chain(replaced);
     let mut left_out = Vec::new();
     // Early boot ROMs of the Raspberry Pi 4 ignore a reply with padding between its options.
     let padded = client.class != Class::Rpi;
     let length = |options: &[(u8, Vec<u8>)]| -> usize {
         let values = options.iter().filter(|(_, value)| !value.is_empty());
-        let length = HEADER
-            + COOKIE.len()
-            + values.map(|(_, value)| value.len() + 2 * value.len().div_ceil(255)).sum::<usize>();
+        let length = |(code, value): &(u8, Vec<u8>)| {
+            value.len() + 2 * value.len().div_ceil(255) + usize::from(padded && *code == 67)
+        };
+        let length = HEADER + COOKIE.len() + values.map(length).sum::<usize>();
         if padded { length.next_multiple_of(4) } else { length }
     };
     while length(&options) > longest
@@ -347,6 +306,11 @@ fn build(subnet: &Subnet, client: &Client<'_>, lease: Option<u32>, longest: usiz
     reply.0.extend_from_slice(&COOKIE);
     for (code, value) in &options {
         reply.option(*code, value);
+        // EDK II ends the name with a NUL in its copy of the packet, over the code of the next option, and then takes
+        // the copy for an offer without PXE options.
+        if padded && *code == 67 && !value.is_empty() {
+            reply.0.push(0);
+        }
     }
     if padded {
         reply.pad();
@@ -402,8 +366,10 @@ pub fn finish(template: &Template, message: u8, echo: &Echo<'_>) -> Vec<u8> {
 }
 
 mod bootp;
+mod client;
 mod custom;
 #[cfg(test)]
 mod custom_tests;
+mod echo;
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,7 @@
 //! [`netboot_ebpf::decide`], so the XDP program and the daemon cannot differ; machines without a reservation go
 //! through the same decision with the address that the pool has for them.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 use netboot_ebpf::verdict::{self, Verdict, message};
 use netboot_ebpf::{Answer, Reason};
@@ -42,6 +42,8 @@ pub enum Addressed {
     Broadcast,
     /// To this server's address: the client means this server.
     Server,
+    /// To port 4011 of this server's address, from here: the client means the boot service.
+    BootService(SocketAddrV4),
 }
 
 /// Where a reply goes (RFC 2131 4.1).
@@ -60,6 +62,8 @@ pub enum Route {
     Relay(Ipv4Addr),
     /// To a client behind a router, port 68.
     Routed(Ipv4Addr),
+    /// From port 4011 to where the request came from (PXE 2.1, 2.2.3): the client has an address and answers ARP.
+    BootService(SocketAddrV4),
 }
 
 /// What a client is sent.
@@ -129,10 +133,11 @@ pub fn decide(request: &Request, addressed: Addressed, view: &View<'_>) -> Outco
     match request.message {
         message::DISCOVER | message::REQUEST | message::BOOTP => {}
         message::INFORM => return answer_inform(request, view),
-        message::RELEASE | message::DECLINE if !ours => return Reason::OtherServer.into(),
-        message::RELEASE => {
+        // systemd-networkd names no server in its RELEASE, though RFC 2131 4.4.1 wants it. Sent to this one alone it is clear.
+        message::RELEASE if ours || (!chosen && addressed == Addressed::Server) => {
             return give_up(&owner, request.ciaddr, Change::Release(request.ciaddr), view);
         }
+        message::RELEASE | message::DECLINE if !ours => return Reason::OtherServer.into(),
         message::DECLINE
             if view.snapshot.by_mac(request.mac).is_some_and(|host| host.addr == request.requested) =>
         {

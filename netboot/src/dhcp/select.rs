@@ -37,10 +37,12 @@ pub fn select(request: &Request, addressed: Addressed, places: &[Place]) -> Resu
         let by_agent = places.iter().position(|place| place.relay == Some(request.giaddr));
         return by_agent.or_else(|| with(request.giaddr)).ok_or(Reason::UnknownSubnet);
     }
-    if addressed == Addressed::Server && !request.ciaddr.is_unspecified() {
-        return Ok(with(request.ciaddr).unwrap_or_default());
-    }
-    Ok(0)
+    let own = match addressed {
+        Addressed::Broadcast => Ipv4Addr::UNSPECIFIED,
+        Addressed::BootService(from) if !from.ip().is_unspecified() => *from.ip(),
+        Addressed::Server | Addressed::BootService(_) => request.ciaddr,
+    };
+    Ok(if own.is_unspecified() { 0 } else { with(own).unwrap_or_default() })
 }
 
 #[cfg(test)]
@@ -69,7 +71,8 @@ mod tests {
         let plain = || Packet::new(Mac([2, 0, 0, 0, 0, 1]));
         let via = |relay: [u8; 4]| plain().at(24, &relay);
         let link = |addr: [u8; 4]| [&[5, 4][..], &addr].concat();
-        let table: [(&str, Packet, Addressed, Result<usize, Reason>); 14] = [
+        let boots = |from: &str| Addressed::BootService(from.parse().unwrap());
+        let table: [(&str, Packet, Addressed, Result<usize, Reason>); 17] = [
             ("on the link", plain(), Broadcast, Ok(0)),
             ("a relay agent within the subnet", via([10, 1, 0, 1]), Server, Ok(1)),
             ("another one there", via([10, 1, 9, 9]), Server, Ok(1)),
@@ -92,6 +95,14 @@ mod tests {
                 Ok(2),
             ),
             ("a renewal through a router", plain().ciaddr([10, 2, 3, 4].into()), Server, Ok(2)),
+            ("at the boot service", plain(), boots("10.2.3.4:4011"), Ok(2)),
+            ("at the boot service from nowhere", plain(), boots("10.9.3.4:4011"), Ok(0)),
+            (
+                "at the boot service, without a source",
+                plain().ciaddr([10, 2, 3, 4].into()),
+                boots("0.0.0.0:68"),
+                Ok(2),
+            ),
             ("a renewal from nowhere", plain().ciaddr([10, 9, 3, 4].into()), Server, Ok(0)),
             (
                 "to everybody, with an address from elsewhere",

@@ -6,7 +6,7 @@
 //! everybody else is answered.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -28,8 +28,8 @@ use super::policy::{self, Addressed, Change, Outcome, Reply, Route, View};
 use super::queue::{Queue, Sender};
 use super::select::{self, Place};
 use super::wire::Request;
-use super::{boot, pool, record, wire};
-use crate::config::{self, Identity, Range};
+use super::{boot, pool, proxy, record, wire};
+use crate::config::{self, Identity, Mode, Range};
 use crate::inventory::Snapshot;
 use crate::mac::Mac;
 use crate::net::arp::Prober;
@@ -43,6 +43,8 @@ use crate::timeline::{By, Step, Timeline};
 const SERVER_PORT: u16 = 67;
 /// See [`SERVER_PORT`].
 const CLIENT_PORT: u16 = 68;
+/// Firmware asks here what to boot when it has its address (PXE 2.1, 2.2).
+const BOOT_SERVICE_PORT: u16 = 4011;
 /// Room for requests that arrive while others are handled: a rack that is switched on at once.
 const RECEIVE_BUFFER: usize = 4 << 20;
 /// Leases that wait for the disk; a client that finds the queue full asks again.
@@ -92,6 +94,7 @@ pub enum Error {
 #[derive(Debug)]
 pub struct Server {
     link: Link,
+    mode: Mode,
     settings: config::Dhcp,
     /// The interface's own subnet, then those behind relay agents.
     segments: Vec<Segment>,
@@ -102,6 +105,8 @@ pub struct Server {
     broadcasts: UdpSocket,
     /// What is sent to this server's address. Replies to relay agents, and to clients behind routers, leave by it.
     unicasts: UdpSocket,
+    /// What is sent to the boot service; its replies go out here as well.
+    boot_service: UdpSocket,
     frames: Frames,
     /// `None`: addresses are offered unseen.
     prober: Option<Prober>,
@@ -154,10 +159,11 @@ impl Server {
     /// Opens the sockets on this interface and loads the leases. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// When port 67 is taken, the privileges are missing or the leases cannot be read.
+    /// When port 67 or 4011 is taken, the privileges are missing or the leases cannot be read.
     pub fn bind(
         link: &Link,
         subnet: Subnet,
+        mode: Mode,
         settings: &config::Dhcp,
         store: impl Store,
     ) -> Result<Self, Error> {
@@ -166,21 +172,28 @@ impl Server {
             // What was leased to identifiers before is found by address now.
             stored.iter_mut().for_each(|lease| lease.owner.id = None);
         }
+        let segment = |subnet: Subnet, pool: &[Range], excluded: &[Range]| match mode {
+            Mode::Full => Segment::new(subnet, pool, excluded, &stored),
+            // The addresses are another server's.
+            Mode::Proxy => Segment { subnet, leases: Leases::default() },
+        };
         let behind = settings.subnets.iter().map(|behind| {
             let relay = behind.relay.map(|relay| Range { first: relay, last: relay });
             let excluded: Vec<Range> = behind.exclude.iter().copied().chain(relay).collect();
-            Segment::new(subnet.behind_relay(behind), &behind.pool, &excluded, &stored)
+            segment(subnet.behind_relay(behind), &behind.pool, &excluded)
         });
-        let own = Segment::new(subnet.clone(), &settings.pool, &settings.exclude, &stored);
+        let own = segment(subnet.clone(), &settings.pool, &settings.exclude);
         let segments: Vec<Segment> = std::iter::once(own).chain(behind).collect();
         let relays = std::iter::once(None).chain(settings.subnets.iter().map(|behind| behind.relay));
         let place = |(segment, relay): (&Segment, _)| Place { prefix: segment.subnet.prefix, relay };
         let places = segments.iter().zip(relays).map(place).collect();
 
         let failed = |what| move |source| Error::Socket { what, interface: link.name.clone(), source };
-        let (broadcasts, unicasts) = (socket(link, Ipv4Addr::BROADCAST)?, socket(link, link.addr)?);
+        let broadcasts = socket(link, Ipv4Addr::BROADCAST, SERVER_PORT)?;
+        let unicasts = socket(link, link.addr, SERVER_PORT)?;
+        let boot_service = socket(link, link.addr, BOOT_SERVICE_PORT)?;
         let frames = Frames::open(link.index).map_err(failed("open a raw socket"))?;
-        let prober = if settings.probe {
+        let prober = if settings.probe && mode == Mode::Full {
             Some(Prober::open(link).map_err(failed("open a socket for ARP"))?)
         } else {
             None
@@ -189,11 +202,13 @@ impl Server {
         let (writer, written) = Writer::start(store, QUEUE).map_err(Error::Thread)?;
         Ok(Self {
             link: link.clone(),
+            mode,
             settings: settings.clone(),
             segments,
             places,
             broadcasts,
             unicasts,
+            boot_service,
             frames,
             prober,
             queue: Queue::default(),
@@ -259,6 +274,7 @@ impl Server {
                 // What it was woken for is seen above; an error too.
                 _ = self.unicasts.readable() => {}
                 _ = self.broadcasts.readable() => {}
+                _ = self.boot_service.readable() => {}
                 answer = answered(self.prober.as_ref()) => match answer {
                     Ok((addr, mac)) => self.in_use(addr, mac, &snapshots.load(), &timeline),
                     Err(error) => {
@@ -280,12 +296,15 @@ impl Server {
     /// Takes what has arrived into the queue. Returns how much that was.
     fn take(&mut self, buffer: &mut [u8], snapshot: &Snapshot, timeline: &Timeline) -> io::Result<usize> {
         let mut taken = 0;
-        for (socket, addressed) in
-            [(&self.unicasts, Addressed::Server), (&self.broadcasts, Addressed::Broadcast)]
-        {
+        let sockets: [(&UdpSocket, fn(SocketAddrV4) -> Addressed); 3] = [
+            (&self.unicasts, |_| Addressed::Server),
+            (&self.broadcasts, |_| Addressed::Broadcast),
+            (&self.boot_service, Addressed::BootService),
+        ];
+        for (socket, addressed) in sockets {
             for _ in 0..TAKEN_AT_ONCE {
-                let packet = match socket.try_recv(buffer) {
-                    Ok(length) => buffer.get(..length).unwrap_or_default(),
+                let (packet, addressed) = match socket.try_recv_from(buffer) {
+                    Ok((length, from)) => (buffer.get(..length).unwrap_or_default(), addressed(v4(from))),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                     Err(error) => return Err(error),
                 };
@@ -340,11 +359,14 @@ impl Server {
         let (settings, on_link) = (&self.settings, number == 0);
         let view = View { subnet, on_link, snapshot, leases, settings, now };
         let owner = policy::owner(&request, settings.identity);
-        match policy::decide(&request, addressed, &view) {
+        let outcome = match (self.mode, addressed) {
+            (Mode::Proxy, _) | (_, Addressed::BootService(_)) => proxy::decide(&request, addressed, &view),
+            (Mode::Full, _) => policy::decide(&request, addressed, &view),
+        };
+        match outcome {
             Outcome::Reply(reply, change) => {
-                if reply.message == message::OFFER && boot::lacks_file(subnet, snapshot, mac, class) {
-                    let (class, help) = (class.name(), boot::remedy(class));
-                    tracing::warn!(%mac, class, help, "there is no boot file for this machine");
+                if reply.message == message::OFFER {
+                    warn_of_no_file(subnet, snapshot, mac, class);
                 }
                 let answer = Answer { mac, class, reply };
                 match change {
@@ -367,6 +389,9 @@ impl Server {
                         tracing::warn!(%mac, %addr, "somebody else uses {addr} of the pool, says {mac}; it is left alone for a day");
                     }
                     _ => ignored(Some(mac), reason, timeline),
+                }
+                if reason == Reason::NoBootFile {
+                    warn_of_no_file(subnet, snapshot, mac, class);
                 }
                 if reason == Reason::AddressInUse {
                     tracing::warn!(%mac, "somebody else uses the address that is reserved for {mac}: it cannot boot until that one is gone");
@@ -501,15 +526,19 @@ impl Server {
             Route::Broadcast => self.send_frame(Mac::BROADCAST, Ipv4Addr::BROADCAST, &reply.bytes),
             Route::Relay(agent) => self.send_datagram(agent, SERVER_PORT, &reply.bytes),
             Route::Routed(addr) => self.send_datagram(addr, CLIENT_PORT, &reply.bytes),
+            // Never waits: a client that does not answer ARP is nobody else's trouble.
+            Route::BootService(to) => self.boot_service.try_send_to(&reply.bytes, to.into()).map(drop),
         };
         if let Err(error) = sent {
             tracing::warn!(interface = self.link.name, %mac, %error, "send DHCP");
             return ignored(Some(*mac), Reason::SendFailed, timeline);
         }
-        let name = match reply.message {
-            message::OFFER => "offer",
-            message::ACK => "ack",
-            message::BOOTP => "bootp",
+        let name = match (reply.message, reply.route) {
+            (_, Route::BootService(_)) => "boot-ack",
+            (message::OFFER, _) if reply.addr.is_unspecified() => "boot-offer",
+            (message::OFFER, _) => "offer",
+            (message::ACK, _) => "ack",
+            (message::BOOTP, _) => "bootp",
             _ => "nak",
         };
         timeline.record(&Step::Dhcp {
@@ -555,6 +584,22 @@ async fn at(moment: Option<std::time::Instant>) {
     }
 }
 
+/// Says what to do so that a machine has something to boot, unless it is meant to have nothing.
+fn warn_of_no_file(subnet: &Subnet, snapshot: &Snapshot, mac: Mac, class: Class) {
+    if boot::lacks_file(subnet, snapshot, mac, class) {
+        let (class, help) = (class.name(), boot::remedy(class));
+        tracing::warn!(%mac, class, help, "there is no boot file for this machine");
+    }
+}
+
+/// The sender of a datagram; the sockets know IPv4 alone.
+fn v4(from: SocketAddr) -> SocketAddrV4 {
+    match from {
+        SocketAddr::V4(from) => from,
+        SocketAddr::V6(from) => SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, from.port()),
+    }
+}
+
 /// Notes that a packet gets no answer.
 fn ignored(mac: Option<Mac>, reason: Reason, timeline: &Timeline) {
     match mac {
@@ -573,9 +618,9 @@ fn steady() -> u64 {
     u64::try_from(clock_gettime(ClockId::Boottime).tv_sec).unwrap_or_default()
 }
 
-/// A UDP socket on the interface for what is sent to `addr`. Without `SO_REUSEADDR`: a second server on this
+/// A UDP socket on the interface for what is sent to `addr` and `port`. Without `SO_REUSEADDR`: a second server on this
 /// port is refused here, not left to take every other packet.
-fn socket(link: &Link, addr: Ipv4Addr) -> Result<UdpSocket, Error> {
+fn socket(link: &Link, addr: Ipv4Addr, port: u16) -> Result<UdpSocket, Error> {
     let failed = |what| move |source| Error::Socket { what, interface: link.name.clone(), source };
     let socket = Socket::new(Domain::IPV4, Type::DGRAM.nonblocking().cloexec(), Some(Protocol::UDP))
         .map_err(failed("open a UDP socket"))?;
@@ -584,12 +629,13 @@ fn socket(link: &Link, addr: Ipv4Addr) -> Result<UdpSocket, Error> {
     if rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER).is_err() {
         socket.set_recv_buffer_size(RECEIVE_BUFFER).map_err(failed("set the receive buffer"))?;
     }
-    socket.bind(&SocketAddrV4::new(addr, SERVER_PORT).into()).map_err(|source| {
+    socket.bind(&SocketAddrV4::new(addr, port).into()).map_err(|source| {
         if source.kind() == io::ErrorKind::AddrInUse {
-            let why = ports::taken(Proto::Udp, SERVER_PORT);
+            // On whichever address: netboot binds two.
+            let why = ports::taken(Proto::Udp, SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port));
             return Error::Taken { interface: link.name.clone(), why };
         }
-        failed("bind UDP port 67")(source)
+        failed(if port == SERVER_PORT { "bind UDP port 67" } else { "bind UDP port 4011" })(source)
     })?;
     UdpSocket::from_std(socket.into()).map_err(failed("register a UDP socket"))
 }

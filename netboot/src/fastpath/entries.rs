@@ -102,6 +102,7 @@ mod tests {
             domain: None,
             boot: Boot::default(),
             http_port: 8080,
+            menu: None,
             custom: Custom::default(),
             rapid_commit: false,
             mtu: 1500,

@@ -57,6 +57,9 @@ pub enum Error {
     /// The operator wants none.
     #[error("switched off by the setting `xdp`")]
     Off,
+    /// Another server gives out the addresses, which are in every reply of the program.
+    #[error("XDP answers full DHCP only, and the setting `mode` is \"proxy\"")]
+    Proxy,
     /// The program is not in this binary.
     #[error("this netboot was built without the fast path (cargo feature `fastpath`)")]
     Absent,

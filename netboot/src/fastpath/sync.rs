@@ -131,6 +131,7 @@ mod tests {
             domain: None,
             boot: crate::config::Boot::default(),
             http_port: 8080,
+            menu: None,
             custom: crate::config::options::Custom::default(),
             rapid_commit: false,
             mtu: 1500,

@@ -20,7 +20,7 @@ pub use live::Inventory;
 pub use load::{Loaded, load};
 pub use loaders::Loaders;
 pub use networks::Networks;
-pub use read::channel;
+pub(crate) use read::channel as channel_rule;
 
 /// Name of the hosts file in the data directory.
 pub const HOSTS_FILE: &str = "pxe_hosts.json";

@@ -322,10 +322,7 @@ pub(super) fn hostname(text: &str) -> Result<(), &'static str> {
 }
 
 /// The rule for the name of a channel.
-///
-/// # Errors
-/// What to write.
-pub fn channel(text: &str) -> Result<(), &'static str> {
+pub(crate) fn channel(text: &str) -> Result<(), &'static str> {
     if file_name(text, LONGEST_CHANNEL) {
         Ok(())
     } else {

@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::fs;
+use std::net::SocketAddrV4;
 use std::path::Path;
 
 /// A transport protocol.
@@ -39,12 +40,13 @@ impl fmt::Display for Process {
     }
 }
 
-/// The process that has this port on any address, if it can be seen: other users' processes cannot without root.
-pub fn holder(proto: Proto, port: u16) -> Option<Process> {
+/// The process that has this port on this address, or on every one, if it can be seen: other users' processes cannot
+/// without root. On an unspecified address: the process that has it on any.
+pub fn holder(proto: Proto, wanted: SocketAddrV4) -> Option<Process> {
     let sockets: Vec<String> = ["", "6"]
         .iter()
         .filter_map(|family| fs::read_to_string(format!("/proc/thread-self/net/{proto}{family}")).ok())
-        .flat_map(|table| inodes(&table, proto, port))
+        .flat_map(|table| inodes(&table, proto, wanted))
         .map(|inode| format!("socket:[{inode}]"))
         .collect();
     if sockets.is_empty() {
@@ -59,8 +61,9 @@ pub fn holder(proto: Proto, port: u16) -> Option<Process> {
 }
 
 /// The sentence for the operator: the port, who has it, how to free it.
-pub fn taken(proto: Proto, port: u16) -> String {
-    match holder(proto, port) {
+pub fn taken(proto: Proto, wanted: SocketAddrV4) -> String {
+    let port = wanted.port();
+    match holder(proto, wanted) {
         Some(process) => format!(
             "port {port}/{proto} is taken by {process}; stop it (`systemctl stop {}` if it is a service, else `kill {}`) and start again",
             process.name, process.pid
@@ -71,14 +74,19 @@ pub fn taken(proto: Proto, port: u16) -> String {
     }
 }
 
-/// The socket inodes of a port in a table of /proc/net.
-fn inodes(table: &str, proto: Proto, port: u16) -> Vec<u64> {
-    let suffix = format!(":{port:04X}");
+/// The socket inodes of a port in a table of /proc/net, where addresses are hexadecimal, their bytes in memory order.
+fn inodes(table: &str, proto: Proto, wanted: SocketAddrV4) -> Vec<u64> {
+    let suffix = format!(":{:04X}", wanted.port());
+    let addr = format!("{:08X}", u32::from_ne_bytes(wanted.ip().octets()));
     let line = |line: &str| {
         let mut fields = line.split_ascii_whitespace();
         let (local, state) = (fields.nth(1)?, fields.nth(1)?);
         // 0A is LISTEN; a connection from this port to somewhere takes nothing away.
-        let counts = local.ends_with(&suffix) && (proto == Proto::Udp || state == "0A");
+        // In the table of IPv6 the last of four words is an IPv4 address.
+        let on = local.strip_suffix(&suffix)?;
+        let clashes =
+            wanted.ip().is_unspecified() || on.ends_with(&addr) || on.bytes().all(|digit| digit == b'0');
+        let counts = clashes && (proto == Proto::Udp || state == "0A");
         let inode = fields.nth(5)?.parse().ok()?;
         counts.then_some(inode)
     };
@@ -95,7 +103,7 @@ fn has_one(pid: u32, sockets: &[String]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{TcpListener, UdpSocket};
+    use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
 
     use super::{Proto, holder, inodes, taken};
 
@@ -106,9 +114,15 @@ mod tests {
         for (proto, port) in
             [(Proto::Udp, udp.local_addr().unwrap().port()), (Proto::Tcp, tcp.local_addr().unwrap().port())]
         {
-            assert_eq!(holder(proto, port).unwrap().pid, std::process::id());
-            let message = taken(proto, port);
-            let who = format!("port {port}/{proto} is taken by {}", holder(proto, port).unwrap());
+            let wanted = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
+            assert_eq!(holder(proto, wanted).unwrap().pid, std::process::id());
+            assert_eq!(
+                holder(proto, SocketAddrV4::new([127, 9, 9, 9].into(), port)),
+                None,
+                "another address"
+            );
+            let message = taken(proto, wanted);
+            let who = format!("port {port}/{proto} is taken by {}", holder(proto, wanted).unwrap());
             assert!(message.starts_with(&who), "{message}");
             assert!(message.contains(&format!("kill {}", std::process::id())), "{message}");
         }
@@ -123,9 +137,12 @@ mod tests {
   14: 00000000:0044 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4713 2 00000000 0
   15: short
 ";
-        assert_eq!(inodes(table, Proto::Udp, 67), [4711, 4712]);
-        assert!(inodes(table, Proto::Tcp, 67).is_empty(), "nobody listens");
-        assert_eq!(inodes(table, Proto::Tcp, 68), [4713]);
-        assert!(holder(Proto::Udp, 0).is_none());
+        let any = |port| SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port);
+        assert_eq!(inodes(table, Proto::Udp, any(67)), [4711, 4712]);
+        assert_eq!(inodes(table, Proto::Udp, SocketAddrV4::new([10, 0, 0, 1].into(), 67)), [4711]);
+        assert_eq!(inodes(table, Proto::Udp, SocketAddrV4::new([127, 0, 0, 1].into(), 67)), [4711, 4712]);
+        assert!(inodes(table, Proto::Tcp, any(67)).is_empty(), "nobody listens");
+        assert_eq!(inodes(table, Proto::Tcp, any(68)), [4713]);
+        assert!(holder(Proto::Udp, any(0)).is_none());
     }
 }

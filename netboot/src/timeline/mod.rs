@@ -33,13 +33,13 @@ impl By {
 /// One step of a machine.
 #[derive(Clone, Debug)]
 pub enum Step {
-    /// It was offered, acknowledged or refused an address.
+    /// It was offered, acknowledged or refused an address, or told what to boot.
     Dhcp {
         /// Its Ethernet address.
         mac: Mac,
         /// The address of the reply.
         addr: Ipv4Addr,
-        /// `offer`, `ack`, `nak` or `bootp`.
+        /// `offer`, `ack`, `nak` or `bootp`; `boot-offer` or `boot-ack` when it was told what to boot and given no address.
         reply: &'static str,
         /// Its class.
         class: Class,
@@ -136,7 +136,7 @@ impl Timeline {
         match step {
             Step::Dhcp { mac, addr, reply, class, by } => {
                 self.count("dhcp", reply);
-                tracing::info!(target: "netboot::step", step = "dhcp", %mac, %addr, reply, class = class.name(), by = by.name(), "DHCP {reply} {addr} to {mac} ({}, by {})", class.name(), by.name());
+                tracing::info!(target: "netboot::step", step = "dhcp", %mac, %addr, reply, class = class.name(), by = by.name(), "DHCP {reply}{} to {mac} ({}, by {})", given(*addr), class.name(), by.name());
             }
             Step::DhcpIgnored { mac, reason } => {
                 self.count("dhcp", reason.name());
@@ -160,6 +160,11 @@ impl Timeline {
             }
         }
     }
+}
+
+/// The address in a sentence about a reply; one that gives none is not told as 0.0.0.0.
+fn given(addr: Ipv4Addr) -> String {
+    if addr.is_unspecified() { String::new() } else { format!(" {addr}") }
 }
 
 #[cfg(test)]

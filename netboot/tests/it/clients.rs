@@ -1,8 +1,8 @@
-//! Three DHCP clients that know nothing of each other, against the real daemon: each gets an address, renews it, gives it
-//! back and gets it again, from the pool and by reservation, with XDP and without.
+//! DHCP clients that know nothing of each other, against the real daemon: each gets an address, renews it, gives it back and
+//! gets it again, from the pool and by reservation, with XDP and without.
 //!
-//! None of them leaves its namespace: udhcpc and dhclient call a script of the test instead of their own, and dhcpcd, which
-//! is unpacked and not installed, sees a /run and a /var/lib of its own.
+//! None of them leaves its namespace: udhcpc and dhclient call a script of the test instead of their own; dhcpcd, which is
+//! unpacked and not installed, and systemd-networkd see a /run and a /var/lib of their own.
 
 use std::fs;
 use std::path::PathBuf;
@@ -22,11 +22,20 @@ const SCRIPT: &str = "#!/bin/sh\n\
     deconfig|RELEASE|EXPIRE|STOP) ip address flush dev \"$interface\";;\n\
     esac\n";
 
+/// Makes the file systems that a client sees instead of the machine's, and keeps them. It ends by itself, should the test be
+/// killed. systemd-networkd takes a /sys that it cannot write for that of a container, and does not wait for udev.
+const MOUNTS: &str = "mount -t tmpfs run /run && mount -t tmpfs lib /var/lib && mkdir /var/lib/dhcpcd && \
+    mount -t sysfs -o ro sys /sys && mkdir -p /run/systemd/network /run/systemd/netif/links /run/systemd/netif/leases && \
+    chown -R systemd-network /run/systemd/netif && \
+    printf '[Match]\\nName=eth0\\n[Network]\\nDHCP=ipv4\\nLinkLocalAddressing=no\\n' >/run/systemd/network/eth0.network && \
+    echo mounted && exec sleep 300";
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Udhcpc,
     Dhclient,
     Dhcpcd,
+    Networkd,
 }
 
 /// A client on a machine of its own.
@@ -34,7 +43,7 @@ struct Client {
     kind: Kind,
     machine: Namespace,
     place: TempDir,
-    /// Holds the file systems that dhcpcd sees.
+    /// Holds the file systems that it sees.
     mounts: Option<Child>,
     running: Option<Child>,
 }
@@ -45,17 +54,13 @@ impl Client {
         let script = place.path().join("script");
         fs::write(&script, SCRIPT).unwrap();
         assert!(Command::new("chmod").arg("+x").arg(&script).status().unwrap().success());
-        let mounts = (kind == Kind::Dhcpcd).then(|| {
-            let mut command = Command::new("unshare");
-            // It ends by itself, should the test be killed.
-            let line = "mount -t tmpfs run /run && mount -t tmpfs lib /var/lib && mkdir /var/lib/dhcpcd && \
-                        echo mounted && exec sleep 300";
-            command.args(["--mount", "sh", "-c", line]);
-            let holder = Child::spawn(command).unwrap();
+        let machine = crate::daemon::client(lab, mac);
+        let mounts = [Kind::Dhcpcd, Kind::Networkd].contains(&kind).then(|| {
+            let holder = machine.spawn("unshare", &["--mount", "sh", "-c", MOUNTS]).unwrap();
             holder.wait_line("mounted", SOON).unwrap();
             holder
         });
-        Self { kind, machine: crate::daemon::client(lab, mac), place, mounts, running: None }
+        Self { kind, machine, place, mounts, running: None }
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -77,21 +82,30 @@ impl Client {
                 command
             }
             Kind::Dhcpcd => {
-                let mut command = self.machine.command("nsenter");
-                let holder = self.mounts.as_ref().unwrap().pid();
-                command
-                    .arg(format!("--mount=/proc/{holder}/ns/mnt"))
-                    .arg(DHCPCD.file("usr/sbin/dhcpcd").unwrap());
+                let mut command = self.mounted();
+                command.arg(DHCPCD.file("usr/sbin/dhcpcd").unwrap());
                 // No address of its own making, no probe before it takes one, no hooks, no udev.
                 command.args(["-4", "-L", "-A", "--nodev", "-f", "/dev/null", "-c", "/bin/true"]);
                 command
             }
+            Kind::Networkd => {
+                let mut command = self.mounted();
+                command.arg("/lib/systemd/systemd-networkd");
+                command
+            }
         };
         command.args(arguments);
-        // udhcpc knows its interface by now.
-        if self.kind != Kind::Udhcpc {
+        // The others know their interface by now.
+        if [Kind::Dhclient, Kind::Dhcpcd].contains(&self.kind) {
             command.arg("eth0");
         }
+        command
+    }
+
+    /// A command that sees the file systems of its own.
+    fn mounted(&self) -> Command {
+        let mut command = self.machine.command("nsenter");
+        command.arg(format!("--mount=/proc/{}/ns/mnt", self.mounts.as_ref().unwrap().pid()));
         command
     }
 
@@ -101,6 +115,7 @@ impl Client {
             Kind::Udhcpc => &["-f"],
             Kind::Dhclient => &["-d"],
             Kind::Dhcpcd => &["-B"],
+            Kind::Networkd => &[],
         };
         self.running = Some(Child::spawn(self.command(arguments)).unwrap());
     }
@@ -115,6 +130,13 @@ impl Client {
                 self.start();
             }
             Kind::Dhcpcd => self.run(&["-N"]),
+            // Takes what it had once more when its cable is plugged in again: INIT-REBOOT, too.
+            Kind::Networkd => {
+                self.machine.ip("link set eth0 down").unwrap();
+                let off = || self.said().contains("DHCP lease lost");
+                assert!(wait_for(SOON, off), "{}", self.said());
+                self.machine.ip("link set eth0 up").unwrap();
+            }
         }
     }
 
@@ -124,6 +146,13 @@ impl Client {
             Kind::Udhcpc => self.running.as_ref().unwrap().signal("USR2").unwrap(),
             Kind::Dhclient => self.run(&["-r"]),
             Kind::Dhcpcd => self.run(&["-k"]),
+            // Keeps the address, for it means to come back.
+            Kind::Networkd => {
+                let mut running = self.running.take().unwrap();
+                running.signal("TERM").unwrap();
+                running.wait(SOON).unwrap();
+                self.machine.ip("address flush dev eth0").unwrap();
+            }
         }
         let gone = || !self.machine.ip("-4 -o address show dev eth0").unwrap().contains("inet");
         assert!(wait_for(SOON, gone), "{}", self.said());
@@ -207,4 +236,9 @@ fn dhclient_gets_renews_and_gives_back() {
 #[test]
 fn dhcpcd_gets_renews_and_gives_back() {
     gets_renews_and_gives_back(Kind::Dhcpcd);
+}
+
+#[test]
+fn systemd_networkd_gets_renews_and_gives_back() {
+    gets_renews_and_gives_back(Kind::Networkd);
 }

@@ -251,7 +251,7 @@ fn an_address_that_does_not_fit_the_hosts_is_waited_out() {
     let mut server = Server::start(&lab, Path::new(NETBOOT), data.path(), &["--xdp", "off"]).unwrap();
     lab.server.ip("addr flush dev pxe0").unwrap();
     lab.server.ip("addr add 10.9.9.2/24 dev pxe0").unwrap();
-    server.child().wait_line("the hosts do not fit 10.9.9.0/24", SOON).unwrap();
+    server.child().wait_line("hosts or settings do not fit 10.9.9.0/24", SOON).unwrap();
     assert!(server.is_running());
     // Either mends it: the hosts …
     let file = data.path().join("pxe_hosts.json");
@@ -260,11 +260,54 @@ fn an_address_that_does_not_fit_the_hosts_is_waited_out() {
     // … or the interface.
     lab.server.ip("addr flush dev pxe0").unwrap();
     lab.server.ip("addr add 192.168.90.2/24 dev pxe0").unwrap();
-    server.child().wait_line("the hosts do not fit 192.168.90.0/24", SOON).unwrap();
+    server.child().wait_line("hosts or settings do not fit 192.168.90.0/24", SOON).unwrap();
     lab.server.ip("addr flush dev pxe0").unwrap();
     lab.server.ip("addr add 10.9.9.2/24 dev pxe0").unwrap();
     server.child().wait_line("\"message\":\"ready\"", SOON).unwrap();
     server.stop().unwrap();
+}
+
+#[test]
+fn a_pool_that_does_not_fit_is_exit_code_2() {
+    let (lab, data) = (lab(), data(BLADE));
+    let serve = || {
+        let mut command = lab.server.command(NETBOOT);
+        command.args(["serve", "--interface", "pxe0", "--xdp", "off", "--data"]).arg(data.path());
+        let mut server = Child::spawn(command).unwrap();
+        let code = server.wait(SOON).unwrap().code();
+        (code, server.output())
+    };
+    let check = || {
+        lab.server
+            .command(NETBOOT)
+            .arg("check")
+            .arg(data.path())
+            .args(["--interface", "pxe0"])
+            .output()
+            .unwrap()
+    };
+    let table = [
+        ("10.0.0.5-10.0.0.9", "the pool 10.0.0.5-10.0.0.9 is not inside the subnet 192.168.90.0/24"),
+        ("192.168.90.70-192.168.90.80", "192.168.90.77 is in the pool 192.168.90.70-192.168.90.80"),
+    ];
+    for (pool, expected) in table {
+        let settings = format!("{{\n  \"dhcp\": {{ \"pool\": [\"{pool}\"] }} }}");
+        fs::write(data.path().join("netboot.json"), settings).unwrap();
+        let (code, said) = serve();
+        assert_eq!(code, Some(2), "{said}");
+        assert!(said.contains(expected), "{said}");
+        let checked = check();
+        assert_eq!(checked.status.code(), Some(2));
+        let text =
+            String::from_utf8_lossy(&checked.stderr).into_owned() + &String::from_utf8_lossy(&checked.stdout);
+        assert!(text.contains(expected), "{text}");
+    }
+    fs::write(
+        data.path().join("netboot.json"),
+        r#"{ "dhcp": { "pool": ["192.168.90.70-192.168.90.80"], "exclude": ["192.168.90.77"] } }"#,
+    )
+    .unwrap();
+    assert_eq!(check().status.code(), Some(0));
 }
 
 #[test]
@@ -362,7 +405,8 @@ fn odd_packets_are_counted_by_reason_and_hurt_nobody() {
         (packet(6, [0; 4], &[53, 1, 1, 255]), "bad-cookie"),
         (packet(6, cookie, &[53, 255, 1]), "bad-options"),
         (packet(6, cookie, &[53, 0, 255]), "bad-option-length"),
-        (packet(6, cookie, &[255]), "message-type"),
+        (packet(6, cookie, &[53, 1, 0, 255]), "message-type"),
+        (packet(6, cookie, &[255]), "bootp-unknown"),
     ] {
         socket.send_to(&packet, "192.168.90.2:67").unwrap();
         let counted = || status(&lab)["counters"]["dhcp"][reason].as_u64() >= Some(1);

@@ -64,7 +64,7 @@ impl Lab {
             enter(&name).unwrap();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
-                match Server::bind(&link, subnet(), &settings(), store) {
+                match Server::bind(&link, subnet(), config::Mode::Full, &settings(), store) {
                     Ok(server) => {
                         bound.send(Ok(())).unwrap();
                         server
@@ -146,6 +146,7 @@ fn subnet() -> Subnet {
         domain: None,
         boot: config::Boot::default(),
         http_port: 8080,
+        menu: None,
         custom: config::options::Custom::default(),
         rapid_commit: false,
         mtu: 1500,
@@ -420,4 +421,30 @@ fn a_renewal_is_answered_where_the_client_is_and_a_refusal_to_everybody() {
     assert_eq!(reply(&everybody).unwrap(), (NAK, NOWHERE));
     running.wait_count("nak", 1);
     assert_eq!(running.count("ack"), 1);
+}
+
+/// Seen with another server: a newcomer's lease was being written, and a third machine's question to port 4011 went
+/// unanswered, for good.
+#[test]
+fn the_boot_service_answers_while_the_disk_is_busy() {
+    let lab = Lab::new();
+    let ((started, starts), (word, go)) = (mpsc::channel(), mpsc::channel());
+    let running = lab.serve(Slow { started, go, content: Memory::default() }).unwrap();
+    let everybody = lab.socket(NOWHERE);
+    let new = Mac([0x52, 0x54, 0, 0, 0, 0x77]);
+    to_all(&everybody, &packet(new, NOWHERE, DISCOVER, &[]));
+    let (_, addr) = reply(&everybody).unwrap();
+    let taken = [&[54, 4][..], &SERVER.octets(), &[50, 4], &addr.octets()].concat();
+    to_all(&everybody, &packet(new, NOWHERE, REQUEST, &[&taken]));
+    starts.recv_timeout(SOON).unwrap();
+
+    lab.client.ip(&format!("addr add {BLADE_ADDR}/24 dev eth0")).unwrap();
+    let blade = lab.socket(BLADE_ADDR);
+    let question = packet(BLADE, BLADE_ADDR, REQUEST, &[b"\x3c\x20PXEClient:Arch:00000:UNDI:002001"]);
+    assert_eq!(blade.send_to(&question, (SERVER, 4011)).unwrap(), question.len());
+    assert_eq!(reply(&blade).unwrap(), (ACK, NOWHERE), "what to boot, and no address");
+    running.wait_count("boot-ack", 1);
+    assert_eq!(running.count("ack"), 0, "the newcomer's is not on disk yet");
+    word.send(true).unwrap();
+    assert_eq!(reply(&everybody).unwrap(), (ACK, addr));
 }

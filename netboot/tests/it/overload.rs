@@ -34,8 +34,8 @@ fn a_flood_of_strangers_keeps_no_reserved_machine_from_its_address() {
     let pid = server.child().pid();
     let (strangers, blade) = (lab.client("strangers").unwrap(), lab.client("blade").unwrap());
     let (flood, wire) = (Wire::open(&lab, &strangers), Wire::open(&lab, &blade));
-    let served = |xid| wire.obtain(RESERVED, xid, SOON) == Some(Ipv4Addr::new(192, 168, 90, 77));
-    assert!(served(1), "{}", server.child().output());
+    let boots = |xid| wire.obtain(RESERVED, xid, SOON) == Some(Ipv4Addr::new(192, 168, 90, 77));
+    assert!(boots(1), "{}", server.child().output());
     let before = resident(pid);
 
     let over = AtomicBool::new(false);
@@ -49,7 +49,7 @@ fn a_flood_of_strangers_keeps_no_reserved_machine_from_its_address() {
         });
         let (mut meanwhile, begun) = (0, Instant::now());
         while !over.load(Ordering::Acquire) {
-            assert!(served(2 + 2 * meanwhile), "{meanwhile} times before that");
+            assert!(boots(2 + 2 * meanwhile), "{meanwhile} times before that");
             // What ends after the flood says nothing.
             meanwhile += u32::from(!over.load(Ordering::Acquire));
         }
@@ -59,7 +59,7 @@ fn a_flood_of_strangers_keeps_no_reserved_machine_from_its_address() {
     assert!(meanwhile >= 10, "{meanwhile} times in {took:?}");
 
     // What waits is answered or dropped, and then all is as before.
-    assert!(wait_for(SOON, || served(1_000_000)));
+    assert!(wait_for(SOON, || boots(1_000_000)));
     let counters = &status(&lab)["counters"]["dhcp"];
     assert!(counters["pool-exhausted"].as_u64() > Some(0), "{counters}");
     let grown = resident(pid).saturating_sub(before);

@@ -133,6 +133,11 @@ impl Wire {
 
     /// The next reply of a server to anybody, if one comes in time.
     pub(crate) fn hear(&self, within: Duration) -> Option<Reply> {
+        self.hear_all(within).map(|(reply, _)| reply)
+    }
+
+    /// The same with all its bytes, from `op` on.
+    pub(crate) fn hear_all(&self, within: Duration) -> Option<(Reply, Vec<u8>)> {
         let deadline = Instant::now() + within;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -149,7 +154,9 @@ impl Wire {
             // SAFETY: the kernel has written so many bytes.
             let frame = unsafe { std::slice::from_raw_parts(buffer.as_ptr().cast::<u8>(), length) };
             if let Some(reply) = read(frame) {
-                return Some(reply);
+                // Ethernet may have padded the frame.
+                let length = usize::from(u16::from_be_bytes([frame[38], frame[39]])) - 8;
+                return Some((reply, frame[ENVELOPE..][..length].to_vec()));
             }
         }
     }

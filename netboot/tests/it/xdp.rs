@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use netboot::config::options::Custom;
-use netboot::config::{self, Boot};
+use netboot::config::{self, Boot, Menu};
 use netboot::dhcp::options::Subnet;
 use netboot::inventory::{Host, Snapshot};
 use netboot::mac::Mac;
@@ -35,6 +35,11 @@ fn subnet() -> Subnet {
         domain: Some("example.net".to_owned()),
         boot: [(Class::Ipxe, "boot/loader.ipxe")].into_iter().collect(),
         http_port: 8080,
+        menu: Some(Menu {
+            prompt: "F8?".to_owned(),
+            timeout_secs: 5,
+            items: vec!["local".to_owned(), "stable".to_owned()],
+        }),
         custom: custom(),
         rapid_commit: false,
         mtu: 1500,

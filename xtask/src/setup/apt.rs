@@ -1,4 +1,4 @@
-//! Debian packages that are installed: tools and clients, no server.
+//! Debian packages that are installed: tools and clients, and no server that starts by itself.
 
 use std::path::Path;
 
@@ -28,7 +28,7 @@ impl SystemPackage {
 }
 
 /// Every package: name, a program or file of it, what it is for.
-const PACKAGES: [(&str, &str, &str); 11] = [
+const PACKAGES: [(&str, &str, &str); 13] = [
     ("qemu-system-x86", "qemu-system-x86_64", "the virtual blades"),
     ("ipxe-qemu", "/usr/lib/ipxe/qemu/efi-virtio.rom", "the boot ROM of the virtual blades"),
     ("iproute2", "ip", "network namespaces, bridges and taps of the lab"),
@@ -37,9 +37,11 @@ const PACKAGES: [(&str, &str, &str); 11] = [
     ("tcpdump", "tcpdump", "captures in the lab"),
     ("udhcpc", "udhcpc", "a DHCP client in the tests"),
     ("isc-dhcp-client", "dhclient", "a DHCP client in the tests"),
+    ("systemd", "/lib/systemd/systemd-networkd", "a DHCP client in the tests; it is not started"),
     ("tftp-hpa", "tftp", "a TFTP client in the tests"),
     ("atftp", "atftp", "a TFTP client with windows in the tests"),
     ("curl", "curl", "an HTTP client in the tests"),
+    ("dnsmasq-base", "dnsmasq", "somebody else's DHCP server in the tests; installed, it starts nothing"),
 ];
 
 /// What this machine needs.

@@ -132,7 +132,7 @@ pub(in crate::config) fn profiles(reader: &mut Reader<'_>, name: &str, value: &J
     for member in &all.properties {
         let channel = member.name.as_str();
         let full = format!("{name}.{channel}");
-        if let Err(help) = inventory::channel(channel) {
+        if let Err(help) = inventory::channel_rule(channel) {
             reader.error(&member.name, format!("`{full}` names no channel"), help);
         }
         let profile = profiles.entry(channel.to_owned()).or_default();

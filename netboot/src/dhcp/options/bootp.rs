@@ -2,8 +2,8 @@
 //!
 //! Pure. Its options fit the vendor area of old, and nothing in it speaks of DHCP: such a client has its address for good.
 
-use super::custom::add_custom;
-use super::{Builder, COOKIE, Client, HEADER, Subnet, Template, addresses, header};
+use super::custom::{add_custom, belongs};
+use super::{Builder, COOKIE, Client, HEADER, Kind, Subnet, Template, addresses, header};
 
 /// Length of the vendor area of BOOTP, with cookie and END (RFC 951 3).
 const VENDOR_AREA: usize = 64;
@@ -21,7 +21,7 @@ pub fn bootp(subnet: &Subnet, client: &Client<'_>, reads_options: bool) -> Templ
         (12, client.hostname.unwrap_or_default().into()),
         (15, subnet.domain.as_deref().unwrap_or_default().into()),
     ];
-    add_custom(&mut options, client);
+    add_custom(&mut options, client, |code| belongs(code, client.class, Kind::Inform));
     let mut left_out = Vec::new();
     if reads_options {
         reply.0.extend_from_slice(&COOKIE);

@@ -5,14 +5,29 @@
 
 use netboot_ebpf::Class;
 
-use super::Client;
+use super::{Client, Kind};
+
+/// Whether an option that people set is for a client of this class in a reply of this kind.
+pub(super) fn belongs(code: u8, class: Class, kind: Kind) -> bool {
+    match kind {
+        _ if code == 43 => class == Class::Plain && !matches!(kind, Kind::BootService(_)),
+        // Beside another server this one says what to boot, and what was chosen from the menu stands.
+        Kind::BootService(Some(_)) if code == 209 => false,
+        Kind::BootService(_) => matches!(code, 150 | 175 | 208..=211),
+        Kind::Lease(_) | Kind::Inform => true,
+    }
+}
 
 /// Puts in what people have set by number: in the place of what the server would say, else behind it. Returns the codes
 /// behind it, and those in the place of others, each in the order in which they go when there is no room.
-pub(super) fn add_custom(options: &mut Vec<(u8, Vec<u8>)>, client: &Client<'_>) -> (Vec<u8>, Vec<u8>) {
+pub(super) fn add_custom(
+    options: &mut Vec<(u8, Vec<u8>)>,
+    client: &Client<'_>,
+    takes: impl Fn(u8) -> bool,
+) -> (Vec<u8>, Vec<u8>) {
     let (mut asked, mut always, mut replaced) = (Vec::new(), Vec::new(), Vec::new());
     for (code, value) in client.custom.settled() {
-        if code == 43 && client.class != Class::Plain {
+        if !takes(code) {
             continue;
         }
         let sent = value.filter(|value| !value.on_request() || client.asks.contains(&code));

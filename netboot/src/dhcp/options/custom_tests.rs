@@ -8,10 +8,11 @@ use netboot_ebpf::verdict::message;
 use proptest::prelude::*;
 
 use super::tests::{ECHO, client, subnet};
-use super::{Client, HEADER, LARGEST, Subnet, finish, inform, template_within};
+use super::{Client, HEADER, LARGEST, Subnet, boot_service, finish, inform, template_within};
 use crate::config;
 use crate::config::json::{Reader, Source};
 use crate::config::options::{Custom, Options, Place, read};
+use crate::dhcp::menu;
 use crate::dhcp::packets::{options, value};
 
 fn set(text: &str) -> Options {
@@ -152,6 +153,30 @@ fn what_takes_the_place_of_the_servers_own_goes_last() {
     let template = template_within(&subnet, &client, ECHO.leaves(LARGEST));
     assert_eq!(template.left_out(), [42, 66, 67, 28, 59, 58, 15, 209]);
     assert!(finish(&template, message::OFFER, &ECHO).len() <= LARGEST);
+}
+
+#[test]
+fn the_boot_service_tells_what_is_about_booting_alone() {
+    let subnet = with(
+        r#"{"3": "10.0.0.1", "42": "10.0.0.1", "43": "01", "150": "10.0.0.2", "209": "own.cfg", "210": "/x/", "119": "a.example"}"#,
+    );
+    let client = Client { custom: subnet.custom.of(None), ..client(Class::Bios) };
+    let set = |choice| {
+        let reply = finish(&boot_service(&subnet, &client, choice, 500), message::ACK, &ECHO);
+        codes(&reply)
+            .into_iter()
+            .filter(|code| [3, 42, 119, 150, 209, 210].contains(code))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(set(None), [209, 150, 210]);
+    let reply = finish(&boot_service(&subnet, &client, None, 500), message::ACK, &ECHO);
+    assert_eq!(value(&reply, 209), Some(b"own.cfg".to_vec()));
+    assert_eq!(value(&reply, 43), Some(vec![6, 1, 8, 255]));
+    // What was chosen from the menu stands.
+    let chosen = menu::choice(&[71, 4, 0x80, 1, 0, 0, 255]);
+    assert!(chosen.is_some());
+    let reply = finish(&boot_service(&subnet, &client, chosen, 500), message::ACK, &ECHO);
+    assert_eq!(value(&reply, 209), Some(b"pxelinux.cfg/stable".to_vec()));
 }
 
 #[test]

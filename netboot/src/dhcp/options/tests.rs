@@ -9,8 +9,8 @@ use super::{
     Client, Echo, HEADER, LARGEST, MESSAGE_AT, SMALLEST, Subnet, finish, inform, refusal, template,
     template_within,
 };
-use crate::config::Boot;
 use crate::config::options::{Custom, Layers};
+use crate::config::{Boot, Menu, menu};
 use crate::dhcp::packets::{options, value};
 
 const ADDR: Ipv4Addr = Ipv4Addr::new(192, 168, 90, 11);
@@ -25,6 +25,7 @@ pub(super) fn subnet() -> Subnet {
         domain: Some("rack.example".into()),
         boot: Boot::default(),
         http_port: 8080,
+        menu: None,
         custom: Custom::default(),
         rapid_commit: false,
         mtu: 1500,
@@ -232,6 +233,7 @@ fn no_legal_settings_make_a_reply_too_long() {
         dns: many,
         domain: Some(domain),
         http_port: 65535,
+        menu: Some(longest_menu()),
         ..subnet()
     };
     for class in Class::ALL {
@@ -257,7 +259,18 @@ fn no_legal_settings_make_a_reply_too_long() {
         let echo = Echo { guid: Some(&[1; 17]), client_id: Some(&[0; 17]), relay_info: None, ..ECHO };
         let reply = finish(&template, message::ACK, &echo);
         assert!(reply.len() <= LARGEST, "{class:?}: {}", reply.len());
+        let shows = class.is_pxe() && *class != Class::Rpi;
+        let menu = value(&reply, 43).is_some_and(|option| option.len() == menu::LONGEST);
+        assert_eq!(menu, shows, "it is all there, {class:?}");
     }
+}
+
+/// As long as the settings allow.
+fn longest_menu() -> Menu {
+    let items = vec!["local".to_owned(), "a".repeat(64), "b".repeat(64)];
+    let menu = Menu { prompt: "p".repeat(28), timeout_secs: 5, items };
+    assert_eq!(menu.length(), menu::LONGEST);
+    menu
 }
 
 #[test]
@@ -280,6 +293,19 @@ fn an_inform_is_answered_without_a_lease() {
     }
     for code in [1, 3, 6, 12, 54, 67, 209] {
         assert!(value(&reply, code).is_some(), "{code}");
+    }
+}
+
+/// As EDK II does it in its copy of the packet (`PxeBcParseDhcp4Packet`).
+#[test]
+fn a_nul_behind_the_boot_file_hits_no_option() {
+    for class in Class::ALL.iter().filter(|class| **class != Class::Rpi) {
+        let mut reply = finish(&template(&subnet(), &client(*class)), message::OFFER, &ECHO);
+        let before = options(&reply).0;
+        let name = value(&reply, 67).unwrap();
+        let at = (HEADER..reply.len()).find(|at| reply[*at..].starts_with(&name)).unwrap();
+        reply[at + name.len()] = 0;
+        assert_eq!(options(&reply).0, before, "{class:?}");
     }
 }
 

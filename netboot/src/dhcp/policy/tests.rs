@@ -42,6 +42,7 @@ pub(super) fn subnet() -> Subnet {
         domain: None,
         boot: Boot::default(),
         http_port: 8080,
+        menu: None,
         custom: Custom::default(),
         rapid_commit: false,
         mtu: 1500,
@@ -396,6 +397,14 @@ fn release_and_decline_count_only_from_whom_they_may() {
     for (packet, want) in table {
         assert_eq!(world.ask(&packet), want, "{packet:?}");
     }
+    // One that names no server must have been sent to this one alone.
+    let nameless = Packet { options: vec![(53, vec![RELEASE])], ..release.clone() };
+    let counts = Outcome::Ignore(Reason::MessageType, Change::Release(addr(15)));
+    assert_eq!(world.ask_as(&nameless, Addressed::Server), counts);
+    let forged = Packet { options: vec![(53, vec![RELEASE])], ..Packet::new(mac(2)).ciaddr(addr(15)) };
+    assert_eq!(world.ask_as(&forged, Addressed::Server), quiet(Reason::NoLease));
+    let refused = Packet { options: vec![(53, vec![DECLINE])], ..decline.clone() };
+    assert_eq!(world.ask_as(&refused, Addressed::Server), quiet(Reason::OtherServer));
     // Given to somebody else who has not finished yet: the old owner's word no longer counts.
     world.now = NOW + 1800;
     world.leases.writing(&Lease::new(addr(15), mac(2), world.now + 3600));

@@ -12,7 +12,7 @@ use super::{Boot, RESERVED, boot_with, is_the_first_blade, turn};
 const COMMAND_LINE: &str = "console=ttyS1,19200n8 cloud-config-url=http://192.168.90.2:8080";
 
 /// iPXE as the boot loader, and its script: kernel and initramfs over HTTP.
-fn ipxe(data: &Path) {
+pub(super) fn ipxe(data: &Path) {
     let tftp = data.join("tftp");
     std::fs::copy(IPXE.file("usr/lib/ipxe/snponly.efi").unwrap(), tftp.join("snponly.efi")).unwrap();
     let files = "http://192.168.90.2:8080/tftp/coreos_stable_pxe";
