@@ -180,6 +180,10 @@ reasons! {
     NoBootFile => "no-boot-file",
     /// The client chose an item that is not in the boot menu.
     NoMenuItem => "no-such-menu-item",
+    /// It has no reservation and waits for one (`dhcp.unknown` is `hold`).
+    Held => "held",
+    /// It has no reservation, and only reserved machines are answered (`dhcp.unknown` is `deny`).
+    Denied => "denied",
     /// The client asks for an address of a subnet that it names (option 118).
     SubnetSelection => "subnet-selection",
     /// The client would take an ACK for its DISCOVER (option 80).

@@ -3,6 +3,7 @@
 //!
 //! All of it starts anew, with the same leases, when the interface gets another address.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -22,13 +23,20 @@ use tokio_util::sync::CancellationToken;
 use crate::config::problem::Problems;
 use crate::config::{self, Mode, RouterAdvertisement, Settings};
 use crate::dhcp::options::Subnet;
+use crate::dhcp::vacant::Network;
 use crate::fastpath::{self, Changed, Fastpath};
-use crate::inventory::{HOSTS_FILE, Inventory, Networks};
+use crate::inventory::{HOSTS_FILE, Inventory, Networks, Snapshot};
 use crate::net::link::{Link, State, Watch};
 use crate::net::{ports, ra};
 use crate::timeline::Timeline;
 use crate::{dhcp, http, store, tftp};
 
+mod contested;
+
+use contested::Contested;
+
+/// While a reserved address is somebody else's, it is looked after this often.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// How long a port that no process has is waited for: io_uring gives back the port of a netboot that was killed a moment
 /// after the process is gone.
 const GIVEN_BACK: Duration = Duration::from_secs(5);
@@ -146,7 +154,7 @@ impl Parts<'_> {
 
         let leases = self.open_leases()?;
         let lease_reader = leases.reader();
-        let dhcp = dhcp::server::Server::bind(link, subnet.clone(), settings.mode, &settings.dhcp, leases)?;
+        let dhcp = dhcp::server::Server::bind(link, &subnet, settings.mode, &settings.dhcp, leases)?;
         let files = self.files();
         let (mut tftp, listener) = match (self.start_tftp(files.clone(), &ends).await, self.listen().await) {
             (Ok(tftp), Ok(listener)) => (tftp, listener),
@@ -162,8 +170,10 @@ impl Parts<'_> {
         };
         // Subscribed first, so that no snapshot is missed after the one that XDP starts with.
         let changes = inventory.changes();
+        let (mut contested, snapshot) = (Contested::new(lease_reader.clone()), inventory.snapshot());
+        contested.look(&snapshot, true);
         // The last, for it answers from its first update on.
-        let (fastpath, xdp) = self.attach(&subnet);
+        let (fastpath, xdp) = self.attach(&subnet, &snapshot, contested.taken());
 
         let app = http::app(http::State {
             inventory: Arc::clone(inventory),
@@ -171,6 +181,9 @@ impl Parts<'_> {
             subnets: self.subnets().into(),
             override_from: settings.http.override_from.clone().into(),
             leases: lease_reader,
+            network: Arc::new(Network::new(&subnet, &settings.dhcp)),
+            unknown: settings.dhcp.unknown,
+            waiting: dhcp.waiting(),
             timeline: timeline.clone(),
             ready: Arc::clone(&ready),
             xdp: Arc::new(ArcSwap::from_pointee(xdp)),
@@ -187,9 +200,7 @@ impl Parts<'_> {
                 Ok(())
             });
         }
-        if let Some(fastpath) = fastpath {
-            tasks.spawn(follow(fastpath, Arc::clone(inventory), changes, ends.clone()));
-        }
+        tasks.spawn(follow(contested, fastpath, Arc::clone(inventory), changes, ends.clone()));
 
         ready.store(true, Ordering::Release);
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
@@ -301,8 +312,13 @@ impl Parts<'_> {
 
     /// Attaches the XDP program and gives it the machines. Without it the daemon answers everybody, and says why.
     /// Returns what people are told about it, too.
-    fn attach(&self, subnet: &Subnet) -> (Option<Fastpath>, String) {
-        let Self { settings, inventory, timeline, link } = self;
+    fn attach(
+        &self,
+        subnet: &Subnet,
+        snapshot: &Snapshot,
+        taken: &BTreeSet<Ipv4Addr>,
+    ) -> (Option<Fastpath>, String) {
+        let Self { settings, timeline, link, .. } = self;
         let started = match settings.mode {
             Mode::Full => Fastpath::start(link, subnet, settings.xdp, (*timeline).clone()),
             Mode::Proxy => Err(fastpath::Error::Proxy),
@@ -313,7 +329,7 @@ impl Parts<'_> {
                 let text = fastpath.note().map_or_else(|| mode.to_owned(), |note| format!("{mode} ({note})"));
                 tracing::info!(mode, "XDP answers reserved machines: {text}");
                 // The machines that do not fit into the map are no reason to do without it for the others.
-                updated(fastpath.update(&inventory.snapshot()));
+                updated(fastpath.update(snapshot, taken));
                 (Some(fastpath), text)
             }
             Err(error) => {
@@ -331,29 +347,38 @@ impl Parts<'_> {
     }
 }
 
-/// Gives the XDP program each new snapshot, until told to stop; then detaches it.
+/// Looks at each new snapshot for reserved addresses that others have, and gives it to the XDP program without these, until
+/// told to stop; then detaches the program.
 async fn follow(
-    mut fastpath: Fastpath,
+    mut contested: Contested,
+    mut fastpath: Option<Fastpath>,
     inventory: Arc<Inventory>,
     mut news: watch::Receiver<u64>,
     stop: CancellationToken,
 ) -> Result<()> {
     loop {
-        tokio::select! {
+        let new = tokio::select! {
             () = stop.cancelled() => break,
-            result = news.changed() => result.context("the inventory is gone")?,
-        }
+            result = news.changed() => {
+                result.context("the inventory is gone")?;
+                true
+            }
+            () = tokio::time::sleep(LOOK_AGAIN), if !contested.taken().is_empty() => false,
+        };
         let snapshot = inventory.snapshot();
         // A hundred thousand entries take a while; nobody else waits for them.
-        let (back, result) = tokio::task::spawn_blocking(move || {
-            let result = fastpath.update(&snapshot);
-            (fastpath, result)
+        (contested, fastpath) = tokio::task::spawn_blocking(move || {
+            let changed = contested.look(&snapshot, new);
+            if let Some(fastpath) = &mut fastpath
+                && (new || changed)
+            {
+                updated(fastpath.update(&snapshot, contested.taken()));
+            }
+            (contested, fastpath)
         })
         .await?;
-        fastpath = back;
-        updated(result);
     }
-    tokio::task::spawn_blocking(move || fastpath.close()).await?;
+    tokio::task::spawn_blocking(move || fastpath.map(Fastpath::close)).await?;
     Ok(())
 }
 

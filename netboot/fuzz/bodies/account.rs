@@ -15,8 +15,9 @@ const TAKEN: usize = 576;
 /// The largest that the interface takes.
 const MTU: usize = 1500;
 
-/// Panics where a client would stumble over the reply, or something stands in it that nobody asked for.
-pub(crate) fn check(packet: &[u8], reply: &Reply, server: Ipv4Addr) {
+/// Panics where a client would stumble over the reply, or something stands in it that nobody asked for. A boot service
+/// gives no addresses.
+pub(crate) fn check(packet: &[u8], reply: &Reply, server: Ipv4Addr, service: bool) {
     let bytes = reply.bytes.as_slice();
     let length = bytes.len();
     let asked = |code| tlv::value(packet, code).filter(|value| !value.is_empty());
@@ -27,7 +28,7 @@ pub(crate) fn check(packet: &[u8], reply: &Reply, server: Ipv4Addr) {
         _ => TAKEN,
     };
     assert!(length >= SMALLEST && length + 28 <= takes, "{length} bytes to who takes {takes}");
-    header(packet, bytes, reply, server);
+    header(packet, bytes, reply, server, service);
     if reply.message == BOOTP {
         return bootp(packet, bytes);
     }
@@ -39,7 +40,8 @@ pub(crate) fn check(packet: &[u8], reply: &Reply, server: Ipv4Addr) {
         values.next().map(|first| values.fold(first, |joined, part| [joined, part].concat()))
     };
     assert_eq!(options.first(), Some(&(53, &[reply.message][..])), "the type is first");
-    assert_eq!(told(54), Some(server_id(packet, server)), "who answers is in every reply");
+    let name = if service { server.octets().into() } else { server_id(packet, server) };
+    assert_eq!(told(54), Some(name), "who answers is in every reply");
     for code in [61, 82] {
         assert_eq!(told(code), asked(code), "option {code} comes back as it was sent");
     }
@@ -72,6 +74,7 @@ pub(crate) fn check(packet: &[u8], reply: &Reply, server: Ipv4Addr) {
     }
     let lease = told(51).is_some();
     match reply.message {
+        OFFER | ACK if service => assert!(!lease && bytes[16..20] == [0; 4], "an address of a boot service"),
         OFFER => assert!(lease, "an OFFER without a time"),
         ACK => assert_eq!(lease, bytes[16..20] != [0; 4], "an address and its time belong together"),
         NAK => assert!(!lease),
@@ -119,13 +122,13 @@ fn server_id(packet: &[u8], server: Ipv4Addr) -> Vec<u8> {
 }
 
 /// The fixed fields: constants, what the request said, and what is given.
-fn header(packet: &[u8], bytes: &[u8], reply: &Reply, server: Ipv4Addr) {
+fn header(packet: &[u8], bytes: &[u8], reply: &Reply, server: Ipv4Addr, service: bool) {
     assert_eq!(bytes[..4], [2, 1, 6, 0], "op, htype, hlen, hops");
     for repeated in [4..8, 8..10, 11..12, 24..28, 28..44] {
         assert_eq!(bytes[repeated.clone()], packet[repeated.clone()], "header bytes {repeated:?}");
     }
-    // A relay agent is to tell everybody of a NAK (RFC 2131 4.3.2).
-    let loud = if reply.message == NAK && is_relayed(packet) { 0x80 } else { 0 };
+    // A relay agent is to tell everybody of a NAK (RFC 2131 4.3.2), and of a reply without an address.
+    let loud = if (reply.message == NAK || service) && is_relayed(packet) { 0x80 } else { 0 };
     assert_eq!(bytes[10], packet[10] | loud, "the broadcast flag");
     let relay = Ipv4Addr::from([packet[24], packet[25], packet[26], packet[27]]);
     assert_eq!(reply.route == Route::Relay(relay), is_relayed(packet), "to {:?}", reply.route);

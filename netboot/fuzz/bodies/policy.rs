@@ -2,6 +2,8 @@
 //! and when the server is killed. No address has two owners, nothing is acknowledged that is not on disk, and every reply
 //! is one that a client can use.
 
+use std::net::SocketAddrV4;
+
 use netboot_ebpf::verdict::message::{DECLINE, DISCOVER, INFORM, RELEASE, REQUEST};
 
 use netboot::dhcp::policy::Addressed;
@@ -41,9 +43,13 @@ pub(crate) fn run(data: &[u8]) {
         }
         match bytes.below(20) {
             0..10 => {
-                let unicast = bytes.next() & 1 == 1;
+                let addressed = match bytes.below(8) {
+                    0..4 => Addressed::Broadcast,
+                    4..7 => Addressed::Server,
+                    _ => Addressed::BootService(SocketAddrV4::new([192, 168, 90, bytes.next()].into(), 4011)),
+                };
                 let packet = packet(&mut bytes);
-                server.handle(&packet, if unicast { Addressed::Server } else { Addressed::Broadcast });
+                server.handle(&packet, addressed);
             }
             10 | 11 => server.written(true),
             12 => server.written(false),
@@ -120,7 +126,8 @@ fn packet(bytes: &mut Bytes<'_>) -> Vec<u8> {
             }
             3 => option(&mut packet, 118, &[10, 1, 0, 0]),
             4 => option(&mut packet, 51, &[0, 0, bytes.next(), bytes.next()]),
-            _ => option(&mut packet, bytes.next(), &[bytes.next()]),
+            // What was chosen from a menu.
+            _ => option(&mut packet, 43, &[71, 4, bytes.next(), bytes.next(), 0, 0, 255]),
         }
     }
     packet.push(255);

@@ -4,13 +4,13 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::Ipv4Addr;
 
-use netboot::config::{self, Range, Settings};
+use netboot::config::{self, Mode, Range, Settings};
 use netboot::dhcp::lease::{Lease, Owner};
 use netboot::dhcp::leases::Leases;
 use netboot::dhcp::options::Subnet;
-use netboot::dhcp::policy::{Addressed, Change, Outcome, Reply, View, decide, owner};
+use netboot::dhcp::policy::{self, Addressed, Change, Outcome, Reply, View, owner};
 use netboot::dhcp::select::{Place, select};
-use netboot::dhcp::{pool, wire};
+use netboot::dhcp::{pool, proxy, wire};
 use netboot::inventory::Snapshot;
 use netboot::mac::Mac;
 use netboot_ebpf::Reason;
@@ -57,6 +57,7 @@ enum Job {
 
 /// The server.
 pub(crate) struct Server {
+    mode: Mode,
     settings: config::Dhcp,
     segments: Vec<Segment>,
     places: Vec<Place>,
@@ -91,6 +92,7 @@ impl Server {
             Segment { subnet, ranges, leases }
         };
         Self {
+            mode: settings.mode,
             settings: dhcp,
             segments: segments.into_iter().map(segment).collect(),
             places,
@@ -125,11 +127,14 @@ impl Server {
             settings: &self.settings,
             now,
         };
+        let service = self.mode == Mode::Proxy || matches!(addressed, Addressed::BootService(_));
+        let decide = if service { proxy::decide } else { policy::decide };
         let outcome = decide(&request, addressed, &view);
         let poisoned = wire::decode(&tlv::poison(packet, 0xa5)).expect("it is the same request");
         assert_eq!(decide(&poisoned, addressed, &view), outcome, "it depends on what nobody may look at");
-        if let Outcome::Reply(reply, _) = &outcome {
-            account::check(packet, reply, segment.subnet.server);
+        if let Outcome::Reply(reply, change) = &outcome {
+            account::check(packet, reply, segment.subnet.server, service);
+            assert!(!service || *change == Change::None, "a boot service gives no addresses");
         }
         Ok((number, owner(&request, self.settings.identity), outcome))
     }
@@ -142,6 +147,9 @@ impl Server {
             Outcome::Reply(reply, change) => (Some(reply), change),
             Outcome::Ignore(_, change) => (None, change),
         };
+        if self.mode == Mode::Proxy || matches!(addressed, Addressed::BootService(_)) {
+            return;
+        }
         let packet = packet.to_vec();
         let answer =
             reply.map(|reply| Answer { segment: number, owner: owner.clone(), packet, addressed, reply });

@@ -14,7 +14,7 @@ use netboot::net::link::Link;
 pub(crate) const SERVER: Ipv4Addr = Ipv4Addr::new(192, 168, 90, 2);
 
 /// Settings, from a bare file to what makes replies longest.
-const SETTINGS: [&str; 6] = [
+const SETTINGS: [&str; 7] = [
     r#"{ "dhcp": { "pool": "192.168.90.10-192.168.90.14" } }"#,
     r#"{ "dhcp": { "pool": ["192.168.90.12-192.168.90.14", "192.168.90.9-192.168.90.10"], "authoritative": false,
         "lease_secs": 60, "router": "", "dns": [], "domain": "a.example" },
@@ -31,6 +31,8 @@ const SETTINGS: [&str; 6] = [
     r#"{ "dhcp": { "pool": "192.168.90.10-192.168.90.12", "subnets": [
         { "prefix": "10.1.0.0/24", "relay": "10.1.0.1", "pool": "10.1.0.24-10.1.0.27", "lease_secs": 300 },
         { "prefix": "10.2.0.0/24", "relay": "192.168.90.9", "domain": "two.example" } ] } }"#,
+    r#"{ "mode": "proxy", "dhcp": { "menu": { "prompt": "F8?", "timeout_secs": 3, "items": ["local", "stable", "beta"] } },
+      "boot": { "bios": "pxelinux.0", "ipxe": "http://192.168.90.2/menu", "efi64": "shim.efi" } }"#,
 ];
 
 /// Machines of the operator. Those of a file are among the clients of [`mac`].

@@ -70,7 +70,8 @@ struct Hosts {
     interface: Option<String>,
 }
 
-fn channel(text: &str) -> Result<String, &'static str> {
+/// A channel as typed.
+pub(super) fn channel(text: &str) -> Result<String, &'static str> {
     if edit::is_channel(text) {
         Ok(text.to_owned())
     } else {

@@ -3,29 +3,22 @@
 //! The store's file tells, unless a running netboot has it: then that one is asked over HTTP on loopback. Nothing is
 //! made or put aside.
 
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 
-use super::{WRONG, failed, report, say};
+use super::{WRONG, ask, failed, report, say};
 use crate::config::problem::{Problem, Severity};
 use crate::config::{self, Given};
 use crate::dhcp::lease::{self, Lease, Owner};
 use crate::dhcp::record;
-use crate::http;
 use crate::import::dnsmasq;
 use crate::mac::Mac;
 use crate::store::{self, Redb};
-
-/// How long the running netboot may say nothing.
-const SILENCE: Duration = Duration::from_secs(10);
-/// More than the answer with a full pool.
-const LARGEST_ANSWER: u64 = 64 << 20;
 
 /// What was typed.
 #[derive(Debug, Args)]
@@ -90,31 +83,23 @@ pub(super) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-fn read(state: &Path, port: u16) -> Result<Vec<Lease>> {
+/// The leases of the store in this directory: from its file, or from the netboot that has it.
+pub(super) fn read(state: &Path, port: u16) -> Result<Vec<Lease>> {
     match Redb::existing(state) {
         Ok(None) => Ok(Vec::new()),
         Ok(Some(store)) => Ok(record::read_all(&store.reader().list()?)),
-        Err(store::Error::InUse { .. }) => ask(port, &store::identity(state).unwrap_or_default())
-            .with_context(|| {
-                let state = state.display();
-                format!(
-                    "{state} is in use by a netboot that cannot be asked on TCP port {port} (--http-port)"
-                )
-            }),
+        Err(store::Error::InUse { .. }) => {
+            ask::get(port, "/api/v1/leases", &store::identity(state).unwrap_or_default())
+                .and_then(|body| parse(&body))
+                .with_context(|| {
+                    let state = state.display();
+                    format!(
+                        "{state} is in use by a netboot that cannot be asked on TCP port {port} (--http-port)"
+                    )
+                })
+        }
         Err(error) => Err(error.into()),
     }
-}
-
-/// Asks the running netboot that has this store.
-fn ask(port: u16, store: &str) -> Result<Vec<Lease>> {
-    let mut connection = TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), SILENCE)?;
-    connection.set_read_timeout(Some(SILENCE))?;
-    connection.set_write_timeout(Some(SILENCE))?;
-    // HTTP/1.0: the answer comes in one piece and ends with the connection.
-    connection.write_all(b"GET /api/v1/leases HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
-    let mut answer = Vec::new();
-    connection.take(LARGEST_ANSWER).read_to_end(&mut answer)?;
-    parse(&answer, store)
 }
 
 /// A lease as `/api/v1/leases` tells it.
@@ -126,23 +111,7 @@ struct Told {
     expires: u64,
 }
 
-/// The leases in an HTTP answer. Two netboots on one machine must not be taken for one another.
-fn parse(answer: &[u8], store: &str) -> Result<Vec<Lease>> {
-    let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").context("that is no HTTP")?;
-    let (head, body) = answer.split_at(end + 4);
-    let head = String::from_utf8_lossy(head);
-    let mut status = head.lines().next().unwrap_or_default().splitn(2, ' ');
-    if !status.next().is_some_and(|version| version.starts_with("HTTP/1.")) {
-        bail!("that is no HTTP");
-    }
-    let status = status.next().unwrap_or_default();
-    if !status.starts_with("200 ") {
-        bail!("it says {status}: {}", String::from_utf8_lossy(body).trim());
-    }
-    let mut headers = head.lines().filter_map(|line| line.split_once(':'));
-    if !headers.any(|(name, value)| name.eq_ignore_ascii_case(http::STORE) && value.trim() == store) {
-        bail!("there is a netboot with other leases");
-    }
+fn parse(body: &[u8]) -> Result<Vec<Lease>> {
     let told: Vec<Told> = serde_json::from_slice(body).context("that is no list of leases")?;
     let lease = |Told { addr, mac, client_id, expires }| {
         let id = client_id.as_deref().and_then(lease::bytes);
@@ -171,7 +140,8 @@ fn ends(expires: u64, now: u64) -> String {
     }
 }
 
-fn span(secs: u64) -> String {
+/// A number of seconds, as people say it.
+pub(super) fn span(secs: u64) -> String {
     match secs {
         0..60 => format!("{secs}s"),
         60..3600 => format!("{}m", secs / 60),
@@ -207,23 +177,16 @@ mod tests {
     }
 
     #[test]
-    fn understands_the_answer_and_nothing_else() {
-        let good = b"HTTP/1.0 200 OK\r\nNetboot-Store: 1-2\r\n\r\n\
-            [{\"addr\":\"10.0.0.1\",\"mac\":\"02:00:00:00:00:01\",\"expires\":5,\"new\":1}]";
-        assert_eq!(parse(good, "1-2").unwrap(), [lease(1, 5)]);
-        let head = "HTTP/1.1 200 OK\r\nnetboot-store: 1-2\r\n\r\n";
+    fn understands_the_list_and_nothing_else() {
+        let good = b"[{\"addr\":\"10.0.0.1\",\"mac\":\"02:00:00:00:00:01\",\"expires\":5,\"new\":1}]";
+        assert_eq!(parse(good).unwrap(), [lease(1, 5)]);
         let table = [
-            (String::new(), "no HTTP"),
-            ("SSH-2.0\r\n\r\n".to_owned(), "no HTTP"),
-            ("HTTP/1.1 403 Forbidden\r\n\r\nnot for you\n".to_owned(), "403 Forbidden: not for you"),
-            ("HTTP/1.1 200 OK\r\n\r\n[]".to_owned(), "other leases"),
-            ("HTTP/1.1 200 OK\r\nnetboot-store: 1-3\r\n\r\n[]".to_owned(), "other leases"),
-            (format!("{head}[{{"), "no list"),
-            (format!("{head}{{}}"), "no list"),
-            (format!("{head}[{{\"addr\":\"10.0.0.1\",\"mac\":\"x\",\"expires\":5}}]"), "MAC"),
+            ("[{", "no list"),
+            ("{}", "no list"),
+            ("[{\"addr\":\"10.0.0.1\",\"mac\":\"x\",\"expires\":5}]", "MAC"),
         ];
-        for (answer, expected) in table {
-            let error = format!("{:#}", parse(answer.as_bytes(), "1-2").unwrap_err());
+        for (body, expected) in table {
+            let error = format!("{:#}", parse(body.as_bytes()).unwrap_err());
             assert!(error.contains(expected), "{error}");
         }
     }

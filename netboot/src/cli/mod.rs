@@ -3,7 +3,9 @@
 //! Exit codes: 0 fine, 1 failed while running, 2 wrong usage, settings or data.
 
 mod args;
+mod ask;
 mod check;
+mod hosts;
 mod import;
 mod leases;
 mod logs;
@@ -33,6 +35,7 @@ pub fn main() -> ExitCode {
     match arguments.command {
         args::Command::Serve(serve) => serve::run(serve),
         args::Command::Check(check) => check::run(check),
+        args::Command::Hosts(hosts) => hosts::run(hosts),
         args::Command::Leases(leases) => leases::run(leases),
         args::Command::Import(import) => import::run(import),
     }

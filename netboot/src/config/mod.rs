@@ -91,6 +91,21 @@ pub enum RouterAdvertisement {
     Off,
 }
 
+/// What becomes of machines without a reservation that ask by DHCP.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, clap::ValueEnum,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Unknown {
+    /// They get an address of the pool.
+    #[default]
+    Pool,
+    /// They get no answer, and wait in a list until the operator gives them a reservation.
+    Hold,
+    /// They get no answer.
+    Deny,
+}
+
 /// A range of addresses, both ends included, written `192.168.90.10-192.168.90.250`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Range {
@@ -138,6 +153,8 @@ pub struct Dhcp {
     pub dns: Vec<Ipv4Addr>,
     /// Domain name, option 15.
     pub domain: Option<String>,
+    /// Machines without a reservation.
+    pub unknown: Unknown,
     /// The boot menu that PXE firmware shows.
     pub menu: Option<Menu>,
     /// A DISCOVER with option 80 is answered with an ACK (RFC 4039).

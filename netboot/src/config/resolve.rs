@@ -8,7 +8,7 @@ use ipnetwork::Ipv4Network;
 use super::options::Custom;
 use super::problem::{Problem, Problems, Severity};
 use super::written::{Written, interface};
-use super::{Dhcp, Http, Identity, Mode, Range, Settings, Tftp, Xdp};
+use super::{Dhcp, Http, Identity, Mode, Range, Settings, Tftp, Unknown, Xdp};
 
 /// Name of the settings file in the data directory.
 pub const FILE: &str = "netboot.json";
@@ -74,6 +74,7 @@ fn merge(data: &Path, given: Given, written: Written) -> Settings {
                 router: written.router,
                 dns: written.dns.unwrap_or_default(),
                 domain: written.domain,
+                unknown: written.unknown.unwrap_or_default(),
                 menu: written.menu,
                 subnets: written.subnets,
                 rapid_commit: written.rapid_commit.unwrap_or(usual.rapid_commit),
@@ -108,6 +109,7 @@ impl Default for Dhcp {
             router: None,
             dns: Vec::new(),
             domain: None,
+            unknown: Unknown::default(),
             menu: None,
             subnets: Vec::new(),
             rapid_commit: false,
@@ -172,7 +174,7 @@ mod tests {
     use super::{FILE, Given, resolve};
     use netboot_ebpf::Class;
 
-    use crate::config::{Boot, Engine, Menu, Mode, RouterAdvertisement, Settings, Xdp};
+    use crate::config::{Boot, Engine, Menu, Mode, RouterAdvertisement, Settings, Unknown, Xdp};
 
     fn with(text: &str, given: Given) -> Result<Settings, String> {
         let dir = tempfile::tempdir().unwrap();
@@ -195,6 +197,7 @@ mod tests {
             (settings.dhcp.lease_secs, settings.dhcp.authoritative, settings.dhcp.router.as_ref()),
             (3600, true, None)
         );
+        assert_eq!(settings.dhcp.unknown, Unknown::Pool);
         assert_eq!(settings.boot, Boot::default());
         assert_eq!(
             (settings.tftp.max_transfers, settings.tftp.max_window, settings.tftp.engine),
@@ -209,7 +212,7 @@ mod tests {
         let text = r#"// all of them
         { "interface": "eth1", "state": "var", "mode": "proxy", "xdp": "generic", "router_advertisement": "off",
           "dhcp": { "pool": ["10.0.0.10-10.0.0.20"], "lease_secs": 600, "authoritative": false, "router": "10.0.0.1",
-                    "dns": ["10.0.0.2", "10.0.0.3"], "domain": "blades.example",
+                    "dns": ["10.0.0.2", "10.0.0.3"], "domain": "blades.example", "unknown": "hold",
                     "menu": { "prompt": "F8?", "timeout_secs": 9, "items": ["local", "beta"] } },
           "boot": { "bios": "lpxelinux.0", "http64": "http://10.0.0.1/x.efi", "rpi": "" }, "http": { "port": 80, "override_from": ["10.9.0.0/16", "10.8.0.1"] },
           "tftp": { "max_transfers": 9, "max_window": 4, "engine": "plain" }, }"#;
@@ -224,6 +227,7 @@ mod tests {
         assert_eq!(file.boot, Boot::from_iter(boot));
         assert_eq!(file.dhcp.router, Some(vec![[10, 0, 0, 1].into()]));
         assert_eq!((file.dhcp.dns.len(), file.dhcp.domain.as_deref()), (2, Some("blades.example")));
+        assert_eq!(file.dhcp.unknown, Unknown::Hold);
         assert_eq!(file.http.override_from[1], "10.8.0.1/32".parse().unwrap());
         assert_eq!((file.tftp.max_transfers, file.tftp.engine), (9, Engine::Plain));
 
@@ -266,6 +270,10 @@ mod tests {
             (
                 r#"{"router_advertisement": true}"#,
                 "netboot.json:1:26: `router_advertisement` is true or false, not a string; write one of: \"empty\", \"off\"",
+            ),
+            (
+                r#"{"dhcp": {"unknown": "wait"}}"#,
+                "netboot.json:1:22: `dhcp.unknown` is \"wait\"; write one of: \"pool\", \"hold\", \"deny\"",
             ),
             (
                 r#"{"http": {"port": 0}}"#,

@@ -73,8 +73,8 @@ fn one(reader: &mut Reader<'_>, name: &str, value: &Value<'_>) -> Option<Subnet>
     };
     subnet.prefix = prefix;
     for range in subnet.pool.iter().filter(|range| !range.within(prefix)) {
-        let at = value.as_object().and_then(|object| written(object, range)).unwrap_or(value);
-        reader.error(at, outside(range, prefix), "write addresses of this subnet");
+        let at = value.as_object().and_then(|object| written(object, *range)).unwrap_or(value);
+        reader.error(at, outside(*range, prefix), "write addresses of this subnet");
     }
     Some(subnet)
 }
@@ -101,15 +101,15 @@ fn address(reader: &mut Reader<'_>, name: &str, value: &Value<'_>) -> Option<Ipv
     addr
 }
 
-fn outside(range: &Range, prefix: Ipv4Network) -> String {
+fn outside(range: Range, prefix: Ipv4Network) -> String {
     format!("the pool {range} is not inside the subnet {}/{}", prefix.network(), prefix.prefix())
 }
 
 /// Where a range is written in the `pool` of this object.
-fn written<'v, 'a>(object: &'v Object<'a>, range: &Range) -> Option<&'v Value<'a>> {
+fn written<'v, 'a>(object: &'v Object<'a>, range: Range) -> Option<&'v Value<'a>> {
     let pool = &object.get("pool")?.value;
     let values = pool.as_array().map_or(std::slice::from_ref(pool), |array| array.elements.as_slice());
-    values.iter().find(|value| value.as_string_lit().and_then(|text| text.value.parse().ok()) == Some(*range))
+    values.iter().find(|value| value.as_string_lit().and_then(|text| text.value.parse().ok()) == Some(range))
 }
 
 /// What of the settings does not fit the subnet of the interface, with its place in `netboot.json` where it has one.
@@ -119,10 +119,10 @@ pub fn unfit(data: &Path, pool: &[Range], relayed: &[Subnet], own: Ipv4Network) 
     let object = source.object().ok();
     let dhcp = object.as_ref().and_then(|object| object.get_object("dhcp"));
     let mut reader = Reader::new(&source);
-    let place = |range| dhcp.and_then(|dhcp| written(dhcp, range));
+    let place = |range: &Range| dhcp.and_then(|dhcp| written(dhcp, *range));
     let mut without = Vec::new();
     for range in pool.iter().filter(|range| !range.within(own)) {
-        let (message, help) = (outside(range, own), "write addresses of the PXE interface's subnet");
+        let (message, help) = (outside(*range, own), "write addresses of the PXE interface's subnet");
         match place(range) {
             Some(value) => reader.error(value, message, help),
             None => without.push((message, help)),

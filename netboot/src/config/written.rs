@@ -16,7 +16,8 @@ use super::options::{Custom, Place};
 use super::problem::{Problem, Problems};
 use super::range::Addresses;
 use super::{
-    Boot, Engine, Identity, Menu, Mode, Range, RouterAdvertisement, Subnet, Xdp, boot, menu, options, subnet,
+    Boot, Engine, Identity, Menu, Mode, Range, RouterAdvertisement, Subnet, Unknown, Xdp, boot, menu,
+    options, subnet,
 };
 
 /// Most routers or name servers: with the rest of a reply they stay within 548 bytes.
@@ -41,6 +42,7 @@ pub(super) struct Written {
     pub(super) router: Option<Vec<Ipv4Addr>>,
     pub(super) dns: Option<Vec<Ipv4Addr>>,
     pub(super) domain: Option<String>,
+    pub(super) unknown: Option<Unknown>,
     pub(super) menu: Option<Menu>,
     pub(super) custom: Custom,
     pub(super) rapid_commit: Option<bool>,
@@ -123,6 +125,7 @@ impl Written {
             "router" => self.router = routers(reader, name, value),
             "dns" => self.dns = name_servers(reader, name, value),
             "domain" => self.domain = checked(reader, name, value, domain),
+            "unknown" => self.unknown = choice(reader, name, value),
             "menu" => self.menu = menu::read(reader, name, value),
             "subnets" => self.subnets = subnet::list(reader, name, value),
             "options" => self.custom.options = options::read(reader, name, value, Place::Everybody),
@@ -131,7 +134,7 @@ impl Written {
             "rapid_commit" => self.rapid_commit = boolean(reader, name, value),
             _ => {
                 return Err(
-                    "pool, exclude, lease_secs, min_lease_secs, max_lease_secs, identity, probe, authoritative, router, dns, domain, menu, subnets, options, profiles, hosts, rapid_commit",
+                    "pool, exclude, lease_secs, min_lease_secs, max_lease_secs, identity, probe, authoritative, router, dns, domain, unknown, menu, subnets, options, profiles, hosts, rapid_commit",
                 );
             }
         }

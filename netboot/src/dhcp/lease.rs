@@ -91,6 +91,7 @@ pub fn bytes(digits: &str) -> Option<Arc<[u8]>> {
     digits.as_bytes().chunks(2).map(byte).collect()
 }
 
+#[allow(clippy::ref_option, reason = "serde calls it so")]
 fn hexadecimal<S: serde::Serializer>(id: &Option<Arc<[u8]>>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&digits(id.as_deref().unwrap_or_default()))
 }

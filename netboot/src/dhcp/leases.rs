@@ -82,6 +82,11 @@ impl Leases {
         leases
     }
 
+    /// There is nothing to lease.
+    pub fn is_empty_pool(&self) -> bool {
+        self.pool.is_empty()
+    }
+
     /// The lease of a client, expired or not. A client that is known by its identifier now and was known by its Ethernet
     /// address before has that one.
     pub fn of(&self, owner: &Owner) -> Option<&Lease> {

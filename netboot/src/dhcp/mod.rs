@@ -1,6 +1,8 @@
 //! DHCP (RFC 2131, 2132): wire format, replies, decisions, leases, and the server that moves the packets.
 //!
-//! `wire`, `options`, `menu`, `pool`, `policy` and `proxy` are pure: bytes, snapshot, leases and time go in, a value comes out.
+//! `wire`, `options`, `menu`, `pool`, `policy` and `proxy` are pure: bytes, snapshot, leases and time go in, a value comes out;
+//! so are `waiting` (machines without a reservation that asked), `taken` (reservations that wait for a lease to end) and
+//! `vacant` (which address a new reservation gets).
 //! `leases` is the table in memory; `server` is the only one that has sockets and the store.
 pub mod boot;
 pub mod clock;
@@ -14,8 +16,13 @@ pub mod pool;
 pub mod proxy;
 pub mod queue;
 pub mod record;
+mod segments;
 pub mod select;
 pub mod server;
+pub mod sockets;
+pub mod taken;
+pub mod vacant;
+pub mod waiting;
 pub mod wire;
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use super::lease::{Lease, Owner};
 use super::leases::{Leases, MOST_DECLINES};
 use super::options::{Client, Subnet, Template, bootp, finish, inform, refusal, template_within};
 use super::wire::Request;
-use crate::config::{self, Identity};
+use crate::config::{self, Identity, Unknown};
 use crate::inventory::{Host, Snapshot};
 use crate::mac::Mac;
 
@@ -127,6 +127,9 @@ pub fn owner(request: &Request, identity: Identity) -> Owner {
 
 /// Decides about a request.
 pub fn decide(request: &Request, addressed: Addressed, view: &View<'_>) -> Outcome {
+    if let Some(reason) = unanswered(request, view) {
+        return reason.into();
+    }
     let owner = owner(request, view.settings.identity);
     let chosen = !request.server_id.is_unspecified();
     let ours = request.server_id == server_id(request, view);
@@ -196,7 +199,7 @@ pub fn decide(request: &Request, addressed: Addressed, view: &View<'_>) -> Outco
             let known = reserved.is_some() || view.leases.of(&owner).is_some();
             let to_us = chosen || addressed == Addressed::Server;
             if view.settings.authoritative || to_us {
-                refuse(request, &owner, view)
+                refuse(request, view)
             } else if known {
                 Reason::WrongAddress.into()
             } else {
@@ -204,6 +207,18 @@ pub fn decide(request: &Request, addressed: Addressed, view: &View<'_>) -> Outco
             }
         }
         Verdict::Pass(reason) => reason.into(),
+    }
+}
+
+/// Why nothing is said to a machine without a reservation, if so. Not even a NAK: a lease from before ends by itself, and
+/// a system that runs keeps its address until then; firmware that is refused would end its boot.
+pub(super) fn unanswered(request: &Request, view: &View<'_>) -> Option<Reason> {
+    let asks = matches!(request.message, message::DISCOVER | message::REQUEST | message::INFORM);
+    match view.settings.unknown {
+        _ if !asks || view.snapshot.by_mac(request.mac).is_some() => None,
+        Unknown::Pool => None,
+        Unknown::Hold => Some(Reason::Held),
+        Unknown::Deny => Some(Reason::Denied),
     }
 }
 
@@ -225,6 +240,12 @@ fn may_use(host: &Host, view: &View<'_>) -> bool {
 /// The lease that keeps a machine from its reserved address: it is another's, and has not ended.
 pub fn anothers<'l>(host: &Host, leases: &'l Leases, now: u64) -> Option<&'l Lease> {
     leases.live(host.addr, now).filter(|lease| lease.owner.mac != host.mac)
+}
+
+/// Whether a lease must not be acknowledged any more, though it is on disk: its address has been reserved for another
+/// machine since it was decided.
+pub fn is_void(lease: &Lease, snapshot: &Snapshot) -> bool {
+    snapshot.by_addr(lease.addr).is_some_and(|host| host.mac != lease.owner.mac)
 }
 
 /// The length of a lease of the pool: what the client asks for, within the limits.
@@ -325,15 +346,11 @@ fn answer_bootp(request: &Request, reserved: Option<&Host>, view: &View<'_>) -> 
     finished(request, message::BOOTP, host.addr, template, Change::None, view)
 }
 
-/// The NAK. Whoever is refused an address that is another's reservation has its lease of it no more, so that the
-/// other can have it.
-fn refuse(request: &Request, owner: &Owner, view: &View<'_>) -> Outcome {
-    let claimed = claimed(request);
-    let theirs = view.leases.live(claimed, view.now).is_some_and(|lease| lease.owner == *owner);
-    let ends = theirs && view.snapshot.by_addr(claimed).is_some() && !view.leases.is_writing(owner);
-    let change = if ends { Change::Release(claimed) } else { Change::Forget };
+/// The NAK. A lease that the client has stays its own until it takes another address or the lease ends: it may not hear
+/// this, and would go on with an address that somebody else has.
+fn refuse(request: &Request, view: &View<'_>) -> Outcome {
     let template = |_| refusal(view.subnet.server, "this address is not yours here");
-    finished(request, message::NAK, claimed, template, change, view)
+    finished(request, message::NAK, claimed(request), template, Change::Forget, view)
 }
 
 /// Finishes the template that fits what the client takes; a reply that is too long for it all the same is not sent.

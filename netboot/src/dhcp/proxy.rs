@@ -12,7 +12,7 @@ use netboot_ebpf::{Class, Reason};
 
 use super::menu::Meaning;
 use super::options::{Client, boot_service, finish};
-use super::policy::{Addressed, Change, Outcome, Reply, Route, View};
+use super::policy::{Addressed, Change, Outcome, Reply, Route, View, unanswered};
 use super::wire::Request;
 use super::{boot, menu};
 
@@ -70,6 +70,9 @@ fn reply(
     route: Route,
     view: &View<'_>,
 ) -> Outcome {
+    if let Some(reason) = unanswered(request, view) {
+        return reason.into();
+    }
     let View { subnet, snapshot, .. } = view;
     let host = snapshot.by_mac(request.mac);
     let mut client = Client::new(subnet, snapshot, Ipv4Addr::UNSPECIFIED, host, request.class)

@@ -104,9 +104,9 @@ impl<T> Lane<T> {
     /// Takes a packet out. It is the oldest of its sender, and of its relay unless it went for its sender's sake.
     fn take(&mut self, place: u64) -> Option<(Sender, T)> {
         let (sender, packet) = self.waiting.remove(&place)?;
-        forget(&mut self.by_mac, sender.mac, place);
+        forget(&mut self.by_mac, &sender.mac, place);
         if let Some(relay) = sender.relay {
-            forget(&mut self.by_relay, relay, place);
+            forget(&mut self.by_relay, &relay, place);
         }
         Some((sender, packet))
     }
@@ -117,14 +117,14 @@ fn oldest<K: Hash + Eq>(index: &HashMap<K, VecDeque<u64>>, key: &K, most: usize)
     index.get(key).filter(|places| places.len() >= most)?.front().copied()
 }
 
-fn forget<K: Hash + Eq>(index: &mut HashMap<K, VecDeque<u64>>, key: K, place: u64) {
-    if let Some(places) = index.get_mut(&key) {
+fn forget<K: Hash + Eq>(index: &mut HashMap<K, VecDeque<u64>>, key: &K, place: u64) {
+    if let Some(places) = index.get_mut(key) {
         // Nearly always the first.
         if let Some(at) = places.iter().position(|other| *other == place) {
             places.remove(at);
         }
         if places.is_empty() {
-            index.remove(&key);
+            index.remove(key);
         }
     }
 }

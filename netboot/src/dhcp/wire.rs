@@ -47,6 +47,8 @@ pub struct Request {
     pub arch: Option<u16>,
     /// The kind of client.
     pub class: Class,
+    /// Option 12, the name that the client calls itself; empty when absent.
+    pub hostname: Vec<u8>,
     xid: [u8; 4],
     secs: [u8; 2],
     flags: [u8; 2],
@@ -192,6 +194,7 @@ pub fn decode(bytes: &[u8]) -> Result<Request, Reason> {
         rapid_commit: options.is_there(OptionCode::RapidCommit),
         arch: options.archs().next(),
         class: classify(&options.marks()),
+        hostname: options.owned(OptionCode::Hostname).unwrap_or_default(),
         xid: header.xid().to_be_bytes(),
         secs: header.secs().to_be_bytes(),
         flags: u16::from(header.flags()).to_be_bytes(),

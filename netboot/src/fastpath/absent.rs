@@ -1,6 +1,8 @@
 //! The fast path of a build without the feature `fastpath`: it never starts, and says why.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
+use std::net::Ipv4Addr;
 
 use super::{Changed, Error, Mode};
 use crate::config::Xdp;
@@ -36,7 +38,7 @@ impl Fastpath {
     ///
     /// # Errors
     /// Never: there is no value to call it on.
-    pub fn update(&mut self, _: &Snapshot) -> Result<Changed, Error> {
+    pub fn update(&mut self, _: &Snapshot, _: &BTreeSet<Ipv4Addr>) -> Result<Changed, Error> {
         match self.0 {}
     }
 

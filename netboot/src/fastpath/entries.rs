@@ -3,7 +3,7 @@
 //! Pure. The templates come from the builder of the daemon's own replies. Whatever is left out here is answered by
 //! the daemon, so leaving out is always right.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use netboot_ebpf::Class;
@@ -73,6 +73,13 @@ pub fn build(snapshot: &Snapshot, subnet: &Subnet) -> (Entries, Vec<LeftOut>) {
     (entries, left_out)
 }
 
+/// The answers without those that give one of these addresses: somebody else still has it.
+#[must_use]
+pub fn without(mut entries: Entries, taken: &BTreeSet<Ipv4Addr>) -> Entries {
+    entries.retain(|_, entry| !taken.contains(&entry.addr));
+    entries
+}
+
 /// Is it this very machine?
 fn is(found: Option<&Host>, host: &Host) -> bool {
     found.is_some_and(|found| std::ptr::eq(found, host))
@@ -85,7 +92,7 @@ mod tests {
 
     use netboot_ebpf::Class;
 
-    use super::{CLASSES, Client, build, key};
+    use super::{CLASSES, Client, build, key, without};
     use crate::config::options::Custom;
     use crate::config::{self, Boot};
     use crate::dhcp::options::{Subnet, template};
@@ -185,6 +192,16 @@ mod tests {
             "{left_out:?}"
         );
         assert_eq!(left_out.len(), 3);
+    }
+
+    #[test]
+    fn an_address_that_somebody_else_has_is_not_given() {
+        let hosts = vec![host(1, [192, 168, 90, 11]), host(2, [192, 168, 90, 12])];
+        let (entries, _) = build(&Snapshot::new(BTreeMap::new(), hosts), &subnet());
+        let rest = without(entries.clone(), &[[192, 168, 90, 11].into(), [192, 168, 90, 99].into()].into());
+        let macs: Vec<_> = rest.keys().map(|key| key.mac[5]).collect();
+        assert_eq!(macs, [2; 3]);
+        assert_eq!(without(entries.clone(), &[].into()), entries);
     }
 
     #[test]

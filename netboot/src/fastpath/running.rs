@@ -1,6 +1,8 @@
 //! The running fast path: program, thread, and what the map holds.
 
+use std::collections::BTreeSet;
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::sync::mpsc::{self, Sender};
 use std::thread::{self, JoinHandle};
 
@@ -61,17 +63,18 @@ impl Fastpath {
         self.attached.note.as_deref()
     }
 
-    /// Takes a new snapshot into the program's map, and lets the program answer if it is the first.
+    /// Takes a new snapshot into the program's map, but for reserved addresses that others still have a lease of; lets the
+    /// program answer if it is the first.
     ///
     /// # Errors
     /// When the map cannot be written; the machines concerned are then answered by the daemon.
-    pub fn update(&mut self, snapshot: &Snapshot) -> Result<Changed, Error> {
+    pub fn update(&mut self, snapshot: &Snapshot, taken: &BTreeSet<Ipv4Addr>) -> Result<Changed, Error> {
         let (wanted, left_out) = entries::build(snapshot, &self.subnet);
         for left in left_out {
             tracing::warn!(mac = %left.mac, why = left.why, "left to the daemon: {}", left.why);
         }
         let Some(loaded) = &mut self.loaded else { return Ok(Changed::default()) };
-        let result = sync::apply(loaded, &mut self.held, wanted);
+        let result = sync::apply(loaded, &mut self.held, entries::without(wanted, taken));
         if let Some(heartbeat) = self.heartbeat.take() {
             let (sender, stop) = mpsc::channel();
             let thread = thread::Builder::new()

@@ -1,8 +1,11 @@
-//! `/api/v1/…` as JSON: what the appliance is doing, which holds no configuration of any machine, and the leases, which
-//! are not for the machines themselves.
+//! `/api/v1/…` as JSON: what the appliance is doing, which holds no configuration of any machine; the machines and the
+//! leases, which are not for the machines themselves.
 
-use std::net::SocketAddr;
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Json;
 use axum::extract::{ConnectInfo, State as Extract};
@@ -12,7 +15,12 @@ use serde_json::{Value, json};
 
 use super::State;
 use super::app::canonical;
+use crate::config::Unknown;
+use crate::dhcp::lease::Lease;
 use crate::dhcp::record;
+use crate::dhcp::vacant::Network;
+use crate::dhcp::waiting::Machine;
+use crate::mac::Mac;
 
 /// More problems than this are only counted.
 const MOST_PROBLEMS: usize = 100;
@@ -48,19 +56,95 @@ pub(super) async fn leases(
     Extract(state): Extract<State>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
 ) -> Response {
+    listed(state, peer, "the leases", |_, mut leases| {
+        leases.sort_by_key(|lease| lease.addr);
+        Json(leases).into_response()
+    })
+    .await
+}
+
+/// `GET /api/v1/hosts`: the machines with a reservation in the order of the file, those without one that have asked, the one
+/// that asked last first, and what a new reservation has to fit.
+pub(super) async fn hosts(
+    Extract(state): Extract<State>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+) -> Response {
+    listed(state, peer, "the machines", machines).await
+}
+
+/// A list for those who may see what concerns other machines, made from the leases on disk. Nobody waits for it meanwhile.
+async fn listed(
+    state: State,
+    peer: SocketAddr,
+    what: &str,
+    make: impl FnOnce(&State, Vec<Lease>) -> Response + Send + 'static,
+) -> Response {
     let client = canonical(peer).ip();
     if !state.may_see_others(client) {
-        tracing::warn!(addr = %client, "HTTP: {client} may not see the leases (http.override_from)");
+        tracing::warn!(addr = %client, "HTTP: {client} may not see {what} (http.override_from)");
         return (StatusCode::FORBIDDEN, "not for this address\n").into_response();
     }
     let identity = state.leases.identity();
-    let read = move || state.leases.list().map(|entries| record::read_all(&entries));
-    match tokio::task::spawn_blocking(read).await {
-        Ok(Ok(mut leases)) => {
-            leases.sort_by_key(|lease| lease.addr);
-            ([(STORE, identity)], Json(leases)).into_response()
-        }
+    let work = move || state.leases.list().map(|entries| make(&state, record::read_all(&entries)));
+    match tokio::task::spawn_blocking(work).await {
+        Ok(Ok(response)) => ([(STORE, identity)], response).into_response(),
         Ok(Err(error)) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }
+}
+
+fn machines(state: &State, mut live: Vec<Lease>) -> Response {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    live.retain(|lease| lease.expires > now);
+    let snapshot = state.inventory.snapshot();
+    let by_addr: HashMap<_, _> = live.iter().map(|lease| (lease.addr, lease)).collect();
+    let reserved = snapshot.hosts().iter().map(|host| Reserved {
+        mac: host.mac,
+        addr: host.addr,
+        hostname: &host.hostname,
+        channel: &host.channel,
+        leased_to: by_addr.get(&host.addr).copied().filter(|lease| lease.owner.mac != host.mac),
+    });
+    let by_mac: HashMap<_, _> = live.iter().map(|lease| (lease.owner.mac, lease.addr)).collect();
+    let mut asked = state.waiting.lock().unwrap_or_else(PoisonError::into_inner).machines();
+    asked.retain(|machine| snapshot.by_mac(machine.mac).is_none());
+    let waiting = asked.into_iter().map(|machine| Asked {
+        state: if state.unknown == Unknown::Pool { "pool" } else { "held" },
+        addr: by_mac.get(&machine.mac).copied(),
+        machine,
+    });
+    let (unknown, network) = (state.unknown, &*state.network);
+    Json(Machines { unknown, network, hosts: reserved.collect(), waiting: waiting.collect() }).into_response()
+}
+
+/// What `/api/v1/hosts` says.
+#[derive(serde::Serialize)]
+struct Machines<'a> {
+    unknown: Unknown,
+    network: &'a Network,
+    hosts: Vec<Reserved<'a>>,
+    waiting: Vec<Asked>,
+}
+
+/// A machine with a reservation.
+#[derive(serde::Serialize)]
+struct Reserved<'a> {
+    mac: Mac,
+    addr: Ipv4Addr,
+    hostname: &'a str,
+    channel: &'a str,
+    /// Somebody else who has its address still.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    leased_to: Option<&'a Lease>,
+}
+
+/// A machine without a reservation.
+#[derive(serde::Serialize)]
+struct Asked {
+    /// `held`: it gets no answer; `pool`: it gets an address of the pool.
+    state: &'static str,
+    /// The address that it has a lease of.
+    addr: Option<Ipv4Addr>,
+    #[serde(flatten)]
+    machine: Machine,
 }

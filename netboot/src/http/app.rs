@@ -3,8 +3,8 @@
 //! Nothing here writes anything, and nothing waits for another part.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 use axum::Router;
@@ -17,6 +17,9 @@ use axum::routing::get;
 use ipnetwork::Ipv4Network;
 
 use super::{api, cloud_config, files};
+use crate::config::Unknown;
+use crate::dhcp::vacant::Network;
+use crate::dhcp::waiting::Waiting;
 use crate::inventory::Inventory;
 use crate::store;
 use crate::tftp::Files;
@@ -34,10 +37,16 @@ pub struct State {
     pub files: Files,
     /// Where the machines are.
     pub subnets: Arc<[Ipv4Network]>,
-    /// Who of them may see another host's cloud-config, and the leases; everybody outside may.
+    /// Who of them may see another host's cloud-config, and the lists of machines and leases; everybody outside may.
     pub override_from: Arc<[Ipv4Network]>,
     /// The leases that are on disk.
     pub leases: store::Reader,
+    /// What of the PXE network can be given to machines.
+    pub network: Arc<Network>,
+    /// What becomes of machines without a reservation.
+    pub unknown: Unknown,
+    /// Those of them that have asked.
+    pub waiting: Arc<Mutex<Waiting>>,
     /// Where steps are recorded.
     pub timeline: Timeline,
     /// All sockets are bound and the first snapshot is live.
@@ -83,6 +92,7 @@ pub fn app(state: State) -> Router {
         .route("/healthz", get(healthz))
         .route("/api/v1/status", get(api::status))
         .route("/api/v1/leases", get(api::leases))
+        .route("/api/v1/hosts", get(api::hosts))
         .route("/api/{*rest}", no_file)
         .merge(files)
         .fallback_service(configs.with_state(state.clone()))

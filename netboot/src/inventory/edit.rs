@@ -15,7 +15,7 @@ use jsonc_parser::common::Ranged;
 use super::load::{self, Loaded};
 use super::{HOSTS_FILE, Networks, read};
 use crate::config::json::Source;
-use crate::config::problem::{Problem, Problems};
+use crate::config::problem::{Problem, Problems, Severity};
 use crate::mac::Mac;
 
 /// Indentation where the file shows none.
@@ -42,6 +42,22 @@ pub fn is_hostname(text: &str) -> bool {
 /// Whether a text can be a machine's `channel`.
 pub fn is_channel(text: &str) -> bool {
     read::channel(text).is_ok()
+}
+
+/// An error of somebody who asks for what a machine of the hosts file has already: it points to that machine.
+pub fn problem(data: &Path, addr: Ipv4Addr, message: String, help: &str) -> Problem {
+    let path = data.join(HOSTS_FILE);
+    let source = Source::read(&path).ok().flatten();
+    let place = source.as_ref().and_then(|source| {
+        let file = source.object().ok()?;
+        let Value::Object(hosts) = &file.get("hosts")?.value else { return None };
+        let name = &hosts.get(&addr.to_string())?.name;
+        Some((source, name.start(), name.end()))
+    });
+    match place {
+        Some((source, start, end)) => source.problem(Severity::Error, start, end, message, help),
+        None => Problem::of_file(Severity::Error, &path, message, help),
+    }
 }
 
 /// Why machines could not be added. The file is as it was.

@@ -193,6 +193,8 @@ fn help_has_examples_and_wrong_usage_is_code_2() {
     assert_eq!(help.status.code(), Some(0));
     assert!(text(&help.stdout).contains("netboot serve --interface eth1 --xdp off"));
     assert!(text(&help.stdout).contains("NETBOOT_MODE"));
+    let help = netboot(&["hosts", "approve", "--help"]);
+    assert!(text(&help.stdout).contains("netboot hosts approve 52:54:00:12:34:56 --addr 192.168.90.11"));
     let half = netboot(&["serve", "--mode", "half"]);
     assert_eq!(half.status.code(), Some(2));
     assert!(text(&half.stderr).contains("[possible values: full, proxy]"), "{half:?}");

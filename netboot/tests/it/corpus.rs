@@ -8,7 +8,7 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
-use netboot::config::Settings;
+use netboot::config::{Mode, Settings};
 use netboot::dhcp::options::Subnet;
 use netboot::dhcp::policy::{Addressed, Outcome, Reply};
 use netboot::dhcp::wire;
@@ -82,7 +82,11 @@ pub(crate) fn setting() -> (Settings, Subnet) {
 /// # Errors
 /// Why it does not.
 pub(crate) fn answer(packet: &[u8], snapshot: &Snapshot) -> Result<Reply, Reason> {
-    let mut server = Server::new(&setting().0, snapshot.clone());
+    answer_of(&setting().0, packet, snapshot)
+}
+
+fn answer_of(settings: &Settings, packet: &[u8], snapshot: &Snapshot) -> Result<Reply, Reason> {
+    let mut server = Server::new(settings, snapshot.clone());
     match server.decide(packet, Addressed::Broadcast)? {
         (_, _, Outcome::Ignore(reason, _)) => Err(reason),
         (_, _, Outcome::Reply(reply, _)) => Ok(reply),
@@ -97,9 +101,9 @@ pub(crate) fn kernel(packet: &[u8]) -> Result<Class, Reason> {
     verdict::verdict(packet, |mac| (mac == world::mac(1).0).then_some(BLADE.into()))
 }
 
-/// The same in words, and the boot file.
-fn daemon(packet: &[u8], snapshot: &Snapshot) -> (&'static str, String) {
-    let reply = match answer(packet, snapshot) {
+/// An answer in words, and the boot file.
+fn words(answer: Result<Reply, Reason>) -> (&'static str, String) {
+    let reply = match answer {
         Ok(reply) => reply,
         Err(reason) => return (reason.name(), String::new()),
     };
@@ -118,11 +122,13 @@ fn daemon(packet: &[u8], snapshot: &Snapshot) -> (&'static str, String) {
 fn odd_packets_fare_as_the_table_says() {
     let place = package().join("tests/data/packets/expected");
     let reserved = reserved();
-    let mut table = "| packet | class | reserved machine | boot file | unknown machine | XDP |\n|---|---|---|---|---|---|\n".to_owned();
+    let proxy = Settings { mode: Mode::Proxy, ..setting().0 };
+    let mut table = "| packet | class | reserved machine | boot file | unknown machine | proxy | XDP |\n|---|---|---|---|---|---|---|\n".to_owned();
     for (name, packet) in odd_packets() {
         let class = wire::decode(&packet).map_or("", |request| request.class.name());
-        let (known, file) = daemon(&packet, &reserved);
-        let (unknown, _) = daemon(&packet, &Snapshot::default());
+        let (known, file) = words(answer(&packet, &reserved));
+        let (unknown, _) = words(answer(&packet, &Snapshot::default()));
+        let (proxy, _) = words(answer_of(&proxy, &packet, &reserved));
         let xdp = match kernel(&packet) {
             // Where XDP answers it sees the class that the daemon sees.
             Ok(seen) => {
@@ -131,7 +137,7 @@ fn odd_packets_fare_as_the_table_says() {
             }
             Err(reason) => reason.name(),
         };
-        writeln!(table, "| {name} | {class} | {known} | {file} | {unknown} | {xdp} |").unwrap();
+        writeln!(table, "| {name} | {class} | {known} | {file} | {unknown} | {proxy} | {xdp} |").unwrap();
     }
     if std::env::var_os("BLESS").is_some() {
         fs::write(&place, &table).unwrap();
@@ -199,6 +205,39 @@ proptest! {
             history[at] = byte;
         }
         bodies::policy::run(&history);
+    }
+
+    /// CVE-2017-14491 to 14496: see `account` for what is looked at.
+    #[test]
+    fn any_settings_make_replies_that_clients_can_use(
+        packet in prop::sample::select(odd_packets()),
+        (routers, servers) in (0_u8..9, 0_u8..9),
+        (domain, names) in (0_usize..64, 1_usize..64),
+        (file, url, http) in (1_usize..128, 1_usize..110, 1_usize..94),
+        lease_secs in prop_oneof![Just(60_u32), Just(31_536_000), 60_u32..31_536_000],
+        proxy in any::<bool>(),
+    ) {
+        let addrs = |count: u8| (1..=count).map(|last| format!("10.0.0.{last}")).collect::<Vec<_>>();
+        let file = "f".repeat(file);
+        let settings = serde_json::json!({
+            "mode": if proxy { "proxy" } else { "full" },
+            "dhcp": { "pool": "192.168.90.100-192.168.90.110", "lease_secs": lease_secs, "router": addrs(routers),
+                "dns": addrs(servers), "domain": vec!["d"; domain + 1].join(".") },
+            "boot": { "bios": file, "efi32": file, "efi64": file, "efiarm64": file, "rpi": file,
+                "ipxe": format!("http://192.0.2.1/{}", "u".repeat(url)), "http64": "h".repeat(http) },
+        });
+        let hosts = serde_json::json!({ "hosts": { "192.168.90.11": {
+            "macaddr": "52:54:00:00:00:01", "$hostname": "n".repeat(names), "channel": "c".repeat(names) } } });
+        let (settings, hosts) = world::with_directory(|directory| {
+            (
+                world::read_settings(directory, &settings.to_string()),
+                world::read_hosts(directory, &hosts.to_string()),
+            )
+        });
+        for snapshot in [hosts, Snapshot::default()] {
+            // Every reply is looked at there.
+            let _ = answer_of(&settings, &packet.1, &snapshot);
+        }
     }
 
     #[test]

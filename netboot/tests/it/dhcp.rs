@@ -64,7 +64,7 @@ impl Lab {
             enter(&name).unwrap();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
-                match Server::bind(&link, subnet(), config::Mode::Full, &settings(), store) {
+                match Server::bind(&link, &subnet(), config::Mode::Full, &settings(), store) {
                     Ok(server) => {
                         bound.send(Ok(())).unwrap();
                         server

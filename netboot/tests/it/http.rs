@@ -13,6 +13,8 @@ use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, Request};
 use http_body_util::BodyExt;
+use netboot::config::Unknown;
+use netboot::dhcp::vacant::Network;
 use netboot::http::{State, app, server};
 use netboot::inventory::{Inventory, Networks};
 use netboot::store::{Change, Redb, Store};
@@ -57,6 +59,15 @@ pub(crate) fn served(data: &Path) -> State {
         subnets: Arc::new(["10.9.0.0/24".parse().unwrap()]),
         override_from: Arc::new(["127.0.0.0/8".parse().unwrap(), "10.9.0.5/32".parse().unwrap()]),
         leases: Redb::open(tempfile::tempdir().unwrap().path()).unwrap().reader(),
+        network: Arc::new(Network {
+            prefix: "10.9.0.0/24".parse().unwrap(),
+            server: [10, 9, 0, 1].into(),
+            routers: vec![],
+            dns: vec![],
+            pool: vec![],
+        }),
+        unknown: Unknown::Hold,
+        waiting: Arc::default(),
         timeline: Timeline::default(),
         ready: Arc::new(AtomicBool::new(true)),
         xdp: Arc::default(),
@@ -186,6 +197,62 @@ async fn the_leases_are_not_for_the_machines() {
     }
     drop(store);
     assert_eq!(get(&app, "127.0.0.1", "/api/v1/leases").await.status, 503);
+}
+
+#[tokio::test]
+async fn the_machines_are_not_for_the_machines() {
+    let dir = directory();
+    let mut store = Redb::open(&dir.path().join("state")).unwrap();
+    let mut state = served(dir.path());
+    state.leases = store.reader();
+    let put = |addr: &str, mac: &str, expires: u64| Change::Put {
+        key: format!("lease/{addr}"),
+        value: format!(r#"{{"mac":"{mac}","expires":{expires}}}"#).into_bytes(),
+    };
+    let (ended, live) = (1_700_000_000, 9_700_000_000);
+    store
+        .commit(&[
+            put("10.9.0.12", "52:54:00:00:00:99", live),
+            put("10.9.0.13", "52:54:00:00:00:98", ended),
+            put("10.9.0.100", "52:54:00:00:00:aa", live),
+        ])
+        .unwrap();
+    let asks = |mac: u8, more: &[u8]| {
+        let mut packet = vec![1, 1, 6, 0];
+        packet.resize(236, 0);
+        packet[28..34].copy_from_slice(&[0x52, 0x54, 0, 0, 0, mac]);
+        packet.extend([&[99, 130, 83, 99, 53, 1, 1], more, &[255]].concat());
+        netboot::dhcp::wire::decode(&packet).unwrap()
+    };
+    {
+        let mut waiting = state.waiting.lock().unwrap();
+        waiting.note(&asks(0x11, &[]), 5);
+        waiting.note(&asks(0xaa, &[12, 4, b'a', b'"', 0x1b, b'<']), 7);
+        waiting.note(&asks(0xbb, &[]), 9);
+    }
+    let app = app(state);
+    for peer in ["10.9.0.20", "::ffff:10.9.0.20", "10.9.0.11"] {
+        let answer = get(&app, peer, "/api/v1/hosts").await;
+        assert_eq!((answer.status, answer.text()), (403, "not for this address\n"), "{peer}");
+    }
+    for peer in ["127.0.0.1", "192.0.2.1", "10.9.0.5"] {
+        let answer = get(&app, peer, "/api/v1/hosts").await;
+        assert_eq!(answer.status, 200, "{peer}");
+        let told: serde_json::Value = serde_json::from_str(answer.text()).unwrap();
+        assert_eq!((&told["unknown"], &told["network"]["server"]), (&"hold".into(), &"10.9.0.1".into()));
+        let host = |n: usize| &told["hosts"][n];
+        assert_eq!((&host(0)["addr"], &host(0)["hostname"]), (&"10.9.0.11".into(), &"b11".into()));
+        let other = serde_json::json!({ "addr": "10.9.0.12", "mac": "52:54:00:00:00:99", "expires": live });
+        assert_eq!(host(1)["leased_to"], other);
+        assert_eq!(host(2).get("leased_to"), None, "it has ended");
+        let waiting = told["waiting"].as_array().unwrap();
+        let macs: Vec<_> = waiting.iter().map(|machine| machine["mac"].as_str().unwrap()).collect();
+        assert_eq!(macs, ["52:54:00:00:00:bb", "52:54:00:00:00:aa"], "the last first, none that is reserved");
+        assert_eq!(waiting[1]["addr"], "10.9.0.100");
+        assert_eq!(waiting[1]["hostname"], r#"a\"\x1b<"#);
+    }
+    drop(store);
+    assert_eq!(get(&app, "127.0.0.1", "/api/v1/hosts").await.status, 503);
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ mod daemon;
 mod dhcp;
 mod disk;
 mod holes;
+mod hosts;
 mod house;
 mod http;
 mod import;

@@ -18,20 +18,20 @@ const SETTINGS: &str = r#"{ "dhcp": { "dns": ["192.168.90.9"], "subnets": [
 const HOSTS: &str = r#"{ "hosts": { "10.1.0.77": { "macaddr": "52:54:00:00:00:77", "$hostname": "far77", "channel": "beta" } } }"#;
 
 /// A relay agent's end of the wire: hears what is sent to port 67, and speaks from there.
-struct Relay {
+pub(crate) struct Relay {
     socket: UdpSocket,
-    _namespace: Namespace,
+    namespace: Namespace,
 }
 
 /// A reply as the relay agent gets it.
-struct Heard(Vec<u8>);
+pub(crate) struct Heard(Vec<u8>);
 
 impl Heard {
     fn message(&self) -> u8 {
         self.0[242]
     }
 
-    fn yiaddr(&self) -> Ipv4Addr {
+    pub(crate) fn yiaddr(&self) -> Ipv4Addr {
         [self.0[16], self.0[17], self.0[18], self.0[19]].into()
     }
 
@@ -55,15 +55,15 @@ impl Heard {
 }
 
 impl Relay {
-    fn new(lab: &Lab, addr: Ipv4Addr) -> Self {
+    pub(crate) fn new(lab: &Lab, addr: Ipv4Addr) -> Self {
         let namespace = lab.client("relay").unwrap();
         namespace.ip(&format!("addr add {addr}/24 dev eth0")).unwrap();
         let socket = namespace.inside(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 67)).unwrap()).unwrap();
         socket.set_read_timeout(Some(SOON)).unwrap();
-        Self { socket, _namespace: namespace }
+        Self { socket, namespace }
     }
 
-    fn send(&self, packet: &[u8]) {
+    pub(crate) fn send(&self, packet: &[u8]) {
         self.socket.send_to(packet, (SERVER, 67)).unwrap();
     }
 
@@ -79,14 +79,14 @@ impl Relay {
         }
     }
 
-    fn ask(&self, mac: u8, giaddr: [u8; 4], message: u8, options: &[&[u8]]) -> Heard {
+    pub(crate) fn ask(&self, mac: u8, giaddr: [u8; 4], message: u8, options: &[&[u8]]) -> Heard {
         self.send(&packet(mac, giaddr, message, options));
         self.hear(mac)
     }
 }
 
 /// A request of 52:54:00:00:00:`mac` that came through a relay agent; `options` come after 53.
-fn packet(mac: u8, giaddr: [u8; 4], message: u8, options: &[&[u8]]) -> Vec<u8> {
+pub(crate) fn packet(mac: u8, giaddr: [u8; 4], message: u8, options: &[&[u8]]) -> Vec<u8> {
     let mut packet = vec![1, 1, 6, 1, 1, 2, 3, 4, 0, 0, 0, 0];
     packet.resize(24, 0);
     packet.extend(giaddr);
@@ -110,7 +110,7 @@ fn each_subnet_behind_a_relay_agent_has_its_own_pool_and_options() {
     let relay = Relay::new(&lab, [192, 168, 90, 5].into());
     let (one, two) = ([10, 1, 0, 1], [192, 168, 90, 5]);
     // Replies to 10.1.0.1 must find that address: the relay agent has it, too.
-    relay._namespace.ip("addr add 10.1.0.1/32 dev eth0").unwrap();
+    relay.namespace.ip("addr add 10.1.0.1/32 dev eth0").unwrap();
     lab.server.ip("route add 10.1.0.0/24 via 192.168.90.5").unwrap();
 
     let info = option(82, &[1, 3, b'p', b'0', b'7']);

@@ -6,7 +6,7 @@ use netboot_ebpf::verdict::message::{ACK, DECLINE, INFORM, NAK, OFFER, RELEASE, 
 
 use super::{Addressed, Change, Outcome, Route, Subnet, View, decide};
 use crate::config::options::Custom;
-use crate::config::{self, Identity};
+use crate::config::{self, Identity, Unknown};
 use crate::config::{Boot, Range};
 use crate::dhcp::lease::{Lease, Owner};
 use crate::dhcp::leases::{DECLINE_SECS, Leases, MOST_DECLINES, OFFER_SECS};
@@ -280,16 +280,17 @@ fn a_reservation_waits_until_the_lease_of_its_address_has_ended() {
     world.leases.offer(meanwhile, BLADE.into(), NOW);
     assert_eq!(short(&world.ask(&select(BLADE, meanwhile))), Want::Ack(meanwhile));
 
-    // Its present owner is refused at its next renewal, and has it no more.
+    // Its present owner is refused at its next renewal. Whether it has heard that, its next lease shows.
     let outcome = world.ask(&request(mac(1)).ciaddr(addr(15)));
+    assert!(matches!(outcome, Outcome::Reply(_, Change::Forget)), "{outcome:?}");
     assert_eq!(short(&outcome), Want::Nak);
-    let Outcome::Reply(_, Change::Release(ended)) = outcome else { panic!("{outcome:?}") };
-    assert_eq!(ended, addr(15));
+    assert_eq!(short(&world.ask(&request(mac(1)).ciaddr(addr(15)))), Want::Nak);
     let Want::Offer(other) = short(&world.ask(&discover(mac(1)))) else { panic!("no offer") };
     assert_ne!(other, addr(15));
-    let ends = Lease::new(addr(15), mac(1), NOW);
-    world.leases.writing(&ends);
-    world.leases.written(ends);
+    let next = Lease::new(other, mac(1), NOW + 3600);
+    assert_eq!(world.leases.writing(&next), Some(addr(15)), "its record goes with the same commit");
+    assert_eq!(short(&world.ask(&select(BLADE, addr(15)))), Want::Nak);
+    world.leases.written(next);
     // What it was offered a moment ago it still gets; no boot that has begun is refused.
     assert_eq!(short(&world.ask(&select(BLADE, meanwhile))), Want::Ack(meanwhile));
     assert_eq!(short(&world.ask(&discover(BLADE))), Want::Offer(addr(15)));
@@ -771,4 +772,47 @@ fn a_clock_that_is_set_takes_no_lease_away() {
     let mut world = World::new();
     assert_eq!(world.leases.clock_moved(NOW, NOW - 86_400, 3600), []);
     assert!(!world.leases.available(addr(15), &mac(9).into(), NOW + 1799));
+}
+
+#[test]
+fn machines_without_a_reservation_may_be_held_or_denied() {
+    let asks = [
+        ("discover", discover(mac(1))),
+        ("discover of a newcomer", discover(mac(2))),
+        ("selecting", select(mac(1), addr(15))),
+        ("selecting what nobody offered", select(mac(2), addr(11))),
+        ("init-reboot", request(mac(1)).requested(addr(15))),
+        ("renewing a lease from before", request(mac(1)).ciaddr(addr(15))),
+        ("inform", Packet::new(mac(1)).message(INFORM).ciaddr(addr(99))),
+    ];
+    for (unknown, reason) in [(Unknown::Hold, Reason::Held), (Unknown::Deny, Reason::Denied)] {
+        let mut world = World::new();
+        world.settings.unknown = unknown;
+        for (what, packet) in &asks {
+            for addressed in [Addressed::Broadcast, Addressed::Server] {
+                let outcome = world.ask_as(packet, addressed);
+                assert_eq!(outcome, Outcome::Ignore(reason, Change::None), "{what}");
+            }
+        }
+        assert_eq!(short(&world.ask(&discover(BLADE))), Want::Offer(addr(11)), "a reserved one is served");
+        assert_eq!(short(&world.ask(&select(BLADE, addr(11)))), Want::Ack(addr(11)));
+        // What it has, it can give back.
+        let release = Packet::new(mac(1)).message(RELEASE).server_id(SERVER).ciaddr(addr(15));
+        let given = Outcome::Ignore(Reason::MessageType, Change::Release(addr(15)));
+        assert_eq!(world.ask(&release), given);
+    }
+}
+
+#[test]
+fn a_machine_that_is_reserved_between_offer_and_request_is_not_refused() {
+    let mut world = World::new();
+    let new = mac(0x20);
+    world.leases.offer(addr(18), new.into(), NOW);
+    world.snapshot = Snapshot::new(BTreeMap::new(), vec![blade(new, addr(30))]);
+    let outcome = world.ask(&select(new, addr(18)));
+    let taken_up = |change| matches!(change, Change::Lease { addr: leased, .. } if leased == addr(18));
+    assert!(matches!(outcome, Outcome::Reply(_, change) if taken_up(change)), "{outcome:?}");
+    assert_eq!(short(&world.ask(&discover(new))), Want::Offer(addr(30)));
+    assert_eq!(short(&world.ask(&select(new, addr(30)))), Want::Ack(addr(30)));
+    assert_eq!(short(&world.ask(&select(new, addr(19)))), Want::Nak, "only what it was offered");
 }

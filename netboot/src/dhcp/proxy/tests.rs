@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::{Addressed, Change, Outcome, Reply, Route, View, decide};
 use crate::config::options::Custom;
-use crate::config::{Boot, Dhcp, Menu};
+use crate::config::{Boot, Dhcp, Menu, Unknown};
 use crate::dhcp::leases::Leases;
 use crate::dhcp::options::{LARGEST, SMALLEST, Subnet};
 use crate::dhcp::packets::{Packet, options, value};
@@ -30,6 +30,7 @@ const BOOTS: Addressed = Addressed::BootService(CLIENT);
 struct World {
     subnet: Subnet,
     snapshot: Snapshot,
+    settings: Dhcp,
 }
 
 fn world() -> World {
@@ -62,7 +63,7 @@ fn world() -> World {
         mtu: 1500,
     };
     let snapshot = Snapshot::new(BTreeMap::new(), vec![host]).with_loaders(Loaders::find(data.path()));
-    World { subnet, snapshot }
+    World { subnet, snapshot, settings: Dhcp::default() }
 }
 
 fn with_menu() -> World {
@@ -81,7 +82,7 @@ impl World {
             snapshot: &self.snapshot,
             leases: &leases,
             on_link: true,
-            settings: &Dhcp::default(),
+            settings: &self.settings,
             now: 1_800_000_000,
         };
         decide(&request, addressed, &view)
@@ -294,7 +295,8 @@ fn an_empty_boot_file_turns_it_off_for_a_class_or_a_machine() {
         let host = world.snapshot.by_mac(BLADE).unwrap();
         let host =
             Host { boot: Boot::from_iter([(Class::Bios, file), (Class::Efi64, "own.efi")]), ..host.clone() };
-        World { subnet: world.subnet.clone(), snapshot: Snapshot::new(BTreeMap::new(), vec![host]) }
+        let (subnet, snapshot) = (world.subnet.clone(), Snapshot::new(BTreeMap::new(), vec![host]));
+        World { subnet, snapshot, settings: Dhcp::default() }
     };
     assert_eq!(own("").silent(&bios(BLADE), OFFERS), Reason::NoBootFile);
     assert_eq!(text(&own("memtest.0").reply(&bios(BLADE), OFFERS), 67).as_deref(), Some("memtest.0"));
@@ -354,6 +356,19 @@ fn a_client_that_takes_little_gets_little_or_nothing() {
     assert_eq!(short.bytes[108..118], *b"pxelinux.0", "it is in the header");
     assert!(value(&short.bytes, 43).is_some());
     assert_eq!(world.silent(&bios(BLADE).with(57, [1, 0]), OFFERS), Reason::TooSmall);
+}
+
+#[test]
+fn machines_without_a_reservation_may_be_held_or_denied_here_too() {
+    for (unknown, reason) in [(Unknown::Hold, Reason::Held), (Unknown::Deny, Reason::Denied)] {
+        let mut world = world();
+        world.settings.unknown = unknown;
+        assert_eq!(world.silent(&bios(STRANGER), OFFERS), reason);
+        assert_eq!(world.silent(&asks(bios(STRANGER)), BOOTS), reason);
+        assert_eq!(world.silent(&Packet::new(STRANGER), OFFERS), Reason::NotBootClient);
+        assert_eq!(world.reply(&bios(BLADE), OFFERS).message, OFFER);
+        assert_eq!(world.reply(&asks(bios(BLADE)), BOOTS).message, ACK);
+    }
 }
 
 proptest! {

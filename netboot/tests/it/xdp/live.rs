@@ -1,5 +1,6 @@
 //! The program on real frames: attached to a veth in a namespace, asked from the namespace at the other end.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use netboot::config::Xdp;
@@ -94,7 +95,7 @@ fn xdp_answers_real_frames() {
     assert_eq!(fastpath.mode(), Mode::Generic);
     assert_eq!(fastpath.note(), Some("pxe0 is a veth interface"));
     assert!(server.ip("-d link show pxe0").unwrap().contains("xdpgeneric"));
-    let changed = fastpath.update(&snapshot()).unwrap();
+    let changed = fastpath.update(&snapshot(), &BTreeSet::new()).unwrap();
     assert_eq!((changed.added, changed.replaced, changed.removed), (6, 0, 0));
 
     let counted = |component: &str, name: &str| {
@@ -149,7 +150,7 @@ fn xdp_does_not_answer_before_the_first_snapshot() {
     let mut fastpath =
         server.inside(|| Fastpath::start(&link, &subnet(), Xdp::Generic, timeline.clone())).unwrap().unwrap();
     wire.send(&Request::new(DISCOVER, Class::Plain).frame());
-    fastpath.update(&snapshot()).unwrap();
+    fastpath.update(&snapshot(), &BTreeSet::new()).unwrap();
     let stale = || timeline.counters().get("xdp").and_then(|names| names.get("stale-heartbeat")).copied();
     assert!(wait_for(SOON, || stale() == Some(1)), "{:?}", timeline.counters());
     assert_eq!(timeline.counters()["xdp"]["offer"], 0);

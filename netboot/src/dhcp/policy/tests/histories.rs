@@ -13,7 +13,7 @@ use crate::dhcp::lease::{Lease, Owner};
 use crate::dhcp::leases::Leases;
 use crate::dhcp::options::{LARGEST, SMALLEST};
 use crate::dhcp::packets::{Packet, options};
-use crate::dhcp::policy::{Addressed, Change, Outcome, Reply, Subnet, View, decide, owner};
+use crate::dhcp::policy::{Addressed, Change, Outcome, Reply, Subnet, View, decide, is_void, owner};
 use crate::dhcp::wire;
 use crate::inventory::Snapshot;
 use crate::mac::Mac;
@@ -180,6 +180,14 @@ impl Server {
             Job::Put(lease, before) if stored => {
                 self.disk.insert(lease.addr, lease.clone());
                 before.map(|addr| self.disk.remove(&addr));
+                let acknowledges = reply.as_ref().is_some_and(|reply| reply.message == ACK);
+                if acknowledges && is_void(&lease, &self.snapshot) {
+                    let ended = Lease { expires: self.now, ..lease };
+                    self.leases.written(ended.clone());
+                    // A client that has chosen an offer has no other address (RFC 2131 figure 5).
+                    self.told.remove(&ended.owner);
+                    return self.write(ended, None);
+                }
                 self.leases.written(lease.clone());
                 if let Some(reply) = reply {
                     self.sent(&lease.owner, lease.owner.mac, &reply);
@@ -267,10 +275,6 @@ impl Server {
     }
 
     fn reserve(&mut self, client: u8, last: u8) {
-        // What was decided by the old snapshot is as good as sent before.
-        while !self.queue.is_empty() {
-            self.written(true);
-        }
         self.parked.clear();
         self.snapshot = Snapshot::new(BTreeMap::new(), vec![blade(mac(client), addr(last))]);
         // The operator's word: what a reservation had given is void with it. A lease is not.

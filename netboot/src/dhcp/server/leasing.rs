@@ -1,0 +1,129 @@
+//! What decisions change in the leases, on the disk and on the wire, in this order. Part of the server.
+
+use netboot_ebpf::Reason;
+use netboot_ebpf::verdict::message;
+
+use super::{Answer, Server, ignored, steady, wall};
+use crate::dhcp::lease::{Lease, Owner};
+use crate::dhcp::policy::{self, Change};
+use crate::dhcp::record;
+use crate::dhcp::segments::Segment;
+use crate::inventory::Snapshot;
+use crate::store::Written;
+use crate::timeline::Timeline;
+
+/// What comes back from the writing thread.
+#[derive(Debug)]
+pub(super) struct Job {
+    /// Whose leases it belongs to.
+    segment: usize,
+    /// The lease that was written, if a record was not just deleted.
+    lease: Option<Lease>,
+    /// The reply that waits for it.
+    answer: Option<Answer>,
+}
+
+impl Server {
+    /// Leases end by the wall clock; when that is set nobody loses one.
+    pub(super) fn look_at_the_clock(&mut self) {
+        let Some(step) = self.clock.tick(wall(), steady()) else { return };
+        tracing::warn!(
+            "the clock was set from {} to {} (seconds since 1970); leases go on for as long as their clients were told",
+            step.from,
+            step.to
+        );
+        let longest = u64::from(self.settings.max_lease_secs);
+        for (number, segment) in self.segments.iter_mut().enumerate() {
+            let longest = longest.max(segment.subnet.lease_secs.into());
+            let moved = segment.leases.clock_moved(step.from, step.to, longest);
+            if !moved.is_empty() {
+                let changes = moved.iter().map(record::put).collect();
+                // If it cannot be queued, each is written when its client renews it.
+                let _ = self.writer.submit(changes, Job { segment: number, lease: None, answer: None });
+            }
+        }
+    }
+
+    /// Makes the change in the leases and sends the answer, at once or when the change is on disk.
+    pub(super) fn change(
+        &mut self,
+        segment: usize,
+        owner: Owner,
+        change: Change,
+        now: u64,
+        answer: Option<Answer>,
+        timeline: &Timeline,
+    ) {
+        let Some(Segment { leases, .. }) = self.segments.get_mut(segment) else { return };
+        match change {
+            Change::Lease { addr, secs } => {
+                let lease = Lease { addr, owner, expires: now + u64::from(secs) };
+                return self.write(segment, lease, now, answer, timeline);
+            }
+            // Kept as one that has ended, so that the client finds its address free when it comes back.
+            Change::Release(addr) => {
+                return self.write(segment, Lease { addr, owner, expires: now }, now, answer, timeline);
+            }
+            Change::Decline(addr) => {
+                leases.decline(addr, &owner, now);
+                // If it cannot be queued, the client finds its record again after a restart: no harm to others.
+                let job = Job { segment, lease: None, answer: None };
+                let _ = self.writer.submit(vec![record::delete(addr)], job);
+            }
+            Change::Offer(addr) => leases.offer(addr, owner, now),
+            Change::Forget => leases.forget(&owner),
+            Change::None => {}
+        }
+        if let Some(answer) = answer {
+            self.send(&answer, timeline);
+        }
+    }
+
+    fn write(&mut self, segment: usize, lease: Lease, now: u64, answer: Option<Answer>, timeline: &Timeline) {
+        let Some(Segment { leases, .. }) = self.segments.get_mut(segment) else { return };
+        let before = leases.writing(&lease);
+        let changes = [record::put(&lease)].into_iter().chain(before.map(record::delete)).collect();
+        if let Err(job) = self.writer.submit(changes, Job { segment, lease: Some(lease), answer })
+            && let Some(lease) = job.lease
+        {
+            leases.unwritten(&lease, now);
+            if job.answer.is_some() {
+                ignored(Some(lease.owner.mac), Reason::QueueFull, timeline);
+            }
+        }
+    }
+
+    /// What was handed to the writing thread is on disk, or is not.
+    pub(super) fn finish(&mut self, done: Written<Job>, snapshot: &Snapshot, timeline: &Timeline) {
+        for Job { segment, lease, answer } in done.tokens {
+            let (Some(lease), Some(Segment { leases, .. })) = (lease, self.segments.get_mut(segment)) else {
+                continue;
+            };
+            let acknowledges = answer.as_ref().is_some_and(|answer| answer.reply.message == message::ACK);
+            if done.stored && acknowledges && policy::is_void(&lease, snapshot) {
+                self.void(segment, lease, timeline);
+            } else if done.stored {
+                leases.written(lease);
+                if let Some(answer) = answer {
+                    self.send(&answer, timeline);
+                }
+            } else {
+                leases.unwritten(&lease, wall());
+                if answer.is_some() {
+                    ignored(Some(lease.owner.mac), Reason::StoreFailed, timeline);
+                }
+            }
+        }
+    }
+
+    /// Ends a lease before its machine hears of it: the operator has reserved the address while it was being written.
+    /// XDP was given what the disk said before, and may have given the address away.
+    fn void(&mut self, segment: usize, lease: Lease, timeline: &Timeline) {
+        let (now, Lease { addr, owner, .. }) = (wall(), lease.clone());
+        if let Some(Segment { leases, .. }) = self.segments.get_mut(segment) {
+            leases.written(Lease { expires: now, ..lease });
+        }
+        ignored(Some(owner.mac), Reason::WrongAddress, timeline);
+        self.change(segment, owner, Change::Release(addr), now, None, timeline);
+    }
+}
