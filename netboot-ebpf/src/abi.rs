@@ -77,8 +77,10 @@ pub struct Server {
     pub addr: u32,
     /// The interface's Ethernet address.
     pub mac: [u8; 6],
+    /// 1: the daemon answers a DISCOVER with option 80 by an ACK (RFC 4039).
+    pub rapid_commit: u8,
     /// Zero.
-    pub pad: [u8; 6],
+    pub pad: [u8; 5],
 }
 
 /// One answer, as told to the daemon.

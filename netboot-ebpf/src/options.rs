@@ -7,6 +7,7 @@
 
 use crate::bootp::Header;
 use crate::class::{Marks, classify};
+use crate::verdict::message::DISCOVER;
 use crate::verdict::{Reason, Request};
 
 /// The most bytes of options that are read; a client that sends more is the daemon's.
@@ -24,9 +25,11 @@ const MAX_SIZE: u8 = 57;
 const VENDOR_CLASS: u8 = 60;
 const CLIENT_ID: u8 = 61;
 const USER_CLASS: u8 = 77;
+const RAPID_COMMIT: u8 = 80;
 const RELAY_INFO: u8 = 82;
 const ARCH: u8 = 93;
 const GUID: u8 = 97;
+const SUBNET_SELECTION: u8 = 118;
 const IPXE: u8 = 175;
 const END: u8 = 255;
 
@@ -252,12 +255,22 @@ impl Area {
             server_id: u32::from_be_bytes(notes.server_id),
             max_size: u16::from_be_bytes(notes.max_size),
             relay_info: notes.relay_info,
+            subnet_selection: notes.met(SUBNET_SELECTION),
+            rapid_commit: notes.message == DISCOVER && notes.met(RAPID_COMMIT),
             class: classify(&marks),
         };
         let guid = Echo { at: notes.guid_at as usize & MASK, len: notes.guid_len as usize & 511 };
         let client_id =
             Echo { at: notes.client_id_at as usize & MASK, len: notes.client_id_len as usize & 511 };
         Ok(Facts { request, guid, client_id })
+    }
+}
+
+impl Notes {
+    /// An option of this code is there, whatever it says.
+    #[inline(always)]
+    fn met(&self, code: u8) -> bool {
+        self.seen[usize::from(code >> 6)] & 1 << (code & 63) != 0
     }
 }
 

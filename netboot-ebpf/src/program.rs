@@ -118,7 +118,8 @@ fn answer<const L2: usize>(
     // SAFETY: a value of this CPU's own, aligned by the map, all integers; nothing else refers to it now.
     let Scratch { area, frame, hidden } = unsafe { &mut *scratch };
     read_options::<L2>(ctx, area, data - bootp::HEADER)?;
-    let facts = area.facts(&header)?;
+    let mut facts = area.facts(&header)?;
+    facts.request.rapid_commit &= server.rapid_commit != 0;
     if !facts.request.class.in_kernel() {
         return Err(Reason::OtherClass);
     }

@@ -7,6 +7,8 @@ use crate::class::Class;
 
 /// DHCP message types (RFC 2132 9.6) that a client may send and that matter here.
 pub mod message {
+    /// No option 53 at all: BOOTP (RFC 951)
+    pub const BOOTP: u8 = 0;
     /// DHCPDISCOVER
     pub const DISCOVER: u8 = 1;
     /// DHCPOFFER
@@ -43,6 +45,10 @@ pub struct Request {
     pub max_size: u16,
     /// Option 82, relay agent information, is there.
     pub relay_info: bool,
+    /// Option 118, subnet selection, is there.
+    pub subnet_selection: bool,
+    /// A DISCOVER with option 80, rapid commit, where the daemon answers that by an ACK.
+    pub rapid_commit: bool,
     /// What kind of client is asking.
     pub class: Class,
 }
@@ -178,6 +184,12 @@ reasons! {
     Held => "held",
     /// It has no reservation, and only reserved machines are answered (`dhcp.unknown` is `deny`).
     Denied => "denied",
+    /// The client asks for an address of a subnet that it names (option 118).
+    SubnetSelection => "subnet-selection",
+    /// The client would take an ACK for its DISCOVER (option 80).
+    RapidCommit => "rapid-commit",
+    /// A BOOTP request of a machine without reservation: what it gets it would keep for ever.
+    BootpUnknown => "bootp-unknown",
 }
 
 /// Decides about a well-formed request of a reserved machine.
@@ -186,7 +198,11 @@ pub fn decide(request: &Request, host: &Host) -> Verdict {
     if request.giaddr != 0 || request.relay_info {
         return Verdict::Pass(Reason::Relayed);
     }
+    if request.subnet_selection {
+        return Verdict::Pass(Reason::SubnetSelection);
+    }
     match request.message {
+        message::DISCOVER if request.rapid_commit => Verdict::Pass(Reason::RapidCommit),
         message::DISCOVER => Verdict::Answer(Answer::Offer),
         message::REQUEST => request_state(request, host),
         _ => Verdict::Pass(Reason::MessageType),
@@ -237,6 +253,8 @@ mod tests {
             server_id: 0,
             max_size: 0,
             relay_info: false,
+            subnet_selection: false,
+            rapid_commit: false,
             class: Class::Plain,
         }
     }
@@ -283,6 +301,16 @@ mod tests {
                 "option 82",
                 Request { relay_info: true, ..request(message::DISCOVER) },
                 Verdict::Pass(Reason::Relayed),
+            ),
+            (
+                "option 118",
+                Request { subnet_selection: true, requested: ME, ..ask },
+                Verdict::Pass(Reason::SubnetSelection),
+            ),
+            (
+                "option 80",
+                Request { rapid_commit: true, ..request(message::DISCOVER) },
+                Verdict::Pass(Reason::RapidCommit),
             ),
             ("release", request(message::RELEASE), Verdict::Pass(Reason::MessageType)),
             ("none", request(0), Verdict::Pass(Reason::MessageType)),

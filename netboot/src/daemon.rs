@@ -145,7 +145,7 @@ impl Parts<'_> {
         let Self { settings, inventory, timeline, link } = *self;
         tracing::info!(interface = link.name, addr = %link.addr, prefix = %link.prefix, mac = %link.mac, "serving {} on {}", link.prefix, link.name);
         let subnet = Subnet::new(link, settings);
-        for (gap, help) in dhcp::boot::gaps(&settings.boot, &inventory.snapshot()) {
+        for (gap, help) in dhcp::boot::gaps(&settings.boot, &settings.dhcp.custom, &inventory.snapshot()) {
             tracing::warn!("{gap}; {help}");
         }
         let ends = stop.child_token();

@@ -65,7 +65,8 @@ fn simple(all: &[u8]) -> Result<Vec<Met<'_>>, Reason> {
 
 #[test]
 fn the_walk_finds_what_a_simple_one_finds() {
-    const CODES: [u8; 20] = [0, 50, 50, 52, 53, 53, 54, 54, 57, 57, 60, 61, 61, 77, 82, 97, 97, 175, 255, 12];
+    const CODES: [u8; 22] =
+        [0, 50, 50, 52, 53, 53, 54, 54, 57, 57, 60, 61, 61, 77, 80, 82, 97, 97, 118, 175, 255, 12];
     let mut area = Area::default();
     let mut state = 0x1234_5678_9abc_def1_u64;
     let mut next = move || {
@@ -111,6 +112,9 @@ fn the_walk_finds_what_a_simple_one_finds() {
         assert_eq!(u32::from(request.max_size), number(57), "{options:?}");
         assert_eq!((request.requested, request.server_id), (number(50), number(54)), "{options:?}");
         assert_eq!(request.relay_info, option(82).is_some(), "{options:?}");
+        let discover = request.message == 1;
+        assert_eq!(request.rapid_commit, discover && option(80).is_some(), "{options:?}");
+        assert_eq!(request.subnet_selection, option(118).is_some(), "{options:?}");
         assert_eq!((facts.guid.at, facts.guid.len), echo(97), "{options:?}");
         assert_eq!((facts.client_id.at, facts.client_id.len), echo(61), "{options:?}");
     }

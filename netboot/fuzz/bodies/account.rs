@@ -1,30 +1,37 @@
 //! A reply held against its request: every byte of it is accounted for (RFC 2131 2 and table 3, RFC 2132, RFC 3046, RFC
-//! 6842). Written without netboot's own builder of replies.
+//! 6842; RFC 951 and 1497 for BOOTP). Written without netboot's own builder of replies.
 
 use std::net::Ipv4Addr;
 
 use netboot::dhcp::policy::{Reply, Route};
-use netboot_ebpf::verdict::message::{ACK, NAK, OFFER};
+use netboot_ebpf::verdict::message::{ACK, BOOTP, DISCOVER, NAK, OFFER};
 
 use super::tlv;
 
 /// The smallest reply, an old BOOTP message.
 const SMALLEST: usize = 300;
-/// The largest: what every client must take, without IP and UDP headers.
-const LARGEST: usize = 576 - 28;
+/// The largest IP packet that every client must take.
+const TAKEN: usize = 576;
+/// The largest that the interface takes.
+const MTU: usize = 1500;
 
 /// Panics where a client would stumble over the reply, or something stands in it that nobody asked for. A boot service
 /// gives no addresses.
 pub(crate) fn check(packet: &[u8], reply: &Reply, server: Ipv4Addr, service: bool) {
     let bytes = reply.bytes.as_slice();
     let length = bytes.len();
-    assert!((SMALLEST..=LARGEST).contains(&length), "{length} bytes");
     let asked = |code| tlv::value(packet, code).filter(|value| !value.is_empty());
-    if let Some([high, low]) = asked(57).as_deref() {
-        let takes = usize::from(u16::from_be_bytes([*high, *low]));
-        assert!(takes < SMALLEST + 28 || length + 28 <= takes, "{length} bytes to who takes {takes}");
-    }
+    let takes = match asked(57).as_deref() {
+        Some([high, low]) if [*high, *low] != [0, 0] => {
+            usize::from(u16::from_be_bytes([*high, *low])).min(MTU)
+        }
+        _ => TAKEN,
+    };
+    assert!(length >= SMALLEST && length + 28 <= takes, "{length} bytes to who takes {takes}");
     header(packet, bytes, reply, server, service);
+    if reply.message == BOOTP {
+        return bootp(packet, bytes);
+    }
 
     let (options, behind) = tlv::area(&bytes[tlv::HEADER..]).expect("options that every client can read");
     assert!(behind.iter().all(|byte| *byte == 0), "bytes behind END");
@@ -38,6 +45,10 @@ pub(crate) fn check(packet: &[u8], reply: &Reply, server: Ipv4Addr, service: boo
     for code in [61, 82] {
         assert_eq!(told(code), asked(code), "option {code} comes back as it was sent");
     }
+    let selected = asked(118).filter(|subnet| subnet.len() == 4 && subnet != &[0; 4] && reply.message != NAK);
+    assert_eq!(told(118), selected, "option 118 comes back as it was sent");
+    let rapid = reply.message == ACK && asked(53) == Some(vec![DISCOVER]);
+    assert_eq!(told(80), rapid.then(Vec::new), "an ACK to a DISCOVER says so");
     if reply.message == NAK {
         let extra: Vec<u8> = options.iter().map(|(code, _)| *code).collect();
         assert!(extra.iter().all(|code| [53, 54, 56, 61, 82].contains(code)), "a NAK with {extra:?}");
@@ -48,7 +59,7 @@ pub(crate) fn check(packet: &[u8], reply: &Reply, server: Ipv4Addr, service: boo
         assert_eq!(options.last().map(|(code, _)| *code), Some(82), "option 82 is last");
     }
     for (at, (code, value)) in options.iter().enumerate() {
-        assert!(!value.is_empty() && ![0, 255].contains(code), "option {code} says nothing");
+        assert!((!value.is_empty() || *code == 80) && ![0, 255].contains(code), "option {code} says nothing");
         // What is longer than one option is split, and the parts stand together.
         let again = options.iter().skip(at + 2).any(|(other, _)| other == code);
         assert!(!again || options.get(at + 1).is_some_and(|(next, _)| next == code), "option {code} twice");
@@ -68,6 +79,25 @@ pub(crate) fn check(packet: &[u8], reply: &Reply, server: Ipv4Addr, service: boo
         ACK => assert_eq!(lease, bytes[16..20] != [0; 4], "an address and its time belong together"),
         NAK => assert!(!lease),
         other => panic!("a reply of type {other}"),
+    }
+}
+
+/// What an old client can read: a vendor area of 64 bytes, or nothing in it; behind it a relay agent's own alone.
+fn bootp(packet: &[u8], bytes: &[u8]) {
+    if packet[236..240] != tlv::COOKIE {
+        assert!(bytes[236..].iter().all(|byte| *byte == 0), "options to who reads none");
+        return;
+    }
+    let (options, behind) = tlv::area(&bytes[tlv::HEADER..]).expect("options that every client can read");
+    assert!(behind.iter().all(|byte| *byte == 0), "bytes behind END");
+    let (agents, own): (Vec<_>, Vec<_>) = options.iter().partition(|(code, _)| *code == 82);
+    let agents: Vec<u8> = agents.iter().flat_map(|(_, part)| part.to_vec()).collect();
+    assert_eq!(agents, tlv::value(packet, 82).unwrap_or_default(), "option 82 comes back as it was sent");
+    let length: usize = own.iter().map(|(_, value)| 2 + value.len()).sum();
+    assert!(length < 64 - 4, "{length} bytes of options");
+    for (code, value) in own {
+        assert!(![0, 50, 51, 52, 53, 54, 55, 57, 58, 59, 61, 97].contains(&code), "option {code} in BOOTP");
+        assert!(!value.is_empty(), "option {code} says nothing");
     }
 }
 
@@ -102,7 +132,7 @@ fn header(packet: &[u8], bytes: &[u8], reply: &Reply, server: Ipv4Addr, service:
     assert_eq!(bytes[10], packet[10] | loud, "the broadcast flag");
     let relay = Ipv4Addr::from([packet[24], packet[25], packet[26], packet[27]]);
     assert_eq!(reply.route == Route::Relay(relay), is_relayed(packet), "to {:?}", reply.route);
-    if reply.message == ACK {
+    if [ACK, BOOTP].contains(&reply.message) {
         assert_eq!(bytes[12..16], packet[12..16], "ciaddr");
     } else {
         assert_eq!(bytes[12..16], [0; 4], "ciaddr");
@@ -117,5 +147,6 @@ fn header(packet: &[u8], bytes: &[u8], reply: &Reply, server: Ipv4Addr, service:
         assert!(text[..end].iter().all(|byte| (0x20..0x7f).contains(byte)), "text in {field:?}");
         assert!(text[end..].iter().all(|byte| *byte == 0), "bytes behind the text in {field:?}");
     }
-    assert_eq!(bytes[236..240], tlv::COOKIE);
+    let reads_options = packet[236..240] == tlv::COOKIE;
+    assert_eq!(bytes[236..240], if reads_options { tlv::COOKIE } else { [0; 4] });
 }

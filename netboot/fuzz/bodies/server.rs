@@ -14,7 +14,7 @@ use netboot::dhcp::{pool, proxy, wire};
 use netboot::inventory::Snapshot;
 use netboot::mac::Mac;
 use netboot_ebpf::Reason;
-use netboot_ebpf::verdict::message::{ACK, NAK, OFFER};
+use netboot_ebpf::verdict::message::{ACK, BOOTP, NAK, OFFER};
 
 use super::{account, tlv, world};
 
@@ -235,6 +235,9 @@ impl Server {
     /// Every reply passes here on its way to the wire.
     fn sent(&mut self, answer: &Answer) {
         let Answer { segment: number, owner, reply, .. } = answer;
+        if reply.message == BOOTP {
+            return;
+        }
         let subnet = &self.segments[*number].subnet;
         let (options, _) = tlv::area(&reply.bytes[tlv::HEADER..]).expect("checked");
         let secs = options.iter().find(|(code, _)| *code == 51);

@@ -64,7 +64,11 @@ pub(crate) fn facts(payload: &[u8]) -> Result<(Header, Facts), Reason> {
         steps += 1;
         assert!(steps < STEPS, "a walk has its end");
     }
-    area.facts(&header).map(|facts| (header, facts))
+    area.facts(&header).map(|mut facts| {
+        // As the program does where the daemon would make nothing of it.
+        facts.request.rapid_commit = false;
+        (header, facts)
+    })
 }
 
 /// What the program does with a request; `reservation` tells the address of a machine that has one.

@@ -12,6 +12,8 @@ use crate::config::{self, Given, Settings};
 use crate::dhcp::boot;
 use crate::inventory::{self, Loaders, Networks, Snapshot, loaders};
 
+mod options;
+
 /// Checks and says what was found. Warnings alone are no failure.
 pub(super) fn run(check: args::Check) -> ExitCode {
     let args::Check { data, print, settings } = check;
@@ -27,12 +29,13 @@ pub(super) fn run(check: args::Check) -> ExitCode {
             problems
                 .extend(subnet.into_iter().flat_map(|own| config::unfit(&settings.data, pool, subnets, own)));
             problems.extend(boot_files(settings, loaded.snapshot.as_ref()));
+            problems.extend(options::problems(settings, loaded.snapshot.as_ref()));
         }
         Err(Problems(found)) => problems.extend(found.iter().cloned()),
     }
     report::problems(&problems);
     match (print, &settings) {
-        (true, Ok(settings)) => say(&shown(settings)),
+        (true, Ok(settings)) => say(&shown(settings, loaded.snapshot.as_ref())),
         (true, Err(_)) => {}
         (false, _) => {
             let hosts = loaded.snapshot.map(|snapshot| report::count(snapshot.hosts().len(), "host") + ", ");
@@ -46,25 +49,43 @@ pub(super) fn run(check: args::Check) -> ExitCode {
 /// `tftp/` at all.
 fn boot_files(settings: &Settings, snapshot: Option<&Snapshot>) -> Vec<Problem> {
     let (data, file) = (&settings.data, settings.data.join(config::FILE));
-    let named = settings.boot.iter().filter(|(_, name)| !name.is_empty() && !config::boot::is_url(name));
-    let absent = named.filter(|(_, name)| !loaders::is_there(data, name)).map(|(class, name)| {
-        let message = format!("`boot.{}` is \"{name}\", which is not in tftp/", class.name());
+    let profiles = settings.dhcp.custom.profiles.iter();
+    let profiles = profiles.map(|(name, profile)| (format!("dhcp.profiles.{name}."), &profile.boot));
+    let named = std::iter::once((String::new(), &settings.boot)).chain(profiles).flat_map(|(place, boot)| {
+        boot.iter().map(move |(class, name)| (format!("{place}boot.{}", class.name()), name))
+    });
+    let named = named.filter(|(_, name)| !name.is_empty() && !config::boot::is_url(name));
+    let absent = named.filter(|(_, name)| !loaders::is_there(data, name)).map(|(setting, name)| {
+        let message = format!("`{setting}` is \"{name}\", which is not in tftp/");
         Problem::of_file(Severity::Warning, &file, message, "put it there, or name another")
     });
     let tftp = data.join(loaders::DIRECTORY);
-    let gaps = snapshot.filter(|_| tftp.is_dir()).map(|snapshot| boot::gaps(&settings.boot, snapshot));
+    let gaps = snapshot
+        .filter(|_| tftp.is_dir())
+        .map(|snapshot| boot::gaps(&settings.boot, &settings.dhcp.custom, snapshot));
     let gaps = gaps.unwrap_or_default().into_iter();
     let gaps = gaps.map(|(message, help)| Problem::of_file(Severity::Warning, &tftp, message, help));
     absent.chain(gaps).collect()
 }
 
-/// The settings as JSON, with the boot file that each class gets.
-fn shown(settings: &Settings) -> String {
+/// The settings as JSON, with the boot file that each class gets, and the options of profiles and machines with what
+/// they inherit.
+fn shown(settings: &Settings, snapshot: Option<&Snapshot>) -> String {
+    let mut settings = settings.clone();
+    let custom = settings.dhcp.custom.clone();
+    for profile in settings.dhcp.custom.profiles.values_mut() {
+        profile.options = custom.options.with(&profile.options);
+    }
+    for (key, options) in &mut settings.dhcp.custom.hosts {
+        let host = snapshot.and_then(|snapshot| snapshot.hosts().iter().find(|host| key.names(host)));
+        *options = host.map_or_else(|| custom.options.with(options), |host| custom.of(Some(host)).resolved());
+    }
+    let settings = &settings;
     let mut value = serde_json::to_value(settings).unwrap_or_default();
     let loaders = Loaders::find(&settings.data);
     let classes = Class::ALL.iter().filter(|class| config::boot::class(class.name()).is_some());
     let files = classes.map(|class| {
-        let file = boot::file(&settings.boot, &loaders, None, *class);
+        let file = boot::file(&settings.boot, &custom, &loaders, None, *class);
         (class.name().to_owned(), file.into())
     });
     if let Some(boot) = value.get_mut("boot") {

@@ -4,7 +4,10 @@
 
 use std::collections::BTreeMap;
 
+use jsonc_parser::ast::Value;
 use netboot_ebpf::Class;
+
+use super::json::Reader;
 
 /// Longest boot file name or URL: the header field `file` with its closing NUL (RFC 2131 2).
 pub const LONGEST: usize = 127;
@@ -56,6 +59,23 @@ pub const NAMES: &str =
 /// The class that a setting is for. Plain clients follow `bios`, and nobody knows what others would load.
 pub fn class(name: &str) -> Option<Class> {
     Class::from_name(name).filter(|class| !matches!(class, Class::Plain | Class::Other))
+}
+
+/// Reads the file of one class; answers with the classes when there is none of that name.
+pub(super) fn read(
+    reader: &mut Reader<'_>,
+    name: &str,
+    key: &str,
+    value: &Value<'_>,
+    files: &mut Boot,
+) -> Result<(), &'static str> {
+    let class = class(key).ok_or(NAMES)?;
+    let Some(file) = reader.text(name, value, "write it in double quotes") else { return Ok(()) };
+    match rule(class, file) {
+        Ok(()) => files.set(class, file),
+        Err(help) => reader.error(value, format!("`{name}` is \"{file}\""), help),
+    }
+    Ok(())
 }
 
 /// Whether a file can be set for a class.

@@ -5,6 +5,7 @@
 pub mod boot;
 pub mod json;
 pub mod menu;
+pub mod options;
 pub mod problem;
 mod range;
 mod resolve;
@@ -156,6 +157,11 @@ pub struct Dhcp {
     pub unknown: Unknown,
     /// The boot menu that PXE firmware shows.
     pub menu: Option<Menu>,
+    /// A DISCOVER with option 80 is answered with an ACK (RFC 4039).
+    pub rapid_commit: bool,
+    /// Options that are set by number: for everybody, by profile, by machine; and boot files by profile.
+    #[serde(flatten)]
+    pub custom: options::Custom,
     /// Subnets behind relay agents.
     pub subnets: Vec<Subnet>,
 }
@@ -179,6 +185,8 @@ pub struct Subnet {
     pub dns: Option<Vec<Ipv4Addr>>,
     /// Domain name; `None`: as on the interface.
     pub domain: Option<String>,
+    /// Options that are set by number, over those of everybody.
+    pub options: options::Options,
 }
 
 /// HTTP settings.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use ipnetwork::Ipv4Network;
 
+use super::options::Custom;
 use super::problem::{Problem, Problems, Severity};
 use super::written::{Written, interface};
 use super::{Dhcp, Http, Identity, Mode, Range, Settings, Tftp, Unknown, Xdp};
@@ -76,6 +77,8 @@ fn merge(data: &Path, given: Given, written: Written) -> Settings {
                 unknown: written.unknown.unwrap_or_default(),
                 menu: written.menu,
                 subnets: written.subnets,
+                rapid_commit: written.rapid_commit.unwrap_or(usual.rapid_commit),
+                custom: written.custom,
             }
         },
         boot: written.boot,
@@ -109,6 +112,8 @@ impl Default for Dhcp {
             unknown: Unknown::default(),
             menu: None,
             subnets: Vec::new(),
+            rapid_commit: false,
+            custom: Custom::default(),
         }
     }
 }

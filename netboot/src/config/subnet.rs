@@ -7,6 +7,7 @@ use ipnetwork::Ipv4Network;
 use jsonc_parser::ast::{Object, Value};
 
 use super::json::{Reader, Source, kind};
+use super::options::{self, Place};
 use super::problem::Problem;
 use super::written::{checked, domain, excluded, lease_secs, name_servers, ranges, routers, section};
 use super::{FILE, Range, Subnet};
@@ -42,6 +43,7 @@ fn one(reader: &mut Reader<'_>, name: &str, value: &Value<'_>) -> Option<Subnet>
         router: None,
         dns: None,
         domain: None,
+        options: options::Options::default(),
     };
     section(reader, name, value, |reader, name, key, value| {
         match key {
@@ -53,7 +55,8 @@ fn one(reader: &mut Reader<'_>, name: &str, value: &Value<'_>) -> Option<Subnet>
             "router" => subnet.router = routers(reader, name, value),
             "dns" => subnet.dns = name_servers(reader, name, value),
             "domain" => subnet.domain = checked(reader, name, value, domain),
-            _ => return Err("prefix, relay, pool, exclude, lease_secs, router, dns, domain"),
+            "options" => subnet.options = options::read(reader, name, value, Place::Narrower),
+            _ => return Err("prefix, relay, pool, exclude, lease_secs, router, dns, domain, options"),
         }
         Ok(())
     });

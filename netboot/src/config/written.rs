@@ -12,10 +12,12 @@ use ipnetwork::Ipv4Network;
 use jsonc_parser::ast::{Object, Value};
 
 use super::json::{Reader, Source, kind};
+use super::options::{Custom, Place};
 use super::problem::{Problem, Problems};
 use super::range::Addresses;
 use super::{
-    Boot, Engine, Identity, Menu, Mode, Range, RouterAdvertisement, Subnet, Unknown, Xdp, boot, menu, subnet,
+    Boot, Engine, Identity, Menu, Mode, Range, RouterAdvertisement, Subnet, Unknown, Xdp, boot, menu,
+    options, subnet,
 };
 
 /// Most routers or name servers: with the rest of a reply they stay within 548 bytes.
@@ -42,6 +44,8 @@ pub(super) struct Written {
     pub(super) domain: Option<String>,
     pub(super) unknown: Option<Unknown>,
     pub(super) menu: Option<Menu>,
+    pub(super) custom: Custom,
+    pub(super) rapid_commit: Option<bool>,
     pub(super) subnets: Vec<Subnet>,
     pub(super) boot: Boot,
     pub(super) port: Option<u16>,
@@ -86,7 +90,7 @@ impl Written {
                     self.dhcp(reader, name, key, value)
                 }),
                 "boot" => section(reader, name, value, |reader, name, key, value| {
-                    self.boot(reader, name, key, value)
+                    boot::read(reader, name, key, value, &mut self.boot)
                 }),
                 "http" => section(reader, name, value, |reader, name, key, value| {
                     self.http(reader, name, key, value)
@@ -124,27 +128,15 @@ impl Written {
             "unknown" => self.unknown = choice(reader, name, value),
             "menu" => self.menu = menu::read(reader, name, value),
             "subnets" => self.subnets = subnet::list(reader, name, value),
+            "options" => self.custom.options = options::read(reader, name, value, Place::Everybody),
+            "profiles" => self.custom.profiles = options::profiles(reader, name, value),
+            "hosts" => self.custom.hosts = options::hosts(reader, name, value),
+            "rapid_commit" => self.rapid_commit = boolean(reader, name, value),
             _ => {
                 return Err(
-                    "pool, exclude, lease_secs, min_lease_secs, max_lease_secs, identity, probe, authoritative, router, dns, domain, unknown, menu, subnets",
+                    "pool, exclude, lease_secs, min_lease_secs, max_lease_secs, identity, probe, authoritative, router, dns, domain, unknown, menu, subnets, options, profiles, hosts, rapid_commit",
                 );
             }
-        }
-        Ok(())
-    }
-
-    fn boot(
-        &mut self,
-        reader: &mut Reader<'_>,
-        name: &str,
-        key: &str,
-        value: &Value<'_>,
-    ) -> Result<(), &'static str> {
-        let class = boot::class(key).ok_or(boot::NAMES)?;
-        let Some(file) = reader.text(name, value, "write it in double quotes") else { return Ok(()) };
-        match boot::rule(class, file) {
-            Ok(()) => self.boot.set(class, file),
-            Err(help) => reader.error(value, format!("`{name}` is \"{file}\""), help),
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Which boot file a client gets: by its class, its reservation, the settings, and what lies in `tftp/`.
+//! Which boot file a client gets: by its class, its reservation, its profile, the settings, and what lies in `tftp/`.
 //!
 //! Pure. The class comes first: what a reservation names for PXE is nothing for iPXE or HTTP boot. iPXE is never given
 //! iPXE: it would load itself without end.
@@ -7,6 +7,7 @@ use netboot_ebpf::Class;
 
 use super::menu;
 use super::options::Subnet;
+use crate::config::options::Custom;
 use crate::config::{Boot, boot};
 use crate::inventory::loaders::names;
 use crate::inventory::{Host, Loaders, Snapshot};
@@ -18,18 +19,19 @@ const BIOS: &str = "pxelinux.0";
 /// The boot file of a client: a path below `tftp/`, or a URL. `None`: it gets an address only.
 pub fn file<'a>(
     settings: &'a Boot,
+    custom: &'a Custom,
     found: &Loaders,
     host: Option<&'a Host>,
     class: Class,
 ) -> Option<&'a str> {
-    let written = |class| host.and_then(|host| host.boot.get(class)).or_else(|| settings.get(class));
+    let written = |class| written(settings, custom, host, class);
     let file = match class {
         Class::Other => None,
-        Class::Plain => return self::file(settings, found, host, Class::Bios),
+        Class::Plain => return self::file(settings, custom, found, host, Class::Bios),
         Class::Bios => written(class).or_else(|| found.get(class)).or(Some(BIOS)),
         Class::Ipxe => written(class)
             .or_else(|| found.get(class))
-            .or_else(|| self::file(settings, found, host, Class::Bios))
+            .or_else(|| self::file(settings, custom, found, host, Class::Bios))
             .filter(|file| !boot::is_ipxe(file)),
         _ => written(class).or_else(|| found.get(class)),
     };
@@ -47,9 +49,21 @@ pub(super) fn whole(subnet: &Subnet, class: Class, file: &str) -> String {
 
 /// Whether a client has something to boot, with the boot file that [`file`] gives it. A Raspberry Pi knows its files by
 /// itself, and boots unless it was told not to.
-pub fn boots(settings: &Boot, host: Option<&Host>, class: Class, file: Option<&str>) -> bool {
-    let written = host.and_then(|host| host.boot.get(class)).or_else(|| settings.get(class));
+pub fn boots(subnet: &Subnet, host: Option<&Host>, class: Class, file: Option<&str>) -> bool {
+    let written = written(&subnet.boot, &subnet.custom, host, class);
     file.is_some() || (class == Class::Rpi && written != Some(""))
+}
+
+/// What people have written for a class: of the machine, its profile, or everybody.
+fn written<'a>(
+    settings: &'a Boot,
+    custom: &'a Custom,
+    host: Option<&'a Host>,
+    class: Class,
+) -> Option<&'a str> {
+    let profile = custom.boot(host);
+    let own = host.and_then(|host| host.boot.get(class));
+    own.or_else(|| profile.and_then(|boot| boot.get(class))).or_else(|| settings.get(class))
 }
 
 /// The options that are special to a class, if it has something to boot. iPXE must see no option 43: it would prefer a
@@ -78,8 +92,9 @@ pub fn lacks_file(subnet: &Subnet, snapshot: &Snapshot, mac: Mac, class: Class) 
     let host = snapshot.by_mac(mac);
     let on_purpose = |boot: &Boot| boot.get(class) == Some("");
     !matches!(class, Class::Plain | Class::Rpi)
-        && file(&subnet.boot, snapshot.loaders(), host, class).is_none()
+        && file(&subnet.boot, &subnet.custom, snapshot.loaders(), host, class).is_none()
         && !on_purpose(&subnet.boot)
+        && !subnet.custom.boot(host).is_some_and(on_purpose)
         && !host.is_some_and(|host| on_purpose(&host.boot))
 }
 
@@ -98,7 +113,7 @@ pub fn remedy(class: Class) -> String {
 
 /// What is likely to stop machines for want of a file: a sentence and what to do about it. Of the architectures only the
 /// two that nearly every machine has; for others it is said when one asks.
-pub fn gaps(settings: &Boot, snapshot: &Snapshot) -> Vec<(String, String)> {
+pub fn gaps(settings: &Boot, custom: &Custom, snapshot: &Snapshot) -> Vec<(String, String)> {
     let found = snapshot.loaders();
     let mut gaps = Vec::new();
     for class in [Class::Bios, Class::Efi64] {
@@ -108,12 +123,16 @@ pub fn gaps(settings: &Boot, snapshot: &Snapshot) -> Vec<(String, String)> {
     }
     // What iPXE gets by default is for a BIOS, and iPXE that was loaded is loaded to run a script.
     let scripted = settings.get(Class::Ipxe).is_some() || found.get(Class::Ipxe).is_some();
-    let own = snapshot.hosts().iter().filter(|host| !host.boot.is_empty()).map(Some);
+    let named =
+        |host: &&Host| !host.boot.is_empty() || custom.boot(Some(*host)).is_some_and(|boot| !boot.is_empty());
+    let own = snapshot.hosts().iter().filter(named).map(Some);
     let chain = std::iter::once(None).chain(own).filter(|_| !scripted).find_map(|host| {
-        let loader = |class: &Class| file(settings, found, host, *class).filter(|file| boot::is_ipxe(file));
+        let loader =
+            |class: &Class| file(settings, custom, found, host, *class).filter(|file| boot::is_ipxe(file));
+        let scripted = |boot: &Boot| boot.get(Class::Ipxe).is_some();
         let (class, loader) = Class::ALL.iter().find_map(|class| Some((class.name(), loader(class)?)))?;
         match host {
-            Some(host) if host.boot.get(Class::Ipxe).is_some() => None,
+            Some(host) if scripted(&host.boot) || custom.boot(Some(host)).is_some_and(scripted) => None,
             Some(host) => Some(format!("{} ({}) gets {loader}", host.addr, host.hostname)),
             None => Some(format!("{class} clients get {loader}")),
         }
@@ -132,6 +151,7 @@ mod tests {
 
     use super::{file, gaps, lacks_file, remedy};
     use crate::config::Boot;
+    use crate::config::options::{Custom, Profile};
     use crate::dhcp::options::Subnet;
     use crate::inventory::{Host, Loaders, Snapshot};
     use crate::mac::Mac;
@@ -188,7 +208,7 @@ mod tests {
         for (own, settings, files, class, want) in table {
             let (host, settings, found) = (host(own), settings.iter().copied().collect(), found(files));
             assert_eq!(
-                file(&settings, &found, Some(&host), *class),
+                file(&settings, &Custom::default(), &found, Some(&host), *class),
                 *want,
                 "{own:?} {settings:?} {files:?} {class:?}"
             );
@@ -196,19 +216,46 @@ mod tests {
     }
 
     #[test]
+    fn a_profile_stands_between_machine_and_setting() {
+        let (bios, efi, ipxe) = (Class::Bios, Class::Efi64, Class::Ipxe);
+        let boot = Boot::from_iter([(efi, "profile.efi"), (ipxe, "profile.ipxe"), (Class::Efi32, "")]);
+        let profile = Profile { boot, ..Profile::default() };
+        let custom =
+            Custom { profiles: BTreeMap::from([("stable".to_owned(), profile)]), ..Custom::default() };
+        let settings =
+            Boot::from_iter([(bios, "setting.0"), (efi, "setting.efi"), (Class::Efi32, "setting")]);
+        let found = found(&["pxelinux.0", "boot.ipxe"]);
+        let file =
+            |host: Option<&Host>, class| file(&settings, &custom, &found, host, class).map(str::to_owned);
+        let own = host(&[(efi, "own.efi")]);
+        assert_eq!(file(Some(&own), efi).as_deref(), Some("own.efi"));
+        assert_eq!(file(Some(&own), ipxe).as_deref(), Some("profile.ipxe"));
+        assert_eq!(file(Some(&own), bios).as_deref(), Some("setting.0"));
+        assert_eq!(file(Some(&own), Class::Efi32).as_deref(), None, "none, on purpose");
+        assert_eq!(file(Some(&host(&[])), efi).as_deref(), Some("profile.efi"));
+        let other = Host { channel: "beta".into(), ..host(&[]) };
+        assert_eq!(file(Some(&other), efi).as_deref(), Some("setting.efi"));
+        assert_eq!(file(None, efi).as_deref(), Some("setting.efi"), "who has no reservation has no profile");
+        assert_eq!(file(None, ipxe).as_deref(), Some("boot.ipxe"));
+    }
+
+    #[test]
     fn ipxe_never_gets_ipxe() {
         let none = Loaders::default();
         for loader in ["undionly.kpxe", "ipxe.pxe", "sub/ipxe.pxe"] {
             let settings = Boot::from_iter([(Class::Bios, loader)]);
-            assert_eq!(file(&settings, &none, None, Class::Bios), Some(loader));
-            assert_eq!(file(&settings, &none, None, Class::Ipxe), None, "{loader}");
+            assert_eq!(file(&settings, &Custom::default(), &none, None, Class::Bios), Some(loader));
+            assert_eq!(file(&settings, &Custom::default(), &none, None, Class::Ipxe), None, "{loader}");
         }
         let found = found(&["undionly.kpxe"]);
-        assert_eq!(file(&Boot::default(), &found, None, Class::Ipxe), None);
+        assert_eq!(file(&Boot::default(), &Custom::default(), &found, None, Class::Ipxe), None);
         let script = Boot::from_iter([(Class::Ipxe, "http://192.0.2.1/boot.ipxe")]);
-        assert_eq!(file(&script, &found, None, Class::Ipxe), Some("http://192.0.2.1/boot.ipxe"));
+        assert_eq!(
+            file(&script, &Custom::default(), &found, None, Class::Ipxe),
+            Some("http://192.0.2.1/boot.ipxe")
+        );
         let own = host(&[(Class::Bios, "undionly.kpxe")]);
-        assert_eq!(file(&Boot::default(), &none, Some(&own), Class::Ipxe), None);
+        assert_eq!(file(&Boot::default(), &Custom::default(), &none, Some(&own), Class::Ipxe), None);
     }
 
     #[test]
@@ -223,6 +270,9 @@ mod tests {
             boot: boot.iter().copied().collect(),
             http_port: 8080,
             menu: None,
+            custom: Custom::default(),
+            rapid_commit: false,
+            mtu: 1500,
         };
         let own = host(&[(Class::Efi32, ""), (Class::Efiarm64, "own.efi")]);
         let mac = own.mac;
@@ -240,7 +290,7 @@ mod tests {
     fn gaps_say_what_to_do() {
         let said_of = |hosts: Vec<Host>, settings: &[(Class, &str)], files: &[&str]| -> Vec<String> {
             let snapshot = Snapshot::new(BTreeMap::new(), hosts).with_loaders(found(files));
-            let gaps = gaps(&settings.iter().copied().collect(), &snapshot);
+            let gaps = gaps(&settings.iter().copied().collect(), &Custom::default(), &snapshot);
             gaps.into_iter().map(|(message, help)| format!("{message}; {help}")).collect()
         };
         let said = |settings: &[(Class, &str)], files: &[&str]| said_of(vec![], settings, files);

@@ -9,17 +9,30 @@
 //!    option 0 to a multiple of 4;
 //! 2. `xid secs flags ciaddr giaddr chaddr` and the value of option 53 written over it; `hops` is 0;
 //! 3. option 97, then option 61, as the client sent them (RFC 4578 2.3, RFC 6842), each if it was there;
-//! 4. option 82 verbatim and last (RFC 3046 2.2), END, zeros up to 300 bytes (old BOOTP, RFC 1542 2.1).
+//! 4. option 118 if its subnet was chosen by it (RFC 3011 2), option 80 in an ACK to a DISCOVER (RFC 4039 3.1): XDP
+//!    passes requests for which they are due;
+//! 5. option 82 verbatim and last (RFC 3046 2.2), END, zeros up to 300 bytes (old BOOTP, RFC 1542 2.1).
+//!
+//! A BOOTP reply has no option 53; its template is made to the size of the old vendor area.
+//!
+//! What does not fit is left out whole: first the options that people set for those who ask, then the others that they
+//! set, each from the highest code down, then what a client can do without (`SPARE`), at last what people set in the place
+//! of the server's own: a machine without it is better off than one without an answer.
 
 use std::net::Ipv4Addr;
 
 use ipnetwork::Ipv4Network;
 use netboot_ebpf::Class;
 use netboot_ebpf::abi::TEMPLATE_MAX;
+use netboot_ebpf::verdict::message::BOOTP;
 
+pub use self::bootp::bootp;
+pub use self::client::Client;
+use self::custom::add_custom;
+pub use self::echo::Echo;
 use super::{boot, menu};
+use crate::config::options::Custom;
 use crate::config::{self, Boot, Menu, Settings};
-use crate::inventory::{Host, Snapshot};
 use crate::net::link::Link;
 
 /// Length of the BOOTP header without the options' cookie.
@@ -30,8 +43,11 @@ pub const MESSAGE_AT: usize = HEADER + 4 + 2;
 const SERVER_ID_AT: usize = MESSAGE_AT + 1 + 2;
 /// The smallest reply: a BOOTP message with its 64-byte vendor area.
 pub const SMALLEST: usize = 300;
-/// The largest reply: what every client must take (RFC 2132 9.10: 576 bytes with IP and UDP headers).
-pub const LARGEST: usize = 576 - 28;
+/// The largest reply to a client that says nothing of it: what every client must take (RFC 2132 9.10: 576 bytes with
+/// IP and UDP headers).
+pub const LARGEST: usize = 576 - HEADERS;
+/// IP and UDP headers, which option 57 and the MTU count.
+const HEADERS: usize = 28;
 /// Length of the header field `file`.
 const FILE: usize = 128;
 /// The DHCP magic cookie.
@@ -58,28 +74,50 @@ pub struct Subnet {
     pub http_port: u16,
     /// The boot menu that PXE firmware shows.
     pub menu: Option<Menu>,
+    /// The options that are set by number, and the profiles.
+    pub custom: Custom,
+    /// A DISCOVER with option 80 is answered by an ACK.
+    pub rapid_commit: bool,
+    /// The largest IP packet that the interface takes, bytes.
+    pub mtu: u32,
 }
 
 impl Subnet {
     /// What the clients on this interface are told.
     pub fn new(link: &Link, settings: &Settings) -> Self {
+        Self::at(link.addr, link.prefix, link.mtu, settings)
+    }
+
+    /// What the clients of an interface with this address, prefix and MTU are told.
+    pub fn at(server: Ipv4Addr, prefix: Ipv4Network, mtu: u32, settings: &Settings) -> Self {
         Self {
-            server: link.addr,
-            prefix: link.prefix,
+            server,
+            prefix,
             lease_secs: settings.dhcp.lease_secs,
-            routers: settings.dhcp.router.clone().unwrap_or_else(|| vec![link.addr]),
+            routers: settings.dhcp.router.clone().unwrap_or_else(|| vec![server]),
             dns: settings.dhcp.dns.clone(),
             domain: settings.dhcp.domain.clone(),
             boot: settings.boot.clone(),
             http_port: settings.http.port,
             menu: settings.dhcp.menu.clone(),
+            custom: settings.dhcp.custom.clone(),
+            rapid_commit: settings.dhcp.rapid_commit,
+            mtu,
         }
+    }
+
+    /// The largest reply to a client whose option 57 says this; 0: it has none. Never larger than the MTU, for clients in
+    /// their firmware do not put fragments together.
+    pub fn room(&self, max_size: u16) -> usize {
+        let mtu = usize::try_from(self.mtu).unwrap_or(usize::MAX);
+        let said = if max_size == 0 { LARGEST + HEADERS } else { usize::from(max_size) };
+        said.min(mtu).saturating_sub(HEADERS)
     }
 
     /// What the clients of a subnet behind a relay agent are told, by the same server.
     #[must_use]
     pub fn behind_relay(&self, subnet: &config::Subnet) -> Self {
-        let config::Subnet { prefix, relay, lease_secs, router, dns, domain, .. } = subnet;
+        let config::Subnet { prefix, relay, lease_secs, router, dns, domain, options, .. } = subnet;
         let by_relay = || relay.filter(|relay| prefix.contains(*relay)).into_iter().collect();
         Self {
             prefix: *prefix,
@@ -87,99 +125,37 @@ impl Subnet {
             routers: router.clone().unwrap_or_else(by_relay),
             dns: dns.clone().unwrap_or_else(|| self.dns.clone()),
             domain: domain.clone().or_else(|| self.domain.clone()),
+            custom: Custom { options: self.custom.options.with(options), ..self.custom.clone() },
             ..self.clone()
         }
-    }
-}
-
-/// Whom a reply is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Client<'a> {
-    /// `yiaddr`.
-    pub addr: Ipv4Addr,
-    /// Option 12.
-    pub hostname: Option<&'a str>,
-    /// Option 209: `pxelinux.cfg/<channel>`.
-    pub channel: Option<&'a str>,
-    /// Option 51, seconds; options 58 and 59 are a half and seven eighths of it.
-    pub lease_secs: u32,
-    /// The class, which decides the boot part.
-    pub class: Class,
-    /// Its boot file: a path below `tftp/`, or a URL.
-    pub file: Option<&'a str>,
-}
-
-impl<'a> Client<'a> {
-    /// A client with this address; what its reservation says of it, if it has one.
-    pub fn new(
-        subnet: &'a Subnet,
-        snapshot: &Snapshot,
-        addr: Ipv4Addr,
-        host: Option<&'a Host>,
-        class: Class,
-    ) -> Self {
-        let (hostname, channel) = host.map(|host| (host.hostname.as_str(), host.channel.as_str())).unzip();
-        let file = boot::file(&subnet.boot, snapshot.loaders(), host, class);
-        Self { addr, hostname, channel, lease_secs: subnet.lease_secs, class, file }
     }
 }
 
 /// The part of a reply that does not depend on the request; no END; a multiple of 4 bytes, but for the one class that
 /// must not be padded.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Template(Vec<u8>);
+pub struct Template {
+    bytes: Vec<u8>,
+    left_out: Vec<u8>,
+}
 
 impl Template {
     /// The bytes.
     pub fn bytes(&self) -> &[u8] {
-        &self.0
+        &self.bytes
+    }
+
+    /// The codes of the options that did not fit, in the order in which they went.
+    pub fn left_out(&self) -> &[u8] {
+        &self.left_out
     }
 
     /// The same with another server identifier, which is always the second option: a relay agent can ask for its own
     /// address there (RFC 5107).
     #[must_use]
     pub fn from_server(mut self, id: Ipv4Addr) -> Self {
-        put(&mut self.0, SERVER_ID_AT, &id.octets());
+        put(&mut self.bytes, SERVER_ID_AT, &id.octets());
         self
-    }
-}
-
-/// What a reply repeats from its request, in network order.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Echo<'a> {
-    /// Transaction.
-    pub xid: [u8; 4],
-    /// Seconds since the client began.
-    pub secs: [u8; 2],
-    /// The broadcast flag.
-    pub flags: [u8; 2],
-    /// Zero in an OFFER.
-    pub ciaddr: [u8; 4],
-    /// Relay agent.
-    pub giaddr: [u8; 4],
-    /// All 16 bytes of the field.
-    pub chaddr: [u8; 16],
-    /// Option 97, machine identifier.
-    pub guid: Option<&'a [u8]>,
-    /// Option 61, client identifier.
-    pub client_id: Option<&'a [u8]>,
-    /// Option 82, relay agent information.
-    pub relay_info: Option<&'a [u8]>,
-}
-
-impl Echo<'_> {
-    /// The options that are repeated, in their order.
-    fn options(&self) -> [(u8, &[u8]); 3] {
-        [(97, self.guid), (61, self.client_id), (82, self.relay_info)]
-            .map(|(code, value)| (code, value.unwrap_or_default()))
-    }
-
-    /// What the longest template is with which a reply of `room` bytes can repeat all of this.
-    pub fn leaves(&self, room: usize) -> usize {
-        let length = |value: &[u8]| value.len() + 2 * value.len().div_ceil(255);
-        let echoed: usize = self.options().iter().map(|(_, value)| length(value)).sum();
-        // And END.
-        room.saturating_sub(echoed + 1).min(TEMPLATE_MAX)
     }
 }
 
@@ -251,7 +227,7 @@ pub fn refusal(server: Ipv4Addr, why: &str) -> Template {
     reply.option(54, &server.octets());
     reply.option(56, why.as_bytes());
     reply.pad();
-    Template(reply.0)
+    Template { bytes: reply.0, left_out: Vec::new() }
 }
 
 /// Options that a client can do without, in the order in which they go: 66 and 67 are in the header too, 28 follows from
@@ -294,25 +270,35 @@ fn build(subnet: &Subnet, client: &Client<'_>, kind: Kind, longest: usize) -> Te
         }
     }
 
+    let takes = |code| custom::belongs(code, client.class, kind);
+    let (custom, replaced) = add_custom(&mut options, client, takes);
     // Where one was chosen, the channel stays.
     let shows_menu = subnet.menu.is_some()
         && client.class.is_pxe()
         && client.class != Class::Rpi
         && !matches!(kind, Kind::BootService(Some(_)));
     let menu: &[u8] = if shows_menu { &SPARE_WITH_MENU } else { &[] };
-    let mut spare = SPARE.iter().chain(menu).filter(|code| **code != 67 || file.len() < FILE);
+    let spare = SPARE.iter().chain(menu).copied().filter(|code| *code != 67 || file.len() < FILE);
+    let mut spare = custom.into_iter().chain(spare).chain(replaced);
+    let mut left_out = Vec::new();
     // Early boot ROMs of the Raspberry Pi 4 ignore a reply with padding between its options.
     let padded = client.class != Class::Rpi;
     let length = |options: &[(u8, Vec<u8>)]| -> usize {
         let values = options.iter().filter(|(_, value)| !value.is_empty());
-        let length = |(code, value): &(u8, Vec<u8>)| 2 + value.len() + usize::from(padded && *code == 67);
+        let length = |(code, value): &(u8, Vec<u8>)| {
+            value.len() + 2 * value.len().div_ceil(255) + usize::from(padded && *code == 67)
+        };
         let length = HEADER + COOKIE.len() + values.map(length).sum::<usize>();
         if padded { length.next_multiple_of(4) } else { length }
     };
     while length(&options) > longest
         && let Some(code) = spare.next()
     {
-        options.retain(|(other, _)| other != code);
+        let before = options.len();
+        options.retain(|(other, value)| *other != code || value.is_empty());
+        if options.len() < before {
+            left_out.push(code);
+        }
     }
 
     let mut reply = Builder(vec![0; HEADER]);
@@ -329,7 +315,7 @@ fn build(subnet: &Subnet, client: &Client<'_>, kind: Kind, longest: usize) -> Te
     if padded {
         reply.pad();
     }
-    Template(reply.0)
+    Template { bytes: reply.0, left_out }
 }
 
 fn addresses(addresses: &[Ipv4Addr]) -> Vec<u8> {
@@ -358,23 +344,32 @@ fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
 
 /// Makes the reply from its template: the rule at the top of this file.
 pub fn finish(template: &Template, message: u8, echo: &Echo<'_>) -> Vec<u8> {
-    let mut reply = Builder(template.0.clone());
+    let mut reply = Builder(template.bytes.clone());
     put(&mut reply.0, 4, &echo.xid);
     put(&mut reply.0, 8, &echo.secs);
     put(&mut reply.0, 10, &echo.flags);
     put(&mut reply.0, 12, &echo.ciaddr);
     put(&mut reply.0, 24, &echo.giaddr);
     put(&mut reply.0, 28, &echo.chaddr);
-    put(&mut reply.0, MESSAGE_AT, &[message]);
-    for (code, value) in echo.options() {
-        reply.option(code, value);
+    if message != BOOTP {
+        put(&mut reply.0, MESSAGE_AT, &[message]);
     }
-    reply.0.push(255);
+    // To a BOOTP client that reads no options there are none.
+    if reply.0.len() > HEADER {
+        echo.add_to(&mut reply);
+        reply.0.push(255);
+    }
     if reply.0.len() < SMALLEST {
         reply.0.resize(SMALLEST, 0);
     }
     reply.0
 }
 
+mod bootp;
+mod client;
+mod custom;
+#[cfg(test)]
+mod custom_tests;
+mod echo;
 #[cfg(test)]
 mod tests;

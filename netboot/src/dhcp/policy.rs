@@ -1,7 +1,7 @@
 //! The decision about a request: a reply, or silence and the reason, and what changes in the leases.
 //!
-//! RFC 2131 4.3 (what each message means) and 4.1 (where a reply goes). Pure and synchronous: the snapshot, the
-//! leases and the time are arguments, and what is to change comes back as a value. Reserved machines are decided by
+//! RFC 2131 4.3 (what each message means) and 4.1 (where a reply goes), RFC 1534 (BOOTP), RFC 4039 (rapid commit).
+//! Pure and synchronous: the snapshot, the leases and the time are arguments, and what is to change comes back as a value. Reserved machines are decided by
 //! [`netboot_ebpf::decide`], so the XDP program and the daemon cannot differ; machines without a reservation go
 //! through the same decision with the address that the pool has for them.
 
@@ -12,7 +12,7 @@ use netboot_ebpf::{Answer, Reason};
 
 use super::lease::{Lease, Owner};
 use super::leases::{Leases, MOST_DECLINES};
-use super::options::{Client, LARGEST, Subnet, Template, finish, inform, refusal, template_within};
+use super::options::{Client, Subnet, Template, bootp, finish, inform, refusal, template_within};
 use super::wire::Request;
 use crate::config::{self, Identity, Unknown};
 use crate::inventory::{Host, Snapshot};
@@ -69,7 +69,7 @@ pub enum Route {
 /// What a client is sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
-    /// OFFER, ACK or NAK.
+    /// OFFER, ACK or NAK; or BOOTP.
     pub message: u8,
     /// The address that the client is given, keeps or is refused.
     pub addr: Ipv4Addr,
@@ -134,7 +134,7 @@ pub fn decide(request: &Request, addressed: Addressed, view: &View<'_>) -> Outco
     let chosen = !request.server_id.is_unspecified();
     let ours = request.server_id == server_id(request, view);
     match request.message {
-        message::DISCOVER | message::REQUEST => {}
+        message::DISCOVER | message::REQUEST | message::BOOTP => {}
         message::INFORM => return answer_inform(request, view),
         // systemd-networkd names no server in its RELEASE, though RFC 2131 4.4.1 wants it. Sent to this one alone it is clear.
         message::RELEASE if ours || (!chosen && addressed == Addressed::Server) => {
@@ -153,11 +153,17 @@ pub fn decide(request: &Request, addressed: Addressed, view: &View<'_>) -> Outco
     }
     let discover = request.message == message::DISCOVER;
     let host = view.snapshot.by_mac(request.mac);
+    if request.message == message::BOOTP {
+        return answer_bootp(request, host.filter(|host| may_use(host, view)), view);
+    }
     // Offered an address of the pool a moment ago, it gets that one: a refusal now would end a boot that has begun.
     let offered = !discover && view.leases.held_for(&owner) == Some(claimed(request));
     let reserved = host.filter(|host| !offered && may_use(host, view)).map(|host| host.addr);
-    let busy = if discover { view.leases.is_probing(&owner) } else { view.leases.is_writing(&owner) };
-    if reserved.is_none() && busy {
+    // Who gets its address by the first message needs no second (RFC 4039 3.1).
+    let rapid = discover && view.subnet.rapid_commit && request.rapid_commit;
+    let probing = discover && view.leases.is_probing(&owner);
+    let writing = (!discover || rapid) && view.leases.is_writing(&owner);
+    if reserved.is_none() && (probing || writing) {
         // It asks again before the wire or the disk has answered; one answer is on its way.
         return Reason::Pending.into();
     }
@@ -173,13 +179,17 @@ pub fn decide(request: &Request, addressed: Addressed, view: &View<'_>) -> Outco
     match netboot_ebpf::decide(&request.facts(), &server) {
         Verdict::Answer(answer) => {
             let secs = if reserved.is_some() { view.subnet.lease_secs } else { lease_secs(request, view) };
+            // An address that is to be looked for on the wire first is offered, not given.
+            let unseen =
+                view.settings.probe && view.on_link && view.leases.wants_probe(addr, &owner, view.now);
+            let answer = if rapid && (reserved.is_some() || !unseen) { Answer::Ack } else { answer };
             let change = match answer {
                 _ if reserved.is_some() => Change::None,
                 Answer::Offer => Change::Offer(addr),
                 Answer::Ack => Change::Lease { addr, secs },
             };
             let client = Client::new(view.subnet, view.snapshot, addr, host, request.class);
-            let client = Client { lease_secs: secs, ..client };
+            let client = Client { lease_secs: secs, ..client }.asking(request.parameters());
             let template = |longest| template_within(view.subnet, &client, longest);
             finished(request, answer as u8, addr, template, change, view)
         }
@@ -319,9 +329,21 @@ fn answer_inform(request: &Request, view: &View<'_>) -> Outcome {
         return Reason::WrongAddress.into();
     }
     let host = view.snapshot.by_mac(request.mac);
-    let client = Client::new(view.subnet, view.snapshot, addr, host, request.class);
+    let client =
+        Client::new(view.subnet, view.snapshot, addr, host, request.class).asking(request.parameters());
     let template = |longest| inform(view.subnet, &client, longest);
     finished(request, message::ACK, addr, template, Change::None, view)
+}
+
+/// BOOTP: a reserved machine gets its address without a lease. Others would keep theirs for ever.
+fn answer_bootp(request: &Request, reserved: Option<&Host>, view: &View<'_>) -> Outcome {
+    let Some(host) = reserved else { return Reason::BootpUnknown.into() };
+    if !request.ciaddr.is_unspecified() && request.ciaddr != host.addr {
+        return Reason::WrongAddress.into();
+    }
+    let client = Client::new(view.subnet, view.snapshot, host.addr, Some(host), request.class);
+    let template = |_| bootp(view.subnet, &client, request.reads_options);
+    finished(request, message::BOOTP, host.addr, template, Change::None, view)
 }
 
 /// The NAK. A lease that the client has stays its own until it takes another address or the lease ends: it may not hear
@@ -329,15 +351,6 @@ fn answer_inform(request: &Request, view: &View<'_>) -> Outcome {
 fn refuse(request: &Request, view: &View<'_>) -> Outcome {
     let template = |_| refusal(view.subnet.server, "this address is not yours here");
     finished(request, message::NAK, claimed(request), template, Change::Forget, view)
-}
-
-/// The longest reply that the client takes.
-pub(super) fn room(request: &Request) -> usize {
-    match request.max_size {
-        0 => LARGEST,
-        // Option 57 counts the IP and UDP headers.
-        size => LARGEST.min(usize::from(size).saturating_sub(28)),
-    }
 }
 
 /// Finishes the template that fits what the client takes; a reply that is too long for it all the same is not sent.
@@ -359,8 +372,12 @@ fn finished(
             echo.flags[0] |= 0x80;
         }
     }
-    let room = room(request);
-    let template = template(echo.leaves(room)).from_server(server_id(request, view));
+    echo.rapid_commit = message == message::ACK && request.message == message::DISCOVER;
+    let room = view.subnet.room(request.max_size);
+    let mut template = template(echo.leaves(room));
+    if message != message::BOOTP {
+        template = template.from_server(server_id(request, view));
+    }
     let bytes = finish(&template, message, &echo);
     if bytes.len() > room {
         return Reason::TooSmall.into();

@@ -12,7 +12,7 @@ use netboot_ebpf::{Class, Reason};
 
 use super::menu::Meaning;
 use super::options::{Client, boot_service, finish};
-use super::policy::{Addressed, Change, Outcome, Reply, Route, View, room, unanswered};
+use super::policy::{Addressed, Change, Outcome, Reply, Route, View, unanswered};
 use super::wire::Request;
 use super::{boot, menu};
 
@@ -75,8 +75,9 @@ fn reply(
     }
     let View { subnet, snapshot, .. } = view;
     let host = snapshot.by_mac(request.mac);
-    let mut client = Client::new(subnet, snapshot, Ipv4Addr::UNSPECIFIED, host, request.class);
-    if !boot::boots(&subnet.boot, host, request.class, client.file) {
+    let mut client = Client::new(subnet, snapshot, Ipv4Addr::UNSPECIFIED, host, request.class)
+        .asking(request.parameters());
+    if !boot::boots(subnet, host, request.class, client.file) {
         return Reason::NoBootFile.into();
     }
     if let Some(choice) = choice {
@@ -86,7 +87,7 @@ fn reply(
             Meaning::Nothing => return Reason::NoMenuItem.into(),
         }
     }
-    let (mut echo, room) = (request.echo(message), room(request));
+    let (mut echo, room) = (request.echo(message), subnet.room(request.max_size));
     if let Route::Relay(_) = route {
         // The relay agent has no address either to send it to.
         echo.flags[0] |= 0x80;

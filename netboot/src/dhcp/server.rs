@@ -313,6 +313,7 @@ impl Server {
             (message::OFFER, _) if reply.addr.is_unspecified() => "boot-offer",
             (message::OFFER, _) => "offer",
             (message::ACK, _) => "ack",
+            (message::BOOTP, _) => "bootp",
             _ => "nak",
         };
         timeline.record(&Step::Dhcp {

@@ -145,6 +145,7 @@ mod tests {
             router: Some(vec![[10, 2, 0, 11].into()]),
             dns: None,
             domain: None,
+            options: config::options::Options::default(),
         };
         let behind = network("10.1.0.0/24", &["10.1.0.1-10.1.0.254"]).behind_relay(&subnet);
         assert_eq!(first(&behind, &[]), ["10.2.0.14", "10.2.0.15", "10.2.0.16"]);

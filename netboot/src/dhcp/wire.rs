@@ -1,6 +1,6 @@
 //! Bytes to [`Request`]: the only user of dhcproto, and the only file that knows how a request is laid out.
 //!
-//! RFC 2131 2 (header), RFC 2132 9.3 (option 52), RFC 3396 (options in several parts). Nothing here decides
+//! RFC 2131 2 (header), RFC 2132 9.3 (option 52), RFC 3396 (options in several parts), RFC 951 and 1497 (BOOTP). Nothing here decides
 //! about an answer. A packet that cannot be read is a [`Reason`], never a panic: dhcproto slices the hardware
 //! address by `hlen`, does not check the cookie, stops without a word at a malformed option and does not follow
 //! option 52, so all of that is done here before it is asked.
@@ -21,8 +21,10 @@ mod agent;
 /// What a client asks, as far as an answer needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// Option 53, one of [`verdict::message`] or a number that nobody knows; never 0.
+    /// Option 53, one of [`verdict::message`] or a number that nobody knows.
     pub message: u8,
+    /// It begins its options with the cookie, and so reads those of a reply; a BOOTP client may not (RFC 1497).
+    pub reads_options: bool,
     /// The client's Ethernet address, from `chaddr`.
     pub mac: Mac,
     /// Header field `ciaddr`.
@@ -110,9 +112,12 @@ impl Request {
         agent::address(self.relay_info.as_deref()?, agent::SERVER_ID_OVERRIDE)
     }
 
-    /// What a reply repeats; `ciaddr` is filled in for an ACK alone (RFC 2131 table 3).
+    /// What a reply repeats; of DHCP, `ciaddr` is filled in for an ACK alone (RFC 2131 table 3). A BOOTP client has no
+    /// use for options that are longer than its vendor area.
     pub fn echo(&self, message: u8) -> Echo<'_> {
-        let ack = message == verdict::message::ACK;
+        let bootp = message == verdict::message::BOOTP;
+        let ack = message == verdict::message::ACK || bootp;
+        let asked_by_dhcp = !bootp && message != verdict::message::NAK;
         Echo {
             xid: self.xid,
             secs: self.secs,
@@ -120,14 +125,18 @@ impl Request {
             ciaddr: if ack { self.ciaddr.octets() } else { [0; 4] },
             giaddr: self.giaddr.octets(),
             chaddr: self.chaddr,
-            guid: self.guid.as_deref(),
-            client_id: self.client_id.as_deref(),
+            guid: self.guid.as_deref().filter(|_| !bootp),
+            client_id: self.client_id.as_deref().filter(|_| !bootp),
+            subnet_selection: Some(self.subnet_selection)
+                .filter(|addr| asked_by_dhcp && !addr.is_unspecified()),
+            rapid_commit: false,
             relay_info: self.relay_info.as_deref(),
         }
     }
 
     /// The request as the decision shared with the XDP program wants it. What came through a relay agent, or past a
-    /// switch that adds option 82, is passed up by the XDP program; here it is answered like any other.
+    /// switch that adds option 82, is passed up by the XDP program, and so is what options 80 and 118 ask for; here it
+    /// is answered like any other.
     pub fn facts(&self) -> verdict::Request {
         verdict::Request {
             message: self.message,
@@ -137,6 +146,8 @@ impl Request {
             server_id: self.server_id.into(),
             max_size: self.max_size,
             relay_info: false,
+            subnet_selection: false,
+            rapid_commit: false,
             class: self.class,
         }
     }
@@ -153,17 +164,23 @@ pub fn decode(bytes: &[u8]) -> Result<Request, Reason> {
         return Err(Reason::NotRequest);
     }
     let (chaddr, mac) = hardware(&header, bytes).ok_or(Reason::BadHardware)?;
-    if bytes.get(HEADER..HEADER + COOKIE.len()) != Some(COOKIE.as_slice()) {
+    let vendor_area = bytes.get(HEADER..).unwrap_or_default();
+    let reads_options = vendor_area.starts_with(&COOKIE);
+    let options = if reads_options {
+        Options::read(bytes)?
+    } else if vendor_area.iter().all(|byte| *byte == 0) {
+        Options(Vec::new())
+    } else {
         return Err(Reason::BadCookie);
-    }
-    let options = Options::read(bytes)?;
-    // Without option 53 it is plain BOOTP, which nobody boots with any more.
-    let message = options.fixed(OptionCode::MessageType)?.map_or(0, u8::from_be_bytes);
-    if message == 0 {
-        return Err(Reason::MessageType);
-    }
+    };
+    let message = match options.fixed(OptionCode::MessageType)? {
+        None => verdict::message::BOOTP,
+        Some([0]) => return Err(Reason::MessageType),
+        Some([message]) => message,
+    };
     Ok(Request {
         message,
+        reads_options,
         mac,
         ciaddr: header.ciaddr(),
         giaddr: header.giaddr(),

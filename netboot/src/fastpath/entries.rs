@@ -56,9 +56,14 @@ pub fn build(snapshot: &Snapshot, subnet: &Subnet) -> (Entries, Vec<LeftOut>) {
             leave("its address is none of this subnet's clients");
             continue;
         }
+        if subnet.custom.of(Some(host)).on_request() {
+            leave("it has options that are sent on request only, which the XDP program does not look at");
+            continue;
+        }
         for class in CLASSES {
             let template = template(subnet, &Client::new(subnet, snapshot, host.addr, Some(host), class));
-            if template.bytes().len() > TEMPLATE_MAX {
+            // The daemon leaves nothing out for clients that take more.
+            if template.bytes().len() > TEMPLATE_MAX || !template.left_out().is_empty() {
                 leave("its reply is too long for the XDP program");
             } else {
                 entries.insert(key(host.mac, class), Entry { addr: host.addr, template });
@@ -88,7 +93,8 @@ mod tests {
     use netboot_ebpf::Class;
 
     use super::{CLASSES, Client, build, key, without};
-    use crate::config::Boot;
+    use crate::config::options::Custom;
+    use crate::config::{self, Boot};
     use crate::dhcp::options::{Subnet, template};
     use crate::inventory::{Host, Snapshot};
     use crate::mac::Mac;
@@ -104,6 +110,9 @@ mod tests {
             boot: Boot::default(),
             http_port: 8080,
             menu: None,
+            custom: Custom::default(),
+            rapid_commit: false,
+            mtu: 1500,
         }
     }
 
@@ -134,6 +143,55 @@ mod tests {
                 assert_eq!(entry.template, template(&subnet, &client));
             }
         }
+    }
+
+    /// The options, as `netboot.json` has them below `dhcp`.
+    fn custom(text: &str) -> Custom {
+        let data = tempfile::tempdir().expect("a directory");
+        let file = data.path().join(config::FILE);
+        std::fs::write(file, format!("{{\"dhcp\": {text}}}")).expect("written");
+        config::resolve(data.path(), config::Given::default()).expect("good").dhcp.custom
+    }
+
+    #[test]
+    fn options_of_everybody_profile_and_machine_are_in_the_templates() {
+        let custom = custom(
+            r#"{ "options": {"42": "192.168.90.1", "100": "CET-1"}, "profiles": {"beta": {"boot": {"bios": "beta.0"}}},
+                 "hosts": {"02:00:00:00:00:02": {"options": {"42": {"value": "192.168.90.1", "on_request": true}}},
+                           "192.168.90.13": {"options": {"17": "/", "114": "x", "252": "y", "100": null}}} }"#,
+        );
+        let hosts = vec![
+            Host { channel: "beta".into(), ..host(1, [192, 168, 90, 11]) },
+            host(2, [192, 168, 90, 12]),
+            host(3, [192, 168, 90, 13]),
+        ];
+        let (entries, left_out) =
+            build(&Snapshot::new(BTreeMap::new(), hosts), &Subnet { custom, ..subnet() });
+        let left: Vec<_> = left_out.iter().map(|left| (left.mac.0[5], left.why)).collect();
+        let why = "it has options that are sent on request only, which the XDP program does not look at";
+        assert_eq!(left, [(2, why)]);
+        let has = |number, part: &[u8]| {
+            let entry = &entries[&key(Mac([2, 0, 0, 0, 0, number]), Class::Bios)];
+            entry.template.bytes().windows(part.len()).any(|window| window == part)
+        };
+        assert!(has(1, b"\x64\x05CET-1") && has(1, b"beta.0") && has(1, &[42, 4, 192, 168, 90, 1]));
+        assert!(!has(3, b"CET-1") && has(3, b"\xfc\x01y") && has(3, &[42, 4, 192, 168, 90, 1]));
+    }
+
+    #[test]
+    fn a_machine_whose_options_do_not_fit_is_left_to_the_daemon() {
+        let long = "x".repeat(200);
+        let custom =
+            custom(&format!(r#"{{"hosts": {{"192.168.90.11": {{"options": {{"114": "{long}"}}}}}}}}"#));
+        let hosts = vec![host(1, [192, 168, 90, 11]), host(2, [192, 168, 90, 12])];
+        let (entries, left_out) =
+            build(&Snapshot::new(BTreeMap::new(), hosts), &Subnet { custom, ..subnet() });
+        assert_eq!(entries.len(), 3);
+        assert!(
+            left_out.iter().all(|left| left.mac.0[5] == 1 && left.why.contains("too long")),
+            "{left_out:?}"
+        );
+        assert_eq!(left_out.len(), 3);
     }
 
     #[test]

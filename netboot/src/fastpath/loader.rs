@@ -52,14 +52,20 @@ impl Loaded {
     ///
     /// # Errors
     /// When the kernel refuses it.
-    pub fn load(addr: Ipv4Addr, mac: Mac, grace: Duration) -> Result<Self, Error> {
+    pub fn load(addr: Ipv4Addr, mac: Mac, grace: Duration, rapid_commit: bool) -> Result<Self, Error> {
         let mut ebpf = EbpfLoader::new().load(OBJECT).map_err(|error| load_error(&error))?;
         let replies =
             HashMap::try_from(take(&mut ebpf, map::REPLIES)?).map_err(|error| open(map::REPLIES, &error))?;
         let mut server: Array<_, Plain<Server>> =
             Array::try_from(take(&mut ebpf, map::SERVER)?).map_err(|error| open(map::SERVER, &error))?;
         let grace_ns = u64::try_from(grace.as_nanos()).unwrap_or(u64::MAX);
-        let value = Server { grace_ns, addr: addr.to_bits(), mac: mac.0, pad: [0; 6] };
+        let value = Server {
+            grace_ns,
+            addr: addr.to_bits(),
+            mac: mac.0,
+            rapid_commit: rapid_commit.into(),
+            pad: [0; 5],
+        };
         server.set(0, Plain(value), 0).map_err(|error| write(map::SERVER, &error))?;
         let mut loaded = Self { ebpf, replies, stamp: 0 };
         loaded.program()?.load().map_err(|error| load_error(&error.into()))?;

@@ -39,7 +39,7 @@ impl Fastpath {
         if mode == Xdp::Off {
             return Err(Error::Off);
         }
-        let mut loaded = Loaded::load(link.addr, link.mac, GRACE)?;
+        let mut loaded = Loaded::load(link.addr, link.mac, GRACE, subnet.rapid_commit)?;
         let (beat, counters, events) = (loaded.take_beat()?, loaded.take_counters()?, loaded.take_events()?);
         let attached = attach(&mut loaded, link, mode)?;
 

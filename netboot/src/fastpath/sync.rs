@@ -85,6 +85,7 @@ mod tests {
     use super::{Changed, Table, apply};
     use crate::dhcp::options::{Client, Subnet, template};
     use crate::fastpath::entries::{Entries, Entry};
+    use crate::inventory::Snapshot;
 
     /// A table that checks each moment, refuses what it is told to, and counts.
     #[derive(Default)]
@@ -131,11 +132,14 @@ mod tests {
             boot: crate::config::Boot::default(),
             http_port: 8080,
             menu: None,
+            custom: crate::config::options::Custom::default(),
+            rapid_commit: false,
+            mtu: 1500,
         };
         let entry = |addr, hostname| {
             let class = netboot_ebpf::Class::Plain;
-            let client =
-                Client { addr, hostname: Some(hostname), channel: None, lease_secs: 3600, class, file: None };
+            let hostname = Some(hostname);
+            let client = Client { hostname, ..Client::new(&subnet, &Snapshot::default(), addr, None, class) };
             Entry { addr, template: template(&subnet, &client) }
         };
         list.iter()

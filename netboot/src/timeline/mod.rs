@@ -39,7 +39,7 @@ pub enum Step {
         mac: Mac,
         /// The address of the reply.
         addr: Ipv4Addr,
-        /// `offer`, `ack` or `nak`; `boot-offer` or `boot-ack` when it was told what to boot and given no address.
+        /// `offer`, `ack`, `nak` or `bootp`; `boot-offer` or `boot-ack` when it was told what to boot and given no address.
         reply: &'static str,
         /// Its class.
         class: Class,

@@ -112,6 +112,7 @@ fn words(answer: Result<Reply, Reason>) -> (&'static str, String) {
         message::OFFER => "OFFER",
         message::ACK => "ACK",
         message::NAK => "NAK",
+        message::BOOTP => "BOOTP",
         other => panic!("a reply of type {other}"),
     };
     (name, String::from_utf8(file.to_vec()).unwrap())

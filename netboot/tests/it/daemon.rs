@@ -405,7 +405,8 @@ fn odd_packets_are_counted_by_reason_and_hurt_nobody() {
         (packet(6, [0; 4], &[53, 1, 1, 255]), "bad-cookie"),
         (packet(6, cookie, &[53, 255, 1]), "bad-options"),
         (packet(6, cookie, &[53, 0, 255]), "bad-option-length"),
-        (packet(6, cookie, &[255]), "message-type"),
+        (packet(6, cookie, &[53, 1, 0, 255]), "message-type"),
+        (packet(6, cookie, &[255]), "bootp-unknown"),
     ] {
         socket.send_to(&packet, "192.168.90.2:67").unwrap();
         let counted = || status(&lab)["counters"]["dhcp"][reason].as_u64() >= Some(1);

@@ -147,6 +147,9 @@ fn subnet() -> Subnet {
         boot: config::Boot::default(),
         http_port: 8080,
         menu: None,
+        custom: config::options::Custom::default(),
+        rapid_commit: false,
+        mtu: 1500,
     }
 }
 

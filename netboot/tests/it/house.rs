@@ -5,11 +5,19 @@ use std::path::{Path, PathBuf};
 
 /// Decisions: synchronous, time and randomness come as arguments, no input or output, no logging.
 const PURE: &[&str] = &[
+    "config/options.rs",
+    "config/options/codes.rs",
+    "config/options/read.rs",
+    "config/options/value.rs",
     "dhcp/boot.rs",
     "dhcp/wire.rs",
     "dhcp/wire/agent.rs",
     "dhcp/menu.rs",
     "dhcp/options.rs",
+    "dhcp/options/bootp.rs",
+    "dhcp/options/client.rs",
+    "dhcp/options/custom.rs",
+    "dhcp/options/echo.rs",
     "dhcp/policy.rs",
     "dhcp/proxy.rs",
     "dhcp/taken.rs",
@@ -64,7 +72,7 @@ const HOMES: &[(&str, &[&str])] = &[
 const KNOWS: &[(&str, &[&str])] = &[
     ("mac.rs", &[]),
     ("beneath.rs", &[]),
-    ("config/", &["inventory"]),
+    ("config/", &["inventory", "mac"]),
     ("inventory/", &["beneath", "mac", "config"]),
     ("store/", &[]),
     ("net/", &["mac"]),

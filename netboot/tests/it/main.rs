@@ -14,6 +14,7 @@ mod house;
 mod http;
 mod import;
 mod kill;
+mod options;
 mod overload;
 mod proxy;
 mod ra;

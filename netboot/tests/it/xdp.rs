@@ -14,7 +14,8 @@ mod table;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use netboot::config::{Boot, Menu};
+use netboot::config::options::Custom;
+use netboot::config::{self, Boot, Menu};
 use netboot::dhcp::options::Subnet;
 use netboot::inventory::{Host, Snapshot};
 use netboot::mac::Mac;
@@ -39,7 +40,20 @@ fn subnet() -> Subnet {
             timeout_secs: 5,
             items: vec!["local".to_owned(), "stable".to_owned()],
         }),
+        custom: custom(),
+        rapid_commit: false,
+        mtu: 1500,
     }
+}
+
+/// Options that are set by number, some in the place of the server's own, and one that plain clients alone get.
+fn custom() -> Custom {
+    let data = tempfile::tempdir().unwrap();
+    let text = r#"{ "dhcp": { "options": { "42": ["192.168.90.1"], "43": "01:02", "119": "blades.example" },
+        "profiles": { "stable": { "options": { "209": "own.cfg", "3": "192.168.90.1" }, "boot": { "bios": "lpxelinux.0" } } },
+        "hosts": { "192.168.90.11": { "options": { "211": 60, "119": null } } } } }"#;
+    std::fs::write(data.path().join(config::FILE), text).unwrap();
+    config::resolve(data.path(), config::Given::default()).unwrap().dhcp.custom
 }
 
 fn blade() -> Host {

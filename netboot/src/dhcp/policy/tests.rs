@@ -5,6 +5,7 @@ use netboot_ebpf::Reason;
 use netboot_ebpf::verdict::message::{ACK, DECLINE, INFORM, NAK, OFFER, RELEASE, REQUEST};
 
 use super::{Addressed, Change, Outcome, Route, Subnet, View, decide};
+use crate::config::options::Custom;
 use crate::config::{self, Identity, Unknown};
 use crate::config::{Boot, Range};
 use crate::dhcp::lease::{Lease, Owner};
@@ -16,6 +17,7 @@ use crate::inventory::{Host, Snapshot};
 use crate::mac::Mac;
 
 mod histories;
+mod kinds;
 
 const NOW: u64 = 1_800_000_000;
 const SERVER: Ipv4Addr = addr(2);
@@ -41,6 +43,9 @@ pub(super) fn subnet() -> Subnet {
         boot: Boot::default(),
         http_port: 8080,
         menu: None,
+        custom: Custom::default(),
+        rapid_commit: false,
+        mtu: 1500,
     }
 }
 
@@ -527,9 +532,16 @@ fn a_reply_is_never_larger_than_the_client_takes() {
     assert_eq!(length(&world, &ask(300)), None);
     assert_eq!(length(&world, &ask(1)), None);
     assert_eq!(length(&world, &ask(1500)), Some(whole));
-    // Nor than every client takes.
+    // Who says nothing takes 576 bytes, who takes more gets more, and nobody gets fragments.
     world.subnet.domain = Some("d".repeat(LARGEST));
-    assert!(length(&world, &ask(1500)).unwrap() < whole, "a host name is good without its domain");
+    let silent = length(&world, &discover(BLADE).with(82, [1; 60])).unwrap();
+    assert!(silent < whole, "a host name is good without its domain");
+    let most = length(&world, &ask(1500)).unwrap();
+    assert!((LARGEST + 1..=1500 - 28).contains(&most), "{most}");
+    assert_eq!(length(&world, &ask(u16::MAX)), Some(most));
+    world.subnet.mtu = u32::try_from(most + 27).unwrap();
+    assert!(length(&world, &ask(1500)).unwrap() < most, "a byte too many for the interface");
+    world.subnet.mtu = 1500;
     world.subnet.domain = Some("d".repeat(200));
     let long = discover(BLADE).bios().with(82, [1; 200]);
     assert!(length(&world, &long).unwrap() <= LARGEST);

@@ -6,6 +6,7 @@ use netboot_ebpf::{Class, Reason};
 use proptest::prelude::*;
 
 use super::{Addressed, Change, Outcome, Reply, Route, View, decide};
+use crate::config::options::Custom;
 use crate::config::{Boot, Dhcp, Menu, Unknown};
 use crate::dhcp::leases::Leases;
 use crate::dhcp::options::{LARGEST, SMALLEST, Subnet};
@@ -57,6 +58,9 @@ fn world() -> World {
         boot: Boot::default(),
         http_port: 8080,
         menu: None,
+        custom: Custom::default(),
+        rapid_commit: false,
+        mtu: 1500,
     };
     let snapshot = Snapshot::new(BTreeMap::new(), vec![host]).with_loaders(Loaders::find(data.path()));
     World { subnet, snapshot, settings: Dhcp::default() }

@@ -79,6 +79,10 @@ fn what_a_client_would_like() {
     );
     assert_eq!((request.lease_secs, request.rapid_commit, request.arch), (7200, true, Some(99)));
     assert_eq!(request.subnet_selection, Ipv4Addr::new(10, 1, 0, 0));
+    // RFC 3011 2: a client that sends it takes no OFFER and no ACK without.
+    for (kind, goes_back) in [(message::OFFER, true), (message::ACK, true), (message::NAK, false)] {
+        assert_eq!(request.echo(kind).subnet_selection.is_some(), goes_back, "{kind}");
+    }
     assert_eq!(request.parameters(), Some([1, 3, 119].as_slice()));
     assert_eq!(request.vendor_class().as_deref(), Some("udhcp \u{fffd}"));
     assert_eq!(request.vendor_options(), Some([6, 1, 8, 255].as_slice()));
@@ -229,8 +233,20 @@ fn every_fault_has_its_reason() {
     for (name, bytes, reason) in cases {
         assert_eq!(decode(&bytes), Err(reason), "{name}");
     }
+}
+
+#[test]
+fn bootp_is_what_has_no_message_type() {
     let bootp = Packet { options: vec![], ..packet() };
-    assert_eq!(decode(&bootp.bytes()), Err(Reason::MessageType));
+    let request = read(&bootp.clone().with(12, b"blade".as_slice()).with(61, [1, 2]).with(82, [1, 0]));
+    assert_eq!((request.message, request.reads_options), (message::BOOTP, true));
+    let echo = request.echo(message::BOOTP);
+    assert_eq!((echo.guid, echo.client_id, echo.relay_info), (None, None, Some([1, 0].as_slice())));
+    // RFC 951: a vendor area of 64 bytes, which nobody need fill.
+    let empty = decode(&[bootp.header.as_slice(), &[0; 64]].concat()).unwrap();
+    assert_eq!((empty.message, empty.reads_options, empty.class), (message::BOOTP, false, Class::Plain));
+    let odd = [bootp.header.as_slice(), &[0; 63], &[1]].concat();
+    assert_eq!(decode(&odd), Err(Reason::BadCookie));
 }
 
 #[test]
@@ -283,7 +299,6 @@ proptest! {
         bytes.truncate(length);
         if let Ok(request) = decode(&bytes) {
             prop_assert_eq!(sender(&bytes), Some(request.mac));
-            prop_assert_ne!(request.message, 0);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use netboot::dhcp::options::{Client, Echo, finish, template};
+use netboot::dhcp::options::{Client, Echo, finish, template_within};
 use netboot::mac::Mac;
 use netboot_ebpf::{Answer, Class};
 
@@ -124,11 +124,11 @@ impl Request {
         frame(self.to, self.from, self.tag, (self.src, self.ports.0), (self.dst, self.ports.1), data)
     }
 
-    /// The frame of the daemon's answer to the reserved machine. The options 97 and 61 are found in the plain way.
+    /// The frame of the daemon's answer to the reserved machine. The options are found in the plain way.
     pub(super) fn reply(&self, answer: Answer, class: Class, to: (Mac, Ipv4Addr)) -> Vec<u8> {
         let (blade, subnet) = (blade(), subnet());
-        let client = Client::new(&subnet, &snapshot(), blade.addr, Some(&blade), class);
-        let template = template(&subnet, &client);
+        let asks = self.find(55);
+        let client = Client::new(&subnet, &snapshot(), blade.addr, Some(&blade), class).asking(asks);
         let ciaddr = if answer == Answer::Ack { self.ciaddr.octets() } else { [0; 4] };
         let echo = Echo {
             xid: [0xde, 0xad, 0xbe, 0xef],
@@ -139,8 +139,10 @@ impl Request {
             chaddr: self.chaddr,
             guid: self.find(97),
             client_id: self.find(61),
-            relay_info: None,
+            ..Echo::default()
         };
+        let takes = self.find(57).map_or(0, |size| u16::from_be_bytes(size.try_into().unwrap()));
+        let template = template_within(&subnet, &client, echo.leaves(subnet.room(takes)));
         let data = finish(&template, answer as u8, &echo);
         frame(to.0, SERVER_MAC, self.tag, (SERVER, 67), (to.1, 68), &data)
     }

@@ -39,7 +39,8 @@ impl Rig {
 
     /// With these machines.
     pub(super) fn with(snapshot: &Snapshot, subnet: &Subnet) -> Self {
-        let mut loaded = Loaded::load(SERVER, SERVER_MAC, GRACE).unwrap_or_else(|error| panic!("{error}"));
+        let loaded = Loaded::load(SERVER, SERVER_MAC, GRACE, subnet.rapid_commit);
+        let mut loaded = loaded.unwrap_or_else(|error| panic!("{error}"));
         let (beat, counters, events) =
             (loaded.take_beat().unwrap(), loaded.take_counters().unwrap(), loaded.take_events().unwrap());
         let (wanted, left_out) = entries::build(snapshot, subnet);
@@ -279,6 +280,39 @@ fn xdp_passes_every_doubt_untouched() {
         rig.passes(name, &frame, reason);
     }
     assert!(rig.run(&discover().frame()).0 == XDP_TX, "the packet that all of them were made from");
+}
+
+#[test]
+fn xdp_passes_what_the_daemon_alone_answers() {
+    let mut rig = Rig::new();
+    let discover = || Request::new(DISCOVER, Class::Bios);
+    let ask = || Request::new(REQUEST, Class::Plain);
+    let table = [
+        ("option 118", discover().option(118, &[192, 168, 90, 0]), Reason::SubnetSelection),
+        (
+            "empty option 118",
+            ask().option(50, &BLADE_ADDR.octets()).option(118, &[]),
+            Reason::SubnetSelection,
+        ),
+        ("BOOTP", Request { options: vec![], ..discover() }, Reason::MessageType),
+        (
+            "BOOTP without a cookie",
+            Request { options: vec![], cookie: [0; 4], ..discover() },
+            Reason::BadCookie,
+        ),
+    ];
+    for (name, request, reason) in table {
+        rig.passes(name, &request.frame(), reason);
+    }
+    let rapid = discover().option(80, &[]);
+    let offer = |request: &Request| request.reply(Answer::Offer, Class::Bios, Request::HOME);
+    rig.answers("option 80 where it is off", &rapid, Answer::Offer, Class::Bios, &offer(&rapid));
+    let mut rig = Rig::with(&snapshot(), &Subnet { rapid_commit: true, ..subnet() });
+    rig.passes("option 80", &rapid.frame(), Reason::RapidCommit);
+    rig.answers("no option 80", &discover(), Answer::Offer, Class::Bios, &offer(&discover()));
+    let chosen = Request::new(REQUEST, Class::Bios).option(50, &BLADE_ADDR.octets()).option(80, &[]);
+    let ack = chosen.reply(Answer::Ack, Class::Bios, Request::HOME);
+    rig.answers("option 80 in a REQUEST", &chosen, Answer::Ack, Class::Bios, &ack);
 }
 
 #[test]

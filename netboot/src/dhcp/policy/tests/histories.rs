@@ -13,7 +13,7 @@ use crate::dhcp::lease::{Lease, Owner};
 use crate::dhcp::leases::Leases;
 use crate::dhcp::options::{LARGEST, SMALLEST};
 use crate::dhcp::packets::{Packet, options};
-use crate::dhcp::policy::{Addressed, Change, Outcome, Reply, View, decide, is_void, owner};
+use crate::dhcp::policy::{Addressed, Change, Outcome, Reply, Subnet, View, decide, is_void, owner};
 use crate::dhcp::wire;
 use crate::inventory::Snapshot;
 use crate::mac::Mac;
@@ -119,7 +119,8 @@ impl Server {
 
     fn handle(&mut self, packet: &Packet, addressed: Addressed) {
         let request = wire::decode(&packet.bytes()).unwrap();
-        let (mac, now, subnet) = (request.mac, self.now, subnet());
+        let subnet = Subnet { rapid_commit: self.settings.rapid_commit, ..subnet() };
+        let (mac, now) = (request.mac, self.now);
         self.leases.sweep(now);
         let (snapshot, leases, settings) = (&self.snapshot, &self.leases, &self.settings);
         let view = View { subnet: &subnet, on_link: true, snapshot, leases, settings, now };
@@ -142,7 +143,9 @@ impl Server {
                 self.gave_up(&owner, addr);
                 self.queue.push_back((Job::Delete(addr), None));
             }
-            (Change::Offer(addr), Some(reply)) if self.leases.wants_probe(addr, &owner, now) => {
+            (Change::Offer(addr), Some(reply))
+                if self.settings.probe && self.leases.wants_probe(addr, &owner, now) =>
+            {
                 self.leases.probe(addr, owner.clone());
                 self.parked.push_back((packet.clone(), addressed, owner, reply));
             }
@@ -290,8 +293,11 @@ impl Server {
         else {
             return;
         };
-        let kind = [1, 1, 1, REQUEST, REQUEST, RELEASE, DECLINE, INFORM][usize::from(kind)];
-        let mut packet = Packet::new(mac(client)).message(kind);
+        let message = [1, 1, 1, REQUEST, REQUEST, RELEASE, DECLINE, INFORM][usize::from(kind)];
+        let mut packet = Packet::new(mac(client)).message(message);
+        if kind == 1 {
+            packet = packet.with(80, []);
+        }
         if id != 0 {
             packet = packet.with(61, [id, client]);
         }
@@ -318,9 +324,11 @@ proptest! {
         events in prop::collection::vec(events(), 1..80),
         authoritative in any::<bool>(),
         by_id in any::<bool>(),
+        rapid_commit in any::<bool>(),
+        probe in any::<bool>(),
     ) {
         let identity = if by_id { Identity::ClientId } else { Identity::Mac };
-        let mut server = Server::new(config::Dhcp { identity, authoritative, ..config::Dhcp::default() });
+        let mut server = Server::new(config::Dhcp { identity, probe, authoritative, rapid_commit, ..config::Dhcp::default() });
         for event in events {
             match event {
                 Event::Packet { .. } => server.packet(&event),
