@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use super::lease::Owner;
-use super::policy::{Addressed, Change};
+use super::policy::Addressed;
 use super::server::Answer;
 use super::wire::Request;
 
@@ -28,8 +28,6 @@ pub(super) struct Parked {
     pub(super) addr: Ipv4Addr,
     /// For whom.
     pub(super) owner: Owner,
-    /// What changes in the leases when it is sent.
-    pub(super) change: Change,
     /// The offer.
     pub(super) answer: Answer,
 }

@@ -267,14 +267,10 @@ impl Server {
                 }
                 let answer = Answer { mac, class, reply };
                 match change {
-                    // The second: it has not been offered the address before (RFC 4039).
-                    Change::Offer(addr) | Change::Lease { addr, .. }
-                        if request.message == message::DISCOVER
-                            && on_link
-                            && self.prober.is_some()
-                            && leases.wants_probe(addr, &owner, now) =>
+                    Change::Offer(addr)
+                        if on_link && self.prober.is_some() && leases.wants_probe(addr, &owner, now) =>
                     {
-                        self.probe(Parked { request, addressed, addr, owner, change, answer }, timeline);
+                        self.probe(Parked { request, addressed, addr, owner, answer }, timeline);
                     }
                     _ => self.change(number, owner, change, now, Some(answer), timeline),
                 }

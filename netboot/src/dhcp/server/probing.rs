@@ -7,6 +7,7 @@ use netboot_ebpf::Reason;
 
 use super::{Server, ignored, wall};
 use crate::dhcp::parked::Parked;
+use crate::dhcp::policy::Change;
 use crate::inventory::Snapshot;
 use crate::mac::Mac;
 use crate::net::arp::Prober;
@@ -35,13 +36,13 @@ impl Server {
                 let _ = prober.send(addr);
             }
         }
-        while let Some(Parked { addr, owner, change, answer, .. }) = self.parking.due(time) {
+        while let Some(Parked { addr, owner, answer, .. }) = self.parking.due(time) {
             let waits = self.segments.first().is_some_and(|own| {
                 own.leases.is_probing(&owner) && own.leases.held_for(&owner) == Some(addr)
             });
             // Meanwhile it may have chosen another server.
             if waits {
-                self.change(0, owner, change, now, Some(answer), timeline);
+                self.change(0, owner, Change::Offer(addr), now, Some(answer), timeline);
             }
         }
     }
@@ -49,10 +50,10 @@ impl Server {
     /// Somebody says that an address is his.
     pub(super) fn in_use(&mut self, addr: Ipv4Addr, by: Mac, snapshot: &Snapshot, timeline: &Timeline) {
         let Some(parked) = self.parking.take(addr) else { return };
-        let Parked { request, addressed, owner, change, answer, .. } = parked;
+        let Parked { request, addressed, owner, answer, .. } = parked;
         if answer.mac == by {
             // The machine itself, from an earlier life.
-            return self.change(0, owner, change, wall(), Some(answer), timeline);
+            return self.change(0, owner, Change::Offer(addr), wall(), Some(answer), timeline);
         }
         timeline.count("dhcp", "conflict");
         tracing::warn!(%addr, mac = %by, "{by} uses {addr} of the pool, which nobody gave it; the address is left alone for a while");
