@@ -1,21 +1,25 @@
 //! The running fast path: program, thread, and what the map holds.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::sync::mpsc::{self, Sender};
 use std::thread::{self, JoinHandle};
 
 use super::attach::{Attached, attach};
-use super::entries::{self, Entries};
+use super::entries::{self, Entries, LeftOut};
 use super::heartbeat::Heartbeat;
 use super::loader::Loaded;
 use super::{Changed, Error, GRACE, Mode, sync};
 use crate::config::Xdp;
 use crate::dhcp::options::Subnet;
 use crate::inventory::Snapshot;
+use crate::mac::Mac;
 use crate::net::link::Link;
 use crate::timeline::Timeline;
+
+/// Machines that are named in one line of the log.
+const MOST_TOLD: usize = 5;
 
 /// The program, attached to the PXE interface. It answers from the first [`update`](Self::update) on, and until
 /// this value is dropped.
@@ -70,9 +74,7 @@ impl Fastpath {
     /// When the map cannot be written; the machines concerned are then answered by the daemon.
     pub fn update(&mut self, snapshot: &Snapshot, taken: &BTreeSet<Ipv4Addr>) -> Result<Changed, Error> {
         let (wanted, left_out) = entries::build(snapshot, &self.subnet);
-        for left in left_out {
-            tracing::warn!(mac = %left.mac, why = left.why, "left to the daemon: {}", left.why);
-        }
+        tell(&left_out);
         let Some(loaded) = &mut self.loaded else { return Ok(Changed::default()) };
         let result = sync::apply(loaded, &mut self.held, entries::without(wanted, taken));
         if let Some(heartbeat) = self.heartbeat.take() {
@@ -88,6 +90,28 @@ impl Fastpath {
 
     /// Detaches the program; from then on the daemon sees every packet. Dropping does the same.
     pub fn close(self) {}
+}
+
+/// Says which machines are left to the daemon: a setting for everybody can be the reason of thousands.
+fn tell(left_out: &[LeftOut]) {
+    let mut by_reason: BTreeMap<&str, Vec<Mac>> = BTreeMap::new();
+    for left in left_out {
+        let machines = by_reason.entry(left.why).or_default();
+        if machines.last() != Some(&left.mac) {
+            machines.push(left.mac);
+        }
+    }
+    for (why, machines) in by_reason {
+        let some: Vec<String> = machines.iter().take(MOST_TOLD).map(Mac::to_string).collect();
+        let more = machines.len().saturating_sub(MOST_TOLD);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        tracing::warn!(
+            machines = machines.len(),
+            why,
+            "left to the daemon: {}{more}: {why}",
+            some.join(", ")
+        );
+    }
 }
 
 impl Drop for Fastpath {
