@@ -47,7 +47,7 @@ pub(super) fn whole(subnet: &Subnet, class: Class, file: &str) -> String {
     file.to_owned()
 }
 
-/// Whether a client has something to boot, with the boot file that [`file`] gives it. A Raspberry Pi knows its files by
+/// Whether a client has something to boot, with the boot file that [`file()`] gives it. A Raspberry Pi knows its files by
 /// itself, and boots unless it was told not to.
 pub fn boots(subnet: &Subnet, host: Option<&Host>, class: Class, file: Option<&str>) -> bool {
     let written = written(&subnet.boot, &subnet.custom, host, class);
