@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::problem::Problems;
+use crate::config::problem::{Problem, Problems};
 use crate::config::{self, Mode, RouterAdvertisement, Settings};
 use crate::dhcp::options::Subnet;
 use crate::dhcp::vacant::Network;
@@ -73,10 +73,12 @@ pub async fn serve(settings: Settings, inventory: Arc<Inventory>) -> Result<()> 
                 config::FILE
             );
             let mut accepted = inventory.accepted();
+            // Settings are read at the start alone: those that do not fit wait for the interface, whatever the hosts say.
+            let hosts_can_mend = unfit(&settings, own).is_empty();
             tokio::select! {
                 () = stop.cancelled() => break,
                 state = watch.changed(&link) => drop(state?),
-                _ = accepted.wait_for(|accepted| *accepted) => {}
+                _ = accepted.wait_for(|accepted| *accepted), if hosts_can_mend => {}
             }
             continue;
         }
@@ -101,12 +103,16 @@ pub async fn serve(settings: Settings, inventory: Arc<Inventory>) -> Result<()> 
 
 /// Holds settings and hosts against the interface's subnet.
 fn fit(settings: &Settings, inventory: &Inventory, own: Ipv4Network) -> Result<(), Problems> {
-    let config::Dhcp { pool, subnets, .. } = &settings.dhcp;
-    let unfit = config::unfit(&settings.data, pool, subnets, own);
+    let unfit = unfit(settings, own);
     if !unfit.is_empty() {
         return Err(Problems(unfit));
     }
     inventory.set_networks(Networks::new(Some(own), &settings.dhcp))
+}
+
+/// What is wrong with the settings on this subnet.
+fn unfit(settings: &Settings, own: Ipv4Network) -> Vec<Problem> {
+    config::unfit(&settings.data, &settings.dhcp.pool, &settings.dhcp.subnets, own)
 }
 
 /// Turns signals into what they mean here: SIGTERM and SIGINT stop, SIGHUP reads the data directory again.

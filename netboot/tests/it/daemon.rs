@@ -268,6 +268,26 @@ fn an_address_that_does_not_fit_the_hosts_is_waited_out() {
 }
 
 #[test]
+fn an_address_that_does_not_fit_the_pool_is_waited_out_in_peace() {
+    let (lab, data) = (lab(), data(r#"{ "hosts": {} }"#));
+    let pool = ["--xdp", "off", "--pool", "192.168.90.10-192.168.90.20"];
+    let mut server = Server::start(&lab, Path::new(NETBOOT), data.path(), &pool).unwrap();
+    lab.server.ip("addr flush dev pxe0").unwrap();
+    lab.server.ip("addr add 10.9.9.2/24 dev pxe0").unwrap();
+    server.child().wait_line("hosts or settings do not fit 10.9.9.0/24", SOON).unwrap();
+    // Each change of the files and of the interface may be looked at, and nothing else.
+    fs::write(data.path().join("pxe_hosts.json"), BLADE).unwrap();
+    server.child().wait_line("inventory: ", SOON).unwrap();
+    lab.server.ip("addr flush dev pxe0").unwrap();
+    lab.server.ip("addr add 192.168.90.2/24 dev pxe0").unwrap();
+    server.child().wait_line("\"message\":\"ready\"", SOON).unwrap();
+    let said = server.child().output();
+    let told = said.matches("hosts or settings do not fit").count();
+    assert!(told < 9, "{told} times");
+    server.stop().unwrap();
+}
+
+#[test]
 fn a_pool_that_does_not_fit_is_exit_code_2() {
     let (lab, data) = (lab(), data(BLADE));
     let serve = || {
