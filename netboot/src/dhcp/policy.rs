@@ -197,7 +197,7 @@ pub fn decide(request: &Request, addressed: Addressed, view: &View<'_>) -> Outco
         Verdict::Pass(Reason::OtherServer) => Outcome::Ignore(Reason::OtherServer, Change::Forget),
         Verdict::Pass(Reason::WrongAddress) => {
             let known = reserved.is_some() || view.leases.of(&owner).is_some();
-            let to_us = chosen || addressed == Addressed::Server;
+            let to_us = chosen || means_this_one(request, addressed);
             if view.settings.authoritative || to_us {
                 refuse(request, view)
             } else if known {
@@ -226,6 +226,12 @@ pub(super) fn unanswered(request: &Request, view: &View<'_>) -> Option<Reason> {
 fn server_id(request: &Request, view: &View<'_>) -> Ipv4Addr {
     let relayed = !request.giaddr.is_unspecified();
     relayed.then(|| request.server_id_override()).flatten().unwrap_or(view.subnet.server)
+}
+
+/// Whether the client turns to this server alone. A relay agent sends what was said to everybody to each server that it
+/// knows.
+fn means_this_one(request: &Request, addressed: Addressed) -> bool {
+    addressed == Addressed::Server && request.giaddr.is_unspecified()
 }
 
 /// Whether a machine can have its reserved address here and now: it is of the subnet that the machine is in, this
@@ -282,7 +288,7 @@ fn may_have(request: &Request, addressed: Addressed, owner: &Owner, view: &View<
     let selecting = request.server_id == server_id(request, view);
     // No record of it at all: the records were lost, or it comes from elsewhere. The only server, or the one that it
     // turns to by name, may say yes; another stays silent (RFC 2131 4.3.2).
-    let adopted = lease.is_none() && (view.settings.authoritative || addressed == Addressed::Server);
+    let adopted = lease.is_none() && (view.settings.authoritative || means_this_one(request, addressed));
     (recorded || offered || selecting || adopted).then_some(claimed)
 }
 

@@ -248,6 +248,26 @@ fn beside_another_server_it_is_silent_about_what_it_did_not_give() {
 }
 
 #[test]
+fn beside_another_server_a_relay_agent_is_no_client_that_turns_to_this_one() {
+    let mut world = World::new();
+    world.settings.authoritative = false;
+    // It sends what it hears to every server that it knows.
+    let via = |packet: Packet| packet.at(24, &[192, 168, 90, 1]);
+    let table = [
+        ("init-reboot, free", request(mac(2)).requested(addr(17)), Want::Ignore(Reason::NoLease)),
+        ("init-reboot, outside the pool", request(mac(2)).requested(addr(99)), Want::Ignore(Reason::NoLease)),
+        ("rebind", request(mac(2)).ciaddr(addr(17)), Want::Ignore(Reason::NoLease)),
+        ("leased, another address", request(mac(1)).requested(addr(12)), Want::Ignore(Reason::WrongAddress)),
+        ("rebind of its own", request(mac(1)).ciaddr(addr(15)), Want::Ack(addr(15))),
+        ("selecting", select(mac(2), addr(17)), Want::Ack(addr(17))),
+        ("selecting another's", select(mac(2), addr(15)), Want::Nak),
+    ];
+    for (name, packet, want) in table {
+        assert_eq!(short(&world.ask_as(&via(packet), Addressed::Server)), want, "{name}");
+    }
+}
+
+#[test]
 fn addresses_that_are_nobodys_to_lease() {
     let mut world = World::new();
     world.subnet.routers = vec![addr(12)];
