@@ -272,16 +272,16 @@ fn choose(request: &Request, owner: &Owner, view: &View<'_>) -> Option<Ipv4Addr>
     known
         .filter(|addr| view.leases.available(*addr, owner, view.now))
         .chain(view.leases.candidates(owner, view.now))
-        .find(|addr| leasable(*addr, view))
+        .find(|addr| leasable(*addr, request, view))
 }
 
 /// The address that a REQUEST of a client without reservation names, if the client may have it.
 fn may_have(request: &Request, addressed: Addressed, owner: &Owner, view: &View<'_>) -> Option<Ipv4Addr> {
     let claimed = claimed(request);
-    if !leasable(claimed, view) || !view.leases.available(claimed, owner, view.now) {
+    if !leasable(claimed, request, view) || !view.leases.available(claimed, owner, view.now) {
         return None;
     }
-    let lease = view.leases.of(owner).filter(|lease| leasable(lease.addr, view));
+    let lease = view.leases.of(owner).filter(|lease| leasable(lease.addr, request, view));
     let recorded = lease.map(|lease| lease.addr) == Some(claimed);
     let offered = view.leases.held_for(owner) == Some(claimed);
     // It chose our offer, though the offer may have been forgotten by a restart.
@@ -297,10 +297,12 @@ fn claimed(request: &Request) -> Ipv4Addr {
     if request.requested.is_unspecified() { request.ciaddr } else { request.requested }
 }
 
-/// Not somebody's by the operator's word: reserved, this server's, a router's or a name server's.
-fn leasable(addr: Ipv4Addr, view: &View<'_>) -> bool {
+/// Not somebody's already, by the operator's word or by the request itself: reserved, this server's, a router's, a name
+/// server's or the relay agent's.
+fn leasable(addr: Ipv4Addr, request: &Request, view: &View<'_>) -> bool {
     let Subnet { server, prefix, routers, dns, .. } = view.subnet;
     addr != *server
+        && addr != request.giaddr
         && prefix.contains(addr)
         && addr != prefix.network()
         && addr != prefix.broadcast()

@@ -268,6 +268,17 @@ fn beside_another_server_a_relay_agent_is_no_client_that_turns_to_this_one() {
 }
 
 #[test]
+fn a_relay_agent_keeps_its_own_address() {
+    let mut world = World::new();
+    world.leases = Leases::new(&pool(17, 18), []);
+    let via = |packet: Packet| packet.at(24, &addr(17).octets());
+    assert_eq!(short(&world.ask(&via(discover(mac(2)).requested(addr(17))))), Want::Offer(addr(18)));
+    assert_eq!(short(&world.ask(&via(select(mac(2), addr(17))))), Want::Nak);
+    world.leases.offer(addr(18), mac(3).into(), NOW);
+    assert_eq!(short(&world.ask(&via(discover(mac(2))))), Want::Ignore(Reason::PoolExhausted));
+}
+
+#[test]
 fn addresses_that_are_nobodys_to_lease() {
     let mut world = World::new();
     world.subnet.routers = vec![addr(12)];
