@@ -222,10 +222,12 @@ pub(super) fn unanswered(request: &Request, view: &View<'_>) -> Option<Reason> {
     }
 }
 
-/// This server's name in option 54: the one that the relay agent wants to see (RFC 5107), else its address.
+/// This server's name in option 54: the one that the relay agent wants to see (RFC 5107), else its address. Whoever has
+/// chosen it by its address, as another relay agent brought that, hears the address again.
 fn server_id(request: &Request, view: &View<'_>) -> Ipv4Addr {
-    let relayed = !request.giaddr.is_unspecified();
-    relayed.then(|| request.server_id_override()).flatten().unwrap_or(view.subnet.server)
+    let own = view.subnet.server;
+    let named = !request.giaddr.is_unspecified() && request.server_id != own;
+    named.then(|| request.server_id_override()).flatten().unwrap_or(own)
 }
 
 /// Whether the client turns to this server alone. A relay agent sends what was said to everybody to each server that it

@@ -612,12 +612,15 @@ fn a_relay_agent_gets_the_reply() {
         assert_eq!(value(&reply.bytes, 82).as_deref(), Some(&[1, 1, 7][..]));
         assert_eq!(value(&reply.bytes, 54).as_deref(), Some(&SERVER.octets()[..]));
     }
-    // It wants to be taken for the server, so that it sees the renewals (RFC 5107).
+    // It wants to be taken for the server, so that it sees the renewals (RFC 5107). Another agent may have brought the
+    // offer, which wants nothing.
     let named = |packet: Packet| via(packet).with(82, [&[11, 4][..], &relay.octets()].concat());
     let offer = reply(world.ask(&named(discover(BLADE))));
     assert_eq!(value(&offer.bytes, 54).as_deref(), Some(&relay.octets()[..]));
     assert_eq!(short(&world.ask(&named(select(BLADE, addr(11)).server_id(relay)))), Want::Ack(addr(11)));
     assert_eq!(short(&world.ask(&named(select(mac(2), addr(17)).server_id(relay)))), Want::Ack(addr(17)));
+    assert_eq!(short(&world.ask(&named(select(BLADE, addr(11))))), Want::Ack(addr(11)));
+    assert_eq!(short(&world.ask(&named(select(mac(2), addr(17))))), Want::Ack(addr(17)));
     let release = Packet::new(mac(1)).message(RELEASE).server_id(relay).ciaddr(addr(15));
     assert_eq!(
         world.ask(&named(release.clone())),
