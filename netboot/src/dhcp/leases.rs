@@ -129,11 +129,15 @@ impl Leases {
     }
 
     /// Whether an address must be looked for on the wire before it is offered to this client: not if the client has it
-    /// now, or was offered it a moment ago.
+    /// now, or was promised it a moment ago.
     pub fn wants_probe(&self, addr: Ipv4Addr, owner: &Owner, now: u64) -> bool {
         let has = self.live(addr, now).is_some();
-        let offered = matches!(self.holds.get(&addr), Some(Hold::Offered { until, .. }) if *until > now);
-        self.available(addr, owner, now) && !has && !offered
+        let promised = match self.holds.get(&addr) {
+            Some(Hold::Offered { until, .. }) => *until > now,
+            Some(Hold::Writing { .. }) => true,
+            _ => false,
+        };
+        self.available(addr, owner, now) && !has && !promised
     }
 
     /// How many addresses are left alone because of this client's word.

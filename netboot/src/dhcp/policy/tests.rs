@@ -773,6 +773,11 @@ fn an_address_is_looked_for_on_the_wire_unless_the_client_has_it() {
     assert_eq!(outcome, Outcome::Ignore(Reason::OtherServer, Change::Forget));
     world.leases.forget(&new);
     assert!(!world.leases.is_probing(&new));
+    // Whose lease is on its way to the disk is answered at once.
+    let lease = Lease::new(addr(17), new.clone(), NOW + 3600);
+    world.leases.writing(&lease);
+    assert!(!world.leases.wants_probe(addr(17), &new, NOW));
+    world.leases.unwritten(&lease, NOW);
     // Nobody answered: for a while that is known.
     world.leases.offer(addr(17), new.clone(), NOW);
     assert!(!world.leases.wants_probe(addr(17), &new, NOW + OFFER_SECS - 1));
