@@ -203,7 +203,10 @@ impl Server {
             Some(Job::Put { segment, lease, before, answer }) if stored => {
                 self.disk.insert(lease.addr, lease.clone());
                 before.map(|addr| self.disk.remove(&addr));
-                self.segments[segment].leases.written(lease);
+                if let Some((moved, before)) = self.segments[segment].leases.written(lease) {
+                    before.map(|addr| self.disk.remove(&addr));
+                    self.disk.insert(moved.addr, moved);
+                }
                 if let Some(answer) = answer {
                     self.sent(&answer);
                 }
@@ -296,10 +299,6 @@ impl Server {
 
     /// Somebody sets the clock.
     pub(super) fn clock(&mut self, by: i64) {
-        // What is on its way is there first.
-        while !self.queue.is_empty() {
-            self.written(true);
-        }
         let to = self.now.saturating_add_signed(by);
         for segment in &mut self.segments {
             let longest = self.settings.max_lease_secs.max(segment.subnet.lease_secs);

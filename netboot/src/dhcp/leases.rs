@@ -29,8 +29,9 @@ enum Hold {
     Probing { owner: Owner },
     /// Offered; the client has not asked for it yet.
     Offered { owner: Owner, until: u64 },
-    /// On its way to the disk, however long that takes.
-    Writing { owner: Owner },
+    /// On its way to the disk, however long that takes. It ends then by the record, and at `ends` by the clock, which may
+    /// be set meanwhile.
+    Writing { owner: Owner, expires: u64, ends: u64 },
     /// Somebody else uses it: this client said so, or a probe was answered.
     InUse { by: Option<Owner>, until: u64 },
 }
@@ -38,7 +39,9 @@ enum Hold {
 impl Hold {
     const fn owner(&self) -> Option<&Owner> {
         match self {
-            Self::Probing { owner } | Self::Offered { owner, .. } | Self::Writing { owner } => Some(owner),
+            Self::Probing { owner } | Self::Offered { owner, .. } | Self::Writing { owner, .. } => {
+                Some(owner)
+            }
             Self::InUse { .. } => None,
         }
     }
@@ -197,16 +200,27 @@ impl Leases {
     /// record is to be deleted in the same commit. Not while another lease of the client is on its way.
     pub fn writing(&mut self, lease: &Lease) -> Option<Ipv4Addr> {
         self.forget(&lease.owner);
-        self.hold(lease.addr, Hold::Writing { owner: lease.owner.clone() });
+        let Lease { addr, owner, expires } = lease.clone();
+        self.hold(addr, Hold::Writing { owner, expires, ends: expires });
         let before = *self.leased_to.get(&lease.owner)?;
         // Where somebody else's lease is on its way, that takes the record's place.
         (before != lease.addr && !self.holds.contains_key(&before)).then_some(before)
     }
 
-    /// The lease is on disk.
-    pub fn written(&mut self, lease: Lease) {
+    /// The lease is on disk. If the clock was set meanwhile, returned is what must be written in its place, and the address
+    /// whose record must be deleted once more with it.
+    pub fn written(&mut self, mut lease: Lease) -> Option<(Lease, Option<Ipv4Addr>)> {
+        let told = lease.expires;
+        if let Some(Hold::Writing { expires, ends, .. }) = self.holds.get(&lease.addr)
+            && *expires == told
+        {
+            lease.expires = *ends;
+        }
         self.unhold(lease.addr);
-        self.insert(lease);
+        let before = self.leased_to.get(&lease.owner).copied();
+        let before = before.filter(|before| *before != lease.addr && !self.holds.contains_key(before));
+        self.insert(lease.clone());
+        (lease.expires != told).then_some((lease, before))
     }
 
     /// The lease could not be written: the client keeps what it had, and the offer.
@@ -250,8 +264,11 @@ impl Leases {
         }
         self.held_until.clear();
         for (addr, hold) in &mut self.holds {
-            if let Hold::Offered { until, .. } | Hold::InUse { until, .. } = hold {
-                *until = to + until.saturating_sub(from);
+            if let Hold::Offered { until: end, .. }
+            | Hold::InUse { until: end, .. }
+            | Hold::Writing { ends: end, .. } = hold
+            {
+                *end = to + end.saturating_sub(from);
             }
             self.held_until.insert((hold.until(), *addr));
         }

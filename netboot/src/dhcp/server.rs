@@ -168,7 +168,6 @@ impl Server {
                     tracing::warn!(interface = self.link.name, %error, "receive DHCP");
                 }
             }
-            self.look_at_the_clock();
             for _ in 0..HANDLED_AT_ONCE {
                 let Some((addressed, request)) = self.queue.pop() else { break };
                 let snapshot = snapshots.load();
@@ -246,7 +245,7 @@ impl Server {
     }
 
     fn decide(&mut self, request: Request, addressed: Addressed, snapshot: &Snapshot, timeline: &Timeline) {
-        let (mac, class, now) = (request.mac, request.class, wall());
+        let (mac, class, now) = (request.mac, request.class, self.now());
         let number = match select::select(&request, addressed, &self.places) {
             Ok(number) => number,
             Err(reason) => return ignored(Some(mac), reason, timeline),

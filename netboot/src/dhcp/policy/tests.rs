@@ -807,6 +807,15 @@ fn a_clock_that_is_set_takes_no_lease_away() {
     assert_eq!(world.leases.declines(&mac(3).into()), 1);
     world.leases.sweep(NOW + DECLINE_SECS - 60);
     assert_eq!(world.leases.declines(&mac(3).into()), 0);
+    // So has what was on its way to the disk, and what the write gave up goes once more.
+    let mut world = World::new();
+    let lease = Lease::new(addr(16), mac(1), NOW + 3600);
+    assert_eq!(world.leases.writing(&lease), Some(addr(15)));
+    let given_up = Lease::new(addr(15), mac(1), NOW + 101_800);
+    assert_eq!(world.leases.clock_moved(NOW, NOW + 100_000, 3600), [given_up]);
+    let moved = Lease { expires: NOW + 103_600, ..lease.clone() };
+    assert_eq!(world.leases.written(lease), Some((moved.clone(), Some(addr(15)))));
+    assert_eq!(world.leases.of(&mac(1).into()), Some(&moved));
     // Set back, leases only last longer.
     let mut world = World::new();
     assert_eq!(world.leases.clock_moved(NOW, NOW - 86_400, 3600), []);

@@ -24,9 +24,11 @@ pub(super) struct Job {
 }
 
 impl Server {
-    /// Leases end by the wall clock; when that is set nobody loses one.
-    pub(super) fn look_at_the_clock(&mut self) {
-        let Some(step) = self.clock.tick(wall(), steady()) else { return };
+    /// The time to decide by. Leases end by the wall clock; when that was set they are put right first, so that nobody
+    /// loses one.
+    pub(super) fn now(&mut self) -> u64 {
+        let now = wall();
+        let Some(step) = self.clock.tick(now, steady()) else { return now };
         tracing::warn!(
             "the clock was set from {} to {} (seconds since 1970); leases go on for as long as their clients were told",
             step.from,
@@ -42,6 +44,7 @@ impl Server {
                 let _ = self.writer.submit(changes, Job { segment: number, lease: None, answer: None });
             }
         }
+        now
     }
 
     /// Makes the change in the leases and sends the answer, at once or when the change is on disk.
@@ -103,7 +106,12 @@ impl Server {
             if done.stored && acknowledges && policy::is_void(&lease, snapshot) {
                 self.void(segment, lease, timeline);
             } else if done.stored {
-                leases.written(lease);
+                if let Some((moved, before)) = leases.written(lease) {
+                    let changes =
+                        [record::put(&moved)].into_iter().chain(before.map(record::delete)).collect();
+                    // If it cannot be queued, it is written when its client renews it.
+                    let _ = self.writer.submit(changes, Job { segment, lease: None, answer: None });
+                }
                 if let Some(answer) = answer {
                     self.send(&answer, timeline);
                 }

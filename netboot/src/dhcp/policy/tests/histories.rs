@@ -188,7 +188,10 @@ impl Server {
                     self.told.remove(&ended.owner);
                     return self.write(ended, None);
                 }
-                self.leases.written(lease.clone());
+                if let Some((moved, before)) = self.leases.written(lease.clone()) {
+                    before.map(|addr| self.disk.remove(&addr));
+                    self.disk.insert(moved.addr, moved);
+                }
                 if let Some(reply) = reply {
                     self.sent(&lease.owner, lease.owner.mac, &reply);
                 }
@@ -263,10 +266,6 @@ impl Server {
     }
 
     fn clock(&mut self, by: i64) {
-        // What is on its way is there first.
-        while !self.queue.is_empty() {
-            self.written(true);
-        }
         let to = self.now.saturating_add_signed(by);
         for lease in self.leases.clock_moved(self.now, to, 3600) {
             self.disk.insert(lease.addr, lease);
