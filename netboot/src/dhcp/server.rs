@@ -43,8 +43,9 @@ use probing::answered;
 
 /// Leases that wait for the disk; a client that finds the queue full asks again.
 const QUEUE: usize = 4096;
-/// No UDP payload is longer.
-const LARGEST_DATAGRAM: usize = 65_536;
+/// As much as is read of a packet: more than a client can put into a frame. Thousands of longer ones take neither the
+/// memory nor the time of those who wait.
+const LARGEST_DATAGRAM: usize = 4096;
 /// Packets handled in one go.
 const HANDLED_AT_ONCE: usize = 64;
 /// Receive errors in a row after which the sockets are given up.
