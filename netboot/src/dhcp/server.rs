@@ -178,6 +178,8 @@ impl Server {
             while let Ok(done) = self.written.try_recv() {
                 self.finish(done, &snapshots.load(), &timeline);
             }
+            // Before offers go out, however much else there is to do.
+            self.hear(&snapshots.load(), &timeline);
             self.probed(&timeline);
             if !self.queue.is_empty() {
                 if stop.is_cancelled() {
@@ -194,13 +196,7 @@ impl Server {
                 },
                 // What it was woken for is seen above; an error too.
                 () = self.sockets.readable() => {}
-                answer = answered(self.prober.as_ref()) => match answer {
-                    Ok((addr, mac)) => self.in_use(addr, mac, &snapshots.load(), &timeline),
-                    Err(error) => {
-                        tracing::warn!(interface = self.link.name, %error, "receive ARP; addresses are offered unseen now");
-                        self.prober = None;
-                    }
-                },
+                () = answered(self.prober.as_ref()) => {}
                 () = at(self.parking.next()) => {}
             }
         };

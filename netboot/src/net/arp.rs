@@ -47,20 +47,23 @@ impl Prober {
         self.socket.get_ref().send(&probe(self.mac, addr)).map(drop)
     }
 
-    /// The next address that somebody says is his, and who. Can be given up at any time.
+    /// Waits until [`Self::try_answer`] has something to say. Can be given up at any time.
     ///
     /// # Errors
-    /// When the socket fails, as when the interface is gone.
-    pub async fn answer(&self) -> io::Result<(Ipv4Addr, Mac)> {
+    /// When the socket cannot be waited for.
+    pub async fn readable(&self) -> io::Result<()> {
+        self.socket.readable().await.map(drop)
+    }
+
+    /// What the next packet says: that somebody has an address, and who; none if it says nothing of the kind.
+    ///
+    /// # Errors
+    /// `WouldBlock` when there is no packet; others when the socket fails, as when the interface is gone.
+    pub fn try_answer(&self) -> io::Result<Option<(Ipv4Addr, Mac)>> {
         let mut frame = [0; 64];
-        loop {
-            let read = |mut socket: &Socket| socket.read(&mut frame);
-            let length = self.socket.async_io(Interest::READABLE, read).await?;
-            match owner(frame.get(..length).unwrap_or_default()) {
-                Some((addr, mac)) if mac != self.mac => return Ok((addr, mac)),
-                _ => {}
-            }
-        }
+        let read = |mut socket: &Socket| socket.read(&mut frame);
+        let length = self.socket.try_io(Interest::READABLE, read)?;
+        Ok(owner(frame.get(..length).unwrap_or_default()).filter(|(_, mac)| *mac != self.mac))
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use netboot::mac::Mac;
+use netboot::net::frames::Frames;
 use xtask::lab::{Server, wait_for};
 
 use crate::daemon::{BLADE, NETBOOT, SOON, data, lab, status};
@@ -17,6 +18,8 @@ use crate::wire::{Ask, DISCOVER, Wire};
 const FLOOD: u32 = 200_000;
 /// What the daemon may grow by at its worst moment, KiB: 300 bytes for each stranger would be too much.
 const GROWTH: u64 = 32 << 10;
+/// ARP over Ethernet for IPv4: a reply (RFC 826).
+const ARP_REPLY: [u8; 10] = [8, 6, 0, 1, 8, 0, 6, 4, 0, 2];
 /// The machine of [`BLADE`].
 const RESERVED: Mac = Mac([0x52, 0x54, 0, 0, 0, 0x77]);
 
@@ -65,5 +68,33 @@ fn a_flood_of_strangers_keeps_no_reserved_machine_from_its_address() {
     let grown = resident(pid).saturating_sub(before);
     println!("grown by {grown} KiB; {counters}");
     assert!(grown < GROWTH, "grown by {grown} KiB");
+    server.stop().unwrap();
+}
+
+#[test]
+fn in_a_flood_an_address_that_somebody_uses_is_offered_to_nobody() {
+    let (lab, data) = (lab(), data(BLADE));
+    let pool = ["--xdp", "off", "--pool", "192.168.90.100-192.168.90.199"];
+    let server = Server::start(&lab, Path::new(NETBOOT), data.path(), &pool).unwrap();
+    let strangers = lab.client("strangers").unwrap();
+    let flood = Wire::open(&lab, &strangers);
+    let index = strangers.ip("-o link show eth0").unwrap().split(':').next().unwrap().parse().unwrap();
+    let frames = strangers.inside(|| Frames::open(index).unwrap()).unwrap();
+    let squatter = [0x52, 0x54, 8, 0, 0, 1];
+    for number in 0..FLOOD {
+        let [_, a, b, c] = number.to_be_bytes();
+        flood.send(&Ask::new(Mac([0x52, 0x54, 9, a, b, c]), number, DISCOVER));
+        // Somebody who has the whole pool answers late: when there is much else to do.
+        if number % 2000 == 1999 {
+            for last in 100..200 {
+                let parts: [&[u8]; 5] =
+                    [&Mac::BROADCAST.0, &squatter, &ARP_REPLY, &squatter, &[192, 168, 90, last]];
+                frames.send(&[parts.concat(), vec![0; 10]].concat()).unwrap();
+            }
+        }
+    }
+    let counters = || status(&lab)["counters"]["dhcp"].clone();
+    assert!(wait_for(SOON, || counters()["conflict"] == 100), "{}", counters());
+    assert_eq!(counters()["offer"], serde_json::Value::Null, "{}", counters());
     server.stop().unwrap();
 }
