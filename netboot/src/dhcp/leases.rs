@@ -249,12 +249,21 @@ impl Leases {
         }
     }
 
-    /// The wall clock was moved. Who had a lease before has it for as long as it was told, `longest` seconds at most;
-    /// holds go on as they were. Returns the leases that end at another time now.
+    /// The wall clock was moved. Who had a lease before has it for as long as it was told; an end that was written by
+    /// another clock than the present one counts for `longest` seconds at most. Holds go on as they were. Returns the leases
+    /// that end at another time now.
     pub fn clock_moved(&mut self, from: u64, to: u64, longest: u64) -> Vec<Lease> {
         let mut moved = Vec::new();
-        for lease in self.stored.values_mut().filter(|lease| lease.expires > from) {
-            let ends = lease.expires.max(to + (lease.expires - from).min(longest));
+        for lease in self.stored.values_mut() {
+            let left = lease.expires.saturating_sub(from);
+            let ends = if to < from {
+                // Else what was leased by a clock that was years ahead would be gone for years.
+                lease.expires.min(to + left.max(longest))
+            } else if left > 0 {
+                lease.expires.max(to + left.min(longest))
+            } else {
+                lease.expires
+            };
             if ends != lease.expires {
                 self.expiring.remove(&(lease.expires, lease.addr));
                 self.expiring.insert((ends, lease.addr));
