@@ -271,7 +271,7 @@ fn an_address_that_does_not_fit_the_hosts_is_waited_out() {
 fn an_address_that_does_not_fit_the_pool_is_waited_out_in_peace() {
     let (lab, data) = (lab(), data(r#"{ "hosts": {} }"#));
     let pool = ["--xdp", "off", "--pool", "192.168.90.10-192.168.90.20"];
-    let mut server = Server::start(&lab, Path::new(NETBOOT), data.path(), &pool).unwrap();
+    let server = Server::start(&lab, Path::new(NETBOOT), data.path(), &pool).unwrap();
     lab.server.ip("addr flush dev pxe0").unwrap();
     lab.server.ip("addr add 10.9.9.2/24 dev pxe0").unwrap();
     server.child().wait_line("hosts or settings do not fit 10.9.9.0/24", SOON).unwrap();
