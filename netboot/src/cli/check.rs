@@ -11,6 +11,7 @@ use crate::config::problem::{Problem, Problems, Severity};
 use crate::config::{self, Given, Settings};
 use crate::dhcp::boot;
 use crate::inventory::{self, Loaders, Networks, Snapshot, loaders};
+use crate::store;
 
 mod options;
 
@@ -33,6 +34,7 @@ pub(super) fn run(check: args::Check) -> ExitCode {
         }
         Err(Problems(found)) => problems.extend(found.iter().cloned()),
     }
+    problems.extend(settings.as_ref().ok().and_then(lease_file));
     report::problems(&problems);
     match (print, &settings) {
         (true, Ok(settings)) => say(&shown(settings, loaded.snapshot.as_ref())),
@@ -43,6 +45,23 @@ pub(super) fn run(check: args::Check) -> ExitCode {
         }
     }
     if problems.iter().any(Problem::is_error) { ExitCode::from(WRONG) } else { ExitCode::SUCCESS }
+}
+
+/// What is wrong with the file of the leases.
+pub(super) fn lease_file(settings: &Settings) -> Option<Problem> {
+    let (file, fault) = store::fault(&settings.state)?;
+    let (severity, message, help) = match fault {
+        store::Fault::Unreadable(why) => {
+            let help = "make it a file that netboot may read and write, or move it away: then all leases are forgotten";
+            (Severity::Error, format!("the leases cannot be read: {why}"), help)
+        }
+        store::Fault::Damaged => {
+            let message =
+                "is damaged, or no file of leases; `serve` keeps it aside and begins a new one".to_owned();
+            (Severity::Warning, message, "put a copy in its place if there is one")
+        }
+    };
+    Some(Problem::of_file(severity, &file, message, help))
 }
 
 /// Boot files that are set and not there, and machines that would get none. Of those nothing is said before there is a

@@ -3,8 +3,9 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use super::check::lease_file;
 use super::{FAILED, WRONG, args, logs, report};
-use crate::config::problem::Problems;
+use crate::config::problem::{Problem, Problems};
 use crate::config::{self, Given, Settings};
 use crate::daemon;
 use crate::inventory::{Inventory, Networks};
@@ -17,6 +18,9 @@ pub(super) fn run(serve: args::Serve) -> ExitCode {
     }
     let read = config::resolve(&serve.data, Given::from(serve.settings)).and_then(|settings| {
         let settings = settings.serving()?;
+        if let Some(problem) = lease_file(&settings).filter(Problem::is_error) {
+            return Err(Problems(vec![problem]));
+        }
         let inventory = Inventory::open(settings.data.clone(), Networks::new(None, &settings.dhcp))?;
         Ok((settings, Arc::new(inventory)))
     });

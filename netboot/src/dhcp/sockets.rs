@@ -25,6 +25,8 @@ const CLIENT_PORT: u16 = 68;
 const BOOT_SERVICE_PORT: u16 = 4011;
 /// Room for requests that arrive while others are handled: a rack that is switched on at once.
 const RECEIVE_BUFFER: usize = 4 << 20;
+/// Room for replies that wait for the address of a router or relay agent.
+const SEND_BUFFER: usize = 1 << 20;
 /// Packets taken from a socket in one go, so that the others and the stop signal are seen in between.
 const TAKEN_AT_ONCE: usize = 512;
 
@@ -184,6 +186,8 @@ fn socket(link: &Link, addr: Ipv4Addr, port: u16) -> Result<UdpSocket, Error> {
     if rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER).is_err() {
         socket.set_recv_buffer_size(RECEIVE_BUFFER).map_err(failed("set the receive buffer"))?;
     }
+    // Replies to one relay agent that does not answer ARP wait in here, and others must find room.
+    socket.set_send_buffer_size(SEND_BUFFER).map_err(failed("set the send buffer"))?;
     socket.bind(&SocketAddrV4::new(addr, port).into()).map_err(|source| {
         if source.kind() == io::ErrorKind::AddrInUse {
             // On whichever address: netboot binds two.

@@ -4,6 +4,7 @@
 //! cannot boot because of a torn file is worse than one that gets a new address. A second process is refused.
 
 use std::fs::{self, File};
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -28,6 +29,39 @@ type Shared = Arc<RwLock<Option<Database>>>;
 pub fn identity(state: &Path) -> Option<String> {
     let found = fs::metadata(state.join(FILE)).ok()?;
     Some(format!("{:x}-{:x}", found.dev(), found.ino()))
+}
+
+/// What is wrong with the file of a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It is there and cannot be read; why.
+    Unreadable(String),
+    /// It is something else than a store, or its beginning is gone.
+    Damaged,
+}
+
+/// What is wrong with the file in this directory, as far as that can be seen while another process has it, and its path.
+pub fn fault(state: &Path) -> Option<(PathBuf, Fault)> {
+    // The beginning of every file of redb.
+    const MAGIC: &[u8] = b"redb\x1a\x0a\xa9\x0d\x0a";
+    let path = state.join(FILE);
+    let beginning = || -> io::Result<Vec<u8>> {
+        // A FIFO of that name would block the open for ever.
+        if !fs::metadata(&path)?.is_file() {
+            return Err(io::Error::other("it is not a regular file"));
+        }
+        let mut bytes = Vec::new();
+        File::open(&path)?.take(MAGIC.len() as u64).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let fault = match beginning() {
+        // A file without a byte is a new one.
+        Ok(bytes) if bytes.is_empty() || bytes == MAGIC => return None,
+        Ok(_) => Fault::Damaged,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+        Err(error) => Fault::Unreadable(error.to_string()),
+    };
+    Some((path, fault))
 }
 
 /// Keys and values in a file. Dropped, it closes the file, whoever has a [`Reader`] of it.

@@ -432,3 +432,27 @@ fn a_reservation_in_a_pool_that_was_set_is_an_error() {
         said(r#"{"dhcp": {"pool": ["10.9.0.30-10.9.0.50"], "exclude": ["10.9.0.38-10.9.0.41"]}}"#);
     assert_eq!(code, Some(0), "{text}");
 }
+
+#[test]
+fn leases_that_cannot_be_read_are_found_by_check_and_refused_by_serve() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("pxe_hosts.json"), hosts(&[11])).unwrap();
+    fs::write(dir.path().join("default.yaml"), "#cloud-config\n").unwrap();
+    let file = dir.path().join("state/leases.redb");
+    fs::create_dir_all(&file).unwrap();
+    let expected = "state/leases.redb: the leases cannot be read: it is not a regular file; make it";
+    let (code, said) = check(dir.path());
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains(expected), "{said}");
+    let serve = netboot(&["serve", "--interface", "none0", "--data", dir.path().to_str().unwrap()]);
+    let said = text(&serve.stderr);
+    assert_eq!(serve.status.code(), Some(2), "{said}");
+    assert!(said.contains("the leases cannot be read: it is not a regular file"), "{said}");
+
+    // What can be helped by itself is no reason to stay away.
+    fs::remove_dir(&file).unwrap();
+    fs::write(&file, "torn").unwrap();
+    let (code, said) = check(dir.path());
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("warning: is damaged, or no file of leases; `serve` keeps it aside"), "{said}");
+}

@@ -3,7 +3,7 @@ use std::fs;
 use std::hash::BuildHasher;
 use std::os::unix::fs::FileExt;
 
-use super::{Change, FILE, Redb, Store};
+use super::{Change, FILE, Fault, Redb, Store, fault};
 use crate::store::Error;
 
 fn put(key: &str, value: &str) -> Change {
@@ -180,4 +180,23 @@ fn a_file_that_ends_anywhere_is_whole_or_put_aside() {
         assert_eq!(store.list().unwrap().len(), kept + 1, "cut at {place}");
     }
     assert!(aside > 20, "{aside} of them put aside");
+}
+
+#[test]
+fn what_is_wrong_with_the_file_is_seen_while_another_has_it() {
+    let state = tempfile::tempdir().unwrap();
+    let path = state.path().join(FILE);
+    assert_eq!(fault(state.path()), None, "there is none");
+    fs::write(&path, "").unwrap();
+    assert_eq!(fault(state.path()), None, "a new one");
+    fs::remove_file(&path).unwrap();
+    let store = Redb::open(state.path()).unwrap();
+    assert_eq!(fault(state.path()), None);
+    drop(store);
+    fs::write(&path, "{}").unwrap();
+    assert_eq!(fault(state.path()), Some((path.clone(), Fault::Damaged)));
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    let (_, found) = fault(state.path()).unwrap();
+    assert_eq!(found, Fault::Unreadable("it is not a regular file".to_owned()));
 }
