@@ -19,6 +19,7 @@ const PURE: &[&str] = &[
     "dhcp/options/custom.rs",
     "dhcp/options/echo.rs",
     "dhcp/policy.rs",
+    "dhcp/policy/reply.rs",
     "dhcp/proxy.rs",
     "dhcp/taken.rs",
     "dhcp/vacant.rs",
