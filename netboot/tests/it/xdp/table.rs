@@ -384,12 +384,8 @@ fn xdp_counts_events_that_nobody_reads() {
 }
 
 #[test]
-fn xdp_is_cheap_to_verify_and_to_run() {
+fn xdp_is_cheap_to_run() {
     let mut rig = Rig::new();
-    let info = rig.loaded.program().unwrap().info().unwrap();
-    let verified = info.verified_instruction_count().unwrap();
-    println!("verified instructions: {verified}; translated bytes: {:?}", info.size_translated());
-    assert!(verified < 50_000, "{verified} of the verifier's million");
     let request = Request::new(DISCOVER, Class::Bios).frame();
     let mut least = Duration::MAX;
     for _ in 0..2_000 {
@@ -398,4 +394,6 @@ fn xdp_is_cheap_to_verify_and_to_run() {
         while rig.events.next().is_some() {}
     }
     println!("one answer, with the clock around it: {least:?}");
+    // Ten times what was measured, for machines differ.
+    assert!(least < Duration::from_micros(4), "{least:?}");
 }
