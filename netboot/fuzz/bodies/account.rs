@@ -108,6 +108,10 @@ fn is_relayed(packet: &[u8]) -> bool {
 
 /// The server's name in option 54: the one that a relay agent wants to see (RFC 5107), else its address.
 fn server_id(packet: &[u8], server: Ipv4Addr) -> Vec<u8> {
+    // Who has chosen the server by its address hears that again.
+    if tlv::value(packet, 54).is_some_and(|chosen| chosen == server.octets()) {
+        return server.octets().into();
+    }
     let info = tlv::value(packet, 82).filter(|_| is_relayed(packet)).unwrap_or_default();
     let mut rest = info.as_slice();
     let mut found = None;
