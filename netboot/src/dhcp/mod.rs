@@ -16,6 +16,7 @@ pub mod pool;
 pub mod proxy;
 pub mod queue;
 pub mod record;
+pub mod rival;
 mod segments;
 pub mod select;
 pub mod server;

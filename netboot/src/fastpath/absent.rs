@@ -11,6 +11,14 @@ use crate::inventory::Snapshot;
 use crate::net::link::Link;
 use crate::timeline::Timeline;
 
+/// Says that it is not there.
+///
+/// # Errors
+/// Always.
+pub fn probe() -> Result<(), Error> {
+    Err(Error::Absent)
+}
+
 /// The fast path; there is no value of it in this build.
 #[derive(Debug)]
 pub struct Fastpath(Infallible);

@@ -17,12 +17,12 @@ pub mod loader;
 #[cfg(feature = "fastpath")]
 mod running;
 #[cfg(feature = "fastpath")]
-pub use running::Fastpath;
+pub use running::{Fastpath, probe};
 
 #[cfg(not(feature = "fastpath"))]
 mod absent;
 #[cfg(not(feature = "fastpath"))]
-pub use absent::Fastpath;
+pub use absent::{Fastpath, probe};
 
 use std::io;
 use std::time::Duration;

@@ -21,6 +21,14 @@ use crate::timeline::Timeline;
 /// Machines that are named in one line of the log.
 const MOST_TOLD: usize = 5;
 
+/// Whether the kernel takes the program: it is loaded, attached to nothing, and gone again.
+///
+/// # Errors
+/// Why it does not.
+pub fn probe() -> Result<(), Error> {
+    Loaded::load(Ipv4Addr::UNSPECIFIED, Mac([0; 6]), GRACE, false).map(drop)
+}
+
 /// The program, attached to the PXE interface. It answers from the first [`update`](Self::update) on, and until
 /// this value is dropped.
 pub struct Fastpath {

@@ -126,7 +126,11 @@ impl Watch {
         stirred
     }
 
-    async fn state(&self) -> Result<State, Error> {
+    /// What the interface is now.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub(super) async fn state(&self) -> Result<State, Error> {
         let name = &self.name;
         let failed = |source| Error::Query { name: name.clone(), source };
         let mut links = self.handle.link().get().match_name(name.clone()).execute().boxed();

@@ -1,7 +1,9 @@
 //! The machine's own network: the PXE interface, raw frames and ARP probes.
 pub mod arp;
 pub mod frames;
+pub mod hear;
 pub mod kind;
 pub mod link;
+pub mod look;
 pub mod ports;
 pub mod ra;

@@ -4,8 +4,11 @@
 
 use std::fmt;
 use std::fs;
+use std::io;
 use std::net::SocketAddrV4;
 use std::path::Path;
+
+use socket2::{Domain, Socket, Type};
 
 /// A transport protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +61,34 @@ pub fn holder(proto: Proto, wanted: SocketAddrV4) -> Option<Process> {
         let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
         Process { pid, name: name.trim_end().to_owned() }
     })
+}
+
+/// Takes a port as a server does, on the interface if one is named, and lets it go at once.
+///
+/// # Errors
+/// When it is taken, or may not be.
+pub fn attempt(proto: Proto, wanted: SocketAddrV4, interface: Option<&str>) -> io::Result<()> {
+    let socket = match proto {
+        Proto::Udp => Socket::new(Domain::IPV4, Type::DGRAM.cloexec(), None)?,
+        Proto::Tcp => {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM.cloexec(), None)?;
+            // Connections that have ended keep no listener away, neither here nor when the daemon starts.
+            socket.set_reuse_address(true)?;
+            socket
+        }
+    };
+    if interface.is_some() {
+        socket.bind_device(interface.map(str::as_bytes))?;
+    }
+    socket.bind(&wanted.into())?;
+    if proto == Proto::Tcp { socket.listen(1) } else { Ok(()) }
+}
+
+/// Whether this process has this file open, as far as that can be seen.
+pub fn has_open(pid: u32, file: &Path) -> bool {
+    let Ok(file) = file.canonicalize() else { return false };
+    let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    files.filter_map(|entry| fs::read_link(entry.path()).ok()).any(|target| target == file)
 }
 
 /// The sentence for the operator: the port, who has it, how to free it.

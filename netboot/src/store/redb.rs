@@ -31,6 +31,11 @@ pub fn identity(state: &Path) -> Option<String> {
     Some(format!("{:x}-{:x}", found.dev(), found.ino()))
 }
 
+/// The file in this directory.
+pub fn path_in(state: &Path) -> PathBuf {
+    state.join(FILE)
+}
+
 /// What is wrong with the file of a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {

@@ -20,3 +20,11 @@ pub use files::{Content, Files};
 
 /// Where requests arrive (RFC 1350 4).
 pub const PORT: u16 = 69;
+
+/// Whether the kernel allows io_uring here.
+///
+/// # Errors
+/// Why it does not.
+pub fn io_uring() -> std::io::Result<()> {
+    <ring::Ring as engine::Engine>::new(1).map(drop)
+}
