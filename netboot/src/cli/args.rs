@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::{hosts, import, leases};
+use super::{doctor, hosts, import, leases};
 use crate::config::{Given, Mode, Range, Xdp};
 
 const EXAMPLES: &str = "\
@@ -15,6 +15,7 @@ Examples:
   netboot serve --interface eth1 --pool 192.168.90.100-192.168.90.199
   netboot check /srv/netboot                         what is wrong with a data directory
   netboot check /srv/netboot --print                 and the settings that serve would use
+  netboot doctor --interface eth1                    what would go wrong on this machine, and how to mend it
   netboot hosts                                      the machines, and who waits for a reservation
   netboot leases                                     who has which address of the pool
   netboot import kea kea-dhcp4.conf --write          Kea's reservations into ./data/pxe_hosts.json
@@ -39,6 +40,9 @@ pub(super) enum Command {
     /// Say everything that is wrong with a data directory; exit code 2 if there is an error.
     #[command(after_help = EXAMPLES)]
     Check(Check),
+    /// Look at this machine and its network: what would go wrong, and the command that mends it.
+    #[command(after_help = doctor::EXAMPLES)]
+    Doctor(doctor::Doctor),
     /// List the machines, and those that wait for a reservation; approve these.
     Hosts(hosts::Hosts),
     /// List the leases, of a running netboot or from its files.
@@ -146,7 +150,7 @@ mod tests {
     fn every_setting_has_its_variable() {
         let command = Arguments::command();
         for subcommand in command.get_subcommands() {
-            let setting = |id: &str| !["print", "json", "format", "waiting"].contains(&id);
+            let setting = |id: &str| !["print", "quiet_wire", "json", "format", "waiting"].contains(&id);
             for argument in subcommand.get_arguments().filter(|argument| setting(argument.get_id().as_str()))
             {
                 let long = argument.get_long().unwrap_or("data");

@@ -1,6 +1,7 @@
 //! `netboot check`: everything that is wrong with a data directory, at once.
 
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::process::ExitCode;
 
 use ipnetwork::Ipv4Network;
@@ -19,32 +20,40 @@ mod options;
 pub(super) fn run(check: args::Check) -> ExitCode {
     let args::Check { data, print, settings } = check;
     let settings = config::resolve(&data, Given::from(settings));
-    let subnet = settings.as_ref().ok().and_then(|settings| subnet_of(&settings.interface));
-    let networks =
-        settings.as_ref().map(|settings| Networks::new(subnet, &settings.dhcp)).unwrap_or_default();
-    let loaded = inventory::load(&data, &networks);
-    let mut problems = loaded.problems;
-    match &settings {
-        Ok(settings) => {
-            let config::Dhcp { pool, subnets, .. } = &settings.dhcp;
-            problems
-                .extend(subnet.into_iter().flat_map(|own| config::unfit(&settings.data, pool, subnets, own)));
-            problems.extend(boot_files(settings, loaded.snapshot.as_ref()));
-            problems.extend(options::problems(settings, loaded.snapshot.as_ref()));
-        }
-        Err(Problems(found)) => problems.extend(found.iter().cloned()),
-    }
-    problems.extend(settings.as_ref().ok().and_then(lease_file));
+    let (problems, snapshot) = examine(&data, &settings);
     report::problems(&problems);
     match (print, &settings) {
-        (true, Ok(settings)) => say(&shown(settings, loaded.snapshot.as_ref())),
+        (true, Ok(settings)) => say(&shown(settings, snapshot.as_ref())),
         (true, Err(_)) => {}
         (false, _) => {
-            let hosts = loaded.snapshot.map(|snapshot| report::count(snapshot.hosts().len(), "host") + ", ");
+            let hosts = snapshot.map(|snapshot| report::count(snapshot.hosts().len(), "host") + ", ");
             say(&format!("{}: {}{}", data.display(), hosts.unwrap_or_default(), report::summary(&problems)));
         }
     }
     if problems.iter().any(Problem::is_error) { ExitCode::from(WRONG) } else { ExitCode::SUCCESS }
+}
+
+/// Everything that is wrong with a data directory, and its machines if they can be read.
+pub(super) fn examine(
+    data: &Path,
+    settings: &Result<Settings, Problems>,
+) -> (Vec<Problem>, Option<Snapshot>) {
+    let subnet = settings.as_ref().ok().and_then(|settings| subnet_of(&settings.interface));
+    let networks =
+        settings.as_ref().map(|settings| Networks::new(subnet, &settings.dhcp)).unwrap_or_default();
+    let inventory::Loaded { mut problems, snapshot, .. } = inventory::load(data, &networks);
+    match settings {
+        Ok(settings) => {
+            let config::Dhcp { pool, subnets, .. } = &settings.dhcp;
+            problems
+                .extend(subnet.into_iter().flat_map(|own| config::unfit(&settings.data, pool, subnets, own)));
+            problems.extend(boot_files(settings, snapshot.as_ref()));
+            problems.extend(options::problems(settings, snapshot.as_ref()));
+        }
+        Err(Problems(found)) => problems.extend(found.iter().cloned()),
+    }
+    problems.extend(settings.as_ref().ok().and_then(lease_file));
+    (problems, snapshot)
 }
 
 /// What is wrong with the file of the leases.

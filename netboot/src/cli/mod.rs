@@ -5,6 +5,7 @@
 mod args;
 mod ask;
 mod check;
+mod doctor;
 mod hosts;
 mod import;
 mod leases;
@@ -35,6 +36,7 @@ pub fn main() -> ExitCode {
     match arguments.command {
         args::Command::Serve(serve) => serve::run(serve),
         args::Command::Check(check) => check::run(check),
+        args::Command::Doctor(doctor) => doctor::run(doctor),
         args::Command::Hosts(hosts) => hosts::run(hosts),
         args::Command::Leases(leases) => leases::run(leases),
         args::Command::Import(import) => import::run(import),

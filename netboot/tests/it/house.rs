@@ -43,6 +43,10 @@ const PURE: &[&str] = &[
     "import/isc.rs",
     "import/kea.rs",
     "import/leases.rs",
+    "cli/doctor/facts.rs",
+    "cli/doctor/findings.rs",
+    "cli/doctor/findings/system.rs",
+    "dhcp/rival.rs",
     "mac.rs",
 ];
 

@@ -8,6 +8,7 @@ mod corpus;
 mod daemon;
 mod dhcp;
 mod disk;
+mod doctor;
 mod holes;
 mod hosts;
 mod house;
