@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use tempfile::TempDir;
-use xtask::lab::{Child, Lab, Namespace, OWN_MOUNTS, Server, wait_for};
+use xtask::lab::{Child, Lab, Namespace, Server, wait_for};
 use xtask::packages::DHCPCD;
 
 use crate::daemon::{BLADE, NETBOOT, SOON, data, lab, status};
@@ -56,7 +56,7 @@ impl Client {
         assert!(Command::new("chmod").arg("+x").arg(&script).status().unwrap().success());
         let machine = crate::daemon::client(lab, mac);
         let mounts = [Kind::Dhcpcd, Kind::Networkd].contains(&kind).then(|| {
-            let holder = machine.spawn("sh", &["-c", OWN_MOUNTS, MOUNTS]).unwrap();
+            let holder = machine.spawn("unshare", &["--mount", "sh", "-c", MOUNTS]).unwrap();
             holder.wait_line("mounted", SOON).unwrap();
             holder
         });

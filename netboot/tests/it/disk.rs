@@ -11,7 +11,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use netboot::mac::Mac;
-use xtask::lab::{Child, Lab, Namespace, OWN_MOUNTS, READY, SERVER_ADDR, wait_for};
+use xtask::lab::{Child, Lab, Namespace, READY, SERVER_ADDR, wait_for};
 
 use crate::daemon::{BLADE, NETBOOT, SOON, data, lab, status};
 use crate::wire::{ACK, Ask, DISCOVER, NAK, OFFER, REQUEST, Wire};
@@ -32,10 +32,10 @@ impl Disk {
         let data = data(BLADE);
         let state = data.path().join("state");
         fs::create_dir(&state).unwrap();
-        let mut command = Command::new("sh");
+        let mut command = Command::new("unshare");
         // Ends by itself, should the test be killed.
         let line = format!("mount -t tmpfs -o size={SIZE} state \"$0\" && echo mounted && exec sleep 300");
-        command.args(["-c", OWN_MOUNTS, &line]).arg(&state);
+        command.args(["--mount", "sh", "-c", &line]).arg(&state);
         let holder = Child::spawn(command).unwrap();
         holder.wait_line("mounted", SOON).unwrap();
         Self { holder, data }

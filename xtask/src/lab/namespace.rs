@@ -95,11 +95,6 @@ impl Namespace {
     }
 }
 
-/// A line for `sh -c` that runs its first argument, a line too, with file systems of its own: what is mounted there
-/// nobody else sees. Where `/` is no mount point, as in a chroot, there is nothing to take out of the others' sight.
-pub const OWN_MOUNTS: &str = "unshare --mount true 2>/dev/null && exec unshare --mount sh -c \"$0\" \"$@\"; \
-    exec unshare --mount --propagation unchanged sh -c \"$0\" \"$@\"";
-
 /// Moves this thread into the namespace of this name, for the rest of its life.
 ///
 /// # Errors
