@@ -175,8 +175,10 @@ mod tests {
             if local {
                 items.push("local".into());
             }
-            let menu = Menu { prompt, timeout_secs, items };
-            prop_assume!(menu.length() <= LONGEST);
+            let mut menu = Menu { prompt, timeout_secs, items };
+            while menu.length() > LONGEST {
+                menu.items.remove(0);
+            }
             prop_assert_eq!(shown(&menu, [192, 168, 90, 2].into()).len(), menu.length());
         }
 
