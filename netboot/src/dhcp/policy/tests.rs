@@ -6,10 +6,10 @@ use netboot_ebpf::verdict::message::{ACK, DECLINE, INFORM, NAK, OFFER, RELEASE, 
 
 use super::{Addressed, Change, Outcome, Route, Subnet, View, decide};
 use crate::config::options::Custom;
-use crate::config::{self, Identity, Unknown};
+use crate::config::{self, Unknown};
 use crate::config::{Boot, Range};
-use crate::dhcp::lease::{Lease, Owner};
-use crate::dhcp::leases::{DECLINE_SECS, Leases, MOST_DECLINES, OFFER_SECS};
+use crate::dhcp::lease::Lease;
+use crate::dhcp::leases::{DECLINE_SECS, Leases, OFFER_SECS};
 use crate::dhcp::options::LARGEST;
 use crate::dhcp::packets::{Packet, value};
 use crate::dhcp::wire;
@@ -18,6 +18,8 @@ use crate::mac::Mac;
 
 mod histories;
 mod kinds;
+mod leases;
+mod relays;
 
 const NOW: u64 = 1_800_000_000;
 const SERVER: Ipv4Addr = addr(2);
@@ -587,244 +589,6 @@ fn reply(world: &World, packet: &Packet) -> Vec<u8> {
         Outcome::Reply(reply, _) => reply.bytes,
         Outcome::Ignore(reason, _) => panic!("{reason:?}"),
     }
-}
-
-#[test]
-fn a_relay_agent_gets_the_reply() {
-    let world = World::new();
-    let relay = Ipv4Addr::new(192, 168, 90, 1);
-    let via = |packet: Packet| packet.at(24, &relay.octets()).with(82, [1, 1, 7]);
-    let reply = |outcome: Outcome| match outcome {
-        Outcome::Reply(reply, _) => reply,
-        Outcome::Ignore(reason, _) => panic!("{reason:?}"),
-    };
-    for (packet, broadcast) in [
-        (discover(BLADE), 0),
-        (discover(BLADE).broadcast(), 0x80),
-        (request(BLADE).ciaddr(addr(11)), 0),
-        // The relay agent is to tell everybody.
-        (select(BLADE, addr(12)), 0x80),
-    ] {
-        let reply = reply(world.ask(&via(packet.clone())));
-        assert_eq!(reply.route, Route::Relay(relay), "{packet:?}");
-        assert_eq!(reply.bytes[24..28], relay.octets());
-        assert_eq!(reply.bytes[10], broadcast, "{packet:?}");
-        assert_eq!(value(&reply.bytes, 82).as_deref(), Some(&[1, 1, 7][..]));
-        assert_eq!(value(&reply.bytes, 54).as_deref(), Some(&SERVER.octets()[..]));
-    }
-    // It wants to be taken for the server, so that it sees the renewals (RFC 5107). Another agent may have brought the
-    // offer, which wants nothing.
-    let named = |packet: Packet| via(packet).with(82, [&[11, 4][..], &relay.octets()].concat());
-    let offer = reply(world.ask(&named(discover(BLADE))));
-    assert_eq!(value(&offer.bytes, 54).as_deref(), Some(&relay.octets()[..]));
-    assert_eq!(short(&world.ask(&named(select(BLADE, addr(11)).server_id(relay)))), Want::Ack(addr(11)));
-    assert_eq!(short(&world.ask(&named(select(mac(2), addr(17)).server_id(relay)))), Want::Ack(addr(17)));
-    assert_eq!(short(&world.ask(&named(select(BLADE, addr(11))))), Want::Ack(addr(11)));
-    assert_eq!(short(&world.ask(&named(select(mac(2), addr(17))))), Want::Ack(addr(17)));
-    let release = Packet::new(mac(1)).message(RELEASE).server_id(relay).ciaddr(addr(15));
-    assert_eq!(
-        world.ask(&named(release.clone())),
-        Outcome::Ignore(Reason::MessageType, Change::Release(addr(15)))
-    );
-    assert_eq!(
-        short(&world.ask(&release)),
-        Want::Ignore(Reason::OtherServer),
-        "the name counts through the relay alone"
-    );
-    assert_eq!(
-        short(&world.ask(&via(select(BLADE, addr(11)).server_id(relay)))),
-        Want::Ignore(Reason::OtherServer)
-    );
-}
-
-#[test]
-fn a_client_behind_a_router_is_reached_through_it() {
-    let mut world = World::new();
-    world.on_link = false;
-    let route = |outcome: Outcome| match outcome {
-        Outcome::Reply(reply, _) => reply.route,
-        Outcome::Ignore(reason, _) => panic!("{reason:?}"),
-    };
-    for (claims, message) in [(addr(15), ACK), (addr(16), NAK)] {
-        let Outcome::Reply(reply, _) = world.ask_as(&request(mac(1)).ciaddr(claims), Addressed::Server)
-        else {
-            panic!()
-        };
-        assert_eq!((reply.message, reply.route), (message, Route::Routed(claims)));
-    }
-    let inform = Packet::new(mac(9)).message(INFORM).ciaddr(addr(40));
-    assert_eq!(route(world.ask_as(&inform, Addressed::Server)), Route::Routed(addr(40)));
-}
-
-#[test]
-fn a_machine_in_another_subnet_than_its_reservation_has_an_address_of_that_one() {
-    let mut world = World::new();
-    world.snapshot = Snapshot::new(BTreeMap::new(), vec![blade(BLADE, [10, 1, 0, 5].into())]);
-    let Outcome::Reply(reply, Change::Offer(offered)) = world.ask(&discover(BLADE)) else {
-        panic!("no offer")
-    };
-    assert!((10..=20).contains(&offered.octets()[3]), "{offered}");
-    assert_eq!(value(&reply.bytes, 12).as_deref(), Some(&b"blade-1"[..]));
-    assert_eq!(short(&world.ask(&select(BLADE, [10, 1, 0, 5].into()))), Want::Nak);
-}
-
-#[test]
-fn a_client_can_ask_for_a_shorter_or_longer_lease_within_the_limits() {
-    let mut world = World::new();
-    world.settings.max_lease_secs = 7200;
-    for (wish, want) in
-        [(None, 3600), (Some(600), 600), (Some(1), 120), (Some(7000), 7000), (Some(u32::MAX), 7200)]
-    {
-        let with = |packet: Packet| match wish {
-            Some(wish) => packet.with(51, u32::to_be_bytes(wish)),
-            None => packet,
-        };
-        for packet in [with(discover(mac(2)).requested(addr(17))), with(select(mac(2), addr(17)))] {
-            let Outcome::Reply(reply, change) = world.ask(&packet) else { panic!("{wish:?}") };
-            let told = |code| u32::from_be_bytes(value(&reply.bytes, code).unwrap().try_into().unwrap());
-            assert_eq!((told(51), told(58), told(59)), (want, want / 2, want - want / 8), "{wish:?}");
-            if let Change::Lease { secs, .. } = change {
-                assert_eq!(secs, want, "what is told is what is stored");
-            }
-        }
-        // A reservation does not end; its replies come from the XDP program too, and are the same for every wish.
-        let Outcome::Reply(reply, _) = world.ask(&with(discover(BLADE))) else { panic!("{wish:?}") };
-        assert_eq!(value(&reply.bytes, 51), Some(3600_u32.to_be_bytes().to_vec()));
-    }
-}
-
-#[test]
-fn clients_are_known_by_their_address_or_where_it_is_set_by_their_identifier() {
-    let mut world = World::new();
-    let rom = discover(mac(2)).with(61, [0; 17]);
-    let system = discover(mac(2)).with(61, [1, 2, 3]);
-    let offered = |world: &mut World, packet: &Packet| {
-        let request = wire::decode(&packet.bytes()).unwrap();
-        let owner = super::owner(&request, world.settings.identity);
-        let Outcome::Reply(reply, Change::Offer(addr)) = world.ask(packet) else { panic!("no offer") };
-        assert_eq!(value(&reply.bytes, 61), Some(packet.options.last().unwrap().1.clone()), "RFC 6842");
-        world.leases.offer(addr, owner, NOW);
-        addr
-    };
-    let (one, other) = (offered(&mut world, &rom), offered(&mut world, &system));
-    assert_eq!(one, other, "one machine, one address");
-
-    let mut world = World::new();
-    world.settings.identity = Identity::ClientId;
-    let (one, other) = (offered(&mut world, &rom), offered(&mut world, &system));
-    assert_ne!(one, other);
-    assert_eq!(
-        offered(&mut world, &discover(mac(3)).with(61, [0; 17])),
-        one,
-        "another card of the same machine"
-    );
-    // A lease of the time when addresses counted goes on.
-    assert_eq!(offered(&mut world, &discover(mac(1)).with(61, [7])), addr(15));
-    let renewal = request(mac(1)).ciaddr(addr(15)).with(61, [7]);
-    assert_eq!(short(&world.ask(&renewal)), Want::Ack(addr(15)));
-    let id: Owner = super::owner(&wire::decode(&renewal.bytes()).unwrap(), Identity::ClientId);
-    let renewed = Lease::new(addr(15), id.clone(), NOW + 3600);
-    assert_eq!(world.leases.writing(&renewed), None);
-    world.leases.written(renewed);
-    assert_eq!(world.leases.of(&id).map(|lease| lease.addr), Some(addr(15)));
-    assert_eq!(world.leases.of(&mac(1).into()), None);
-    // Whatever its identifier, a reserved machine is one.
-    assert_eq!(short(&world.ask(&discover(BLADE).with(61, [9]))), Want::Offer(addr(11)));
-}
-
-#[test]
-fn one_client_cannot_decline_the_whole_pool() {
-    let mut world = World::new();
-    for number in 0..=MOST_DECLINES {
-        let Want::Offer(given) = short(&world.ask(&discover(mac(2)))) else { panic!("no offer") };
-        let lease = Lease::new(given, mac(2), NOW + 3600);
-        world.leases.writing(&lease);
-        world.leases.written(lease);
-        let decline = Packet::new(mac(2)).message(DECLINE).server_id(SERVER).requested(given);
-        let want = if number < MOST_DECLINES {
-            Outcome::Ignore(Reason::MessageType, Change::Decline(given))
-        } else {
-            Outcome::Ignore(Reason::DeclineLimit, Change::None)
-        };
-        assert_eq!(world.ask(&decline), want, "{number}");
-        if number < MOST_DECLINES {
-            world.leases.decline(given, &mac(2).into(), NOW);
-        } else {
-            assert_eq!(short(&world.ask(&discover(mac(2)))), Want::Offer(given));
-        }
-    }
-    world.leases.sweep(NOW + DECLINE_SECS);
-    assert_eq!(world.leases.declines(&mac(2).into()), 0);
-}
-
-#[test]
-fn an_address_is_looked_for_on_the_wire_unless_the_client_has_it() {
-    let mut world = World::new();
-    let leases = &mut world.leases;
-    let (old, new) = (Owner::from(mac(1)), Owner::from(mac(2)));
-    assert!(!leases.wants_probe(addr(15), &old, NOW), "it has it");
-    assert!(leases.wants_probe(addr(15), &old, NOW + 1800), "it had it");
-    assert!(leases.wants_probe(addr(17), &new, NOW));
-    leases.probe(addr(17), new.clone());
-    assert_eq!(short(&world.ask(&discover(mac(2)))), Want::Ignore(Reason::Pending));
-    assert_ne!(short(&world.ask(&discover(mac(3)).requested(addr(17)))), Want::Offer(addr(17)));
-    // The client has chosen another server meanwhile.
-    let outcome = world.ask(&select(mac(2), addr(40)).server_id(addr(3)));
-    assert_eq!(outcome, Outcome::Ignore(Reason::OtherServer, Change::Forget));
-    world.leases.forget(&new);
-    assert!(!world.leases.is_probing(&new));
-    // Whose lease is on its way to the disk is answered at once.
-    let lease = Lease::new(addr(17), new.clone(), NOW + 3600);
-    world.leases.writing(&lease);
-    assert!(!world.leases.wants_probe(addr(17), &new, NOW));
-    world.leases.unwritten(&lease, NOW);
-    // Nobody answered: for a while that is known.
-    world.leases.offer(addr(17), new.clone(), NOW);
-    assert!(!world.leases.wants_probe(addr(17), &new, NOW + OFFER_SECS - 1));
-    // Somebody did.
-    world.leases.probe(addr(17), new);
-    world.leases.conflict(addr(17), NOW);
-    let Want::Offer(other) = short(&world.ask(&discover(mac(2)).requested(addr(17)))) else {
-        panic!("no offer")
-    };
-    assert_ne!(other, addr(17));
-}
-
-#[test]
-fn a_clock_that_is_set_takes_no_lease_away() {
-    let mut world = World::new();
-    // Booted with a clock that was years behind; then it was put right.
-    let early = 1_000;
-    let lease = Lease::new(addr(12), mac(2), early + 600);
-    world.leases.written(lease);
-    world.leases.decline(addr(13), &mac(3).into(), early);
-    let mut moved = world.leases.clock_moved(early + 60, NOW, 3600);
-    moved.sort_by_key(|lease| lease.addr);
-    assert_eq!(moved, [Lease::new(addr(12), mac(2), NOW + 540), Lease::new(addr(15), mac(1), NOW + 3600)]);
-    assert!(!world.leases.available(addr(12), &mac(9).into(), NOW + 539));
-    assert!(world.leases.available(addr(12), &mac(9).into(), NOW + 540));
-    world.leases.sweep(NOW + DECLINE_SECS - 61);
-    assert_eq!(world.leases.declines(&mac(3).into()), 1);
-    world.leases.sweep(NOW + DECLINE_SECS - 60);
-    assert_eq!(world.leases.declines(&mac(3).into()), 0);
-    // So has what was on its way to the disk, and what the write gave up goes once more.
-    let mut world = World::new();
-    let lease = Lease::new(addr(16), mac(1), NOW + 3600);
-    assert_eq!(world.leases.writing(&lease), Some(addr(15)));
-    let given_up = Lease::new(addr(15), mac(1), NOW + 101_800);
-    assert_eq!(world.leases.clock_moved(NOW, NOW + 100_000, 3600), [given_up]);
-    let moved = Lease { expires: NOW + 103_600, ..lease.clone() };
-    assert_eq!(world.leases.written(lease), Some((moved.clone(), Some(addr(15)))));
-    assert_eq!(world.leases.of(&mac(1).into()), Some(&moved));
-    // Set back from a time that was far ahead: nobody was told to have an address for years.
-    let mut world = World::new();
-    let ahead = NOW + 500_000_000;
-    world.leases.written(Lease::new(addr(12), mac(2), ahead + 600));
-    assert_eq!(world.leases.clock_moved(ahead, NOW, 3600), [Lease::new(addr(12), mac(2), NOW + 3600)]);
-    // Set back a little, leases only last longer.
-    let mut world = World::new();
-    assert_eq!(world.leases.clock_moved(NOW, NOW - 600, 3600), []);
-    assert!(!world.leases.available(addr(15), &mac(9).into(), NOW + 1799));
 }
 
 #[test]
