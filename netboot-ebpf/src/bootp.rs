@@ -1,6 +1,6 @@
 //! The fixed BOOTP header (RFC 2131 section 2), read from a request and written over a reply's template.
 
-use crate::packet::{Destination, field, put};
+use crate::packet::{field, put};
 use crate::verdict::{Answer, Reason};
 
 /// Length of the header with the options' cookie.
@@ -9,9 +9,9 @@ pub const HEADER: usize = 240;
 pub const SMALLEST: usize = 300;
 /// The largest reply (RFC 2132 9.10).
 pub const LARGEST: usize = 576 - 28;
-/// Room for a reply under construction: the longest template, two options to echo, END, as far as the verifier
-/// can tell.
-pub const ROOM: usize = 2048;
+/// Room for a reply under construction: the longest template and name, three options to echo, END, as far as the
+/// verifier can tell.
+pub const ROOM: usize = 4096;
 
 /// The fields of a request that its reply repeats, in network order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,29 +63,16 @@ impl Header {
         field(&self.chaddr, 0)
     }
 
-    /// Where the reply goes (RFC 2131 4.1) when no relay agent is between: to the address in use, to everybody if
-    /// the client says so, else to the new address; at the client's Ethernet address, for it may not answer ARP yet.
+    /// Writes the machine's address and what the request decides over the template at the beginning of `reply`.
     #[inline(always)]
-    pub fn destination(&self, yiaddr: u32) -> Destination {
-        let ciaddr = u32::from_be_bytes(self.ciaddr);
-        if ciaddr != 0 {
-            Destination { mac: self.mac(), addr: ciaddr }
-        } else if self.flags[0] & 0x80 != 0 {
-            Destination { mac: [0xff; 6], addr: u32::MAX }
-        } else {
-            Destination { mac: self.mac(), addr: yiaddr }
-        }
-    }
-
-    /// Writes what the request decides over the template at the beginning of `reply`.
-    #[inline(always)]
-    pub fn finish(&self, reply: &mut [u8; ROOM], answer: Answer) {
+    pub fn finish(&self, reply: &mut [u8; ROOM], yiaddr: u32, answer: Answer) {
         put(reply, 4, self.xid);
         put(reply, 8, self.secs);
         put(reply, 10, self.flags);
         // RFC 2131 table 3: zero in an OFFER.
         let offer = matches!(answer, Answer::Offer);
         put(reply, 12, if offer { [0; 4] } else { self.ciaddr });
+        put(reply, 16, yiaddr.to_be_bytes());
         put(reply, 24, self.giaddr);
         put(reply, 28, self.chaddr);
         // Every template has option 53 first.
@@ -96,7 +83,6 @@ impl Header {
 #[cfg(test)]
 mod tests {
     use super::{HEADER, Header, ROOM};
-    use crate::packet::Destination;
     use crate::verdict::{Answer, Reason};
 
     fn request() -> [u8; HEADER] {
@@ -136,24 +122,15 @@ mod tests {
     }
 
     #[test]
-    fn where_a_reply_goes() {
-        let plain = Header { ciaddr: [0; 4], flags: [0; 2], ..Header::read(&request()).expect("a request") };
-        assert_eq!(plain.destination(77), Destination { mac: plain.mac(), addr: 77 });
-        let loud = Header { flags: [0x80, 0], ..plain };
-        assert_eq!(loud.destination(77), Destination { mac: [0xff; 6], addr: u32::MAX });
-        let bound = Header { ciaddr: [0, 0, 0, 5], ..loud };
-        assert_eq!(bound.destination(77), Destination { mac: bound.mac(), addr: 5 });
-    }
-
-    #[test]
     fn writes_each_field_to_its_place() {
         let header = Header::read(&request()).expect("a request");
         for (answer, message, ciaddr) in [(Answer::Offer, 2, [0; 4]), (Answer::Ack, 5, [12, 13, 14, 15])] {
             let mut reply = [0xee; ROOM];
-            header.finish(&mut reply, answer);
+            header.finish(&mut reply, 0x0102_0304, answer);
             let mut expected = [0xee; ROOM];
             expected[4..16].copy_from_slice(&request()[4..16]);
             expected[12..16].copy_from_slice(&ciaddr);
+            expected[16..20].copy_from_slice(&[1, 2, 3, 4]);
             expected[24..44].copy_from_slice(&request()[24..44]);
             expected[242] = message;
             assert_eq!(reply, expected);

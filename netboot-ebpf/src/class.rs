@@ -63,12 +63,6 @@ impl Class {
         Self::ALL.iter().copied().find(|class| class.name() == name)
     }
 
-    /// The XDP program answers it; the others it passes up.
-    #[inline(always)]
-    pub const fn in_kernel(self) -> bool {
-        self as u8 <= Self::Ipxe as u8
-    }
-
     /// UEFI HTTP boot: it is told `HTTPClient` and a URL.
     pub const fn is_http(self) -> bool {
         matches!(self, Self::Http32 | Self::Http64 | Self::Httparm32 | Self::Httparm64)
@@ -123,7 +117,7 @@ pub struct Marks {
     /// Option 60 begins with `HTTPClient`.
     pub http_client: bool,
     /// Of the list in option 93 the first architecture that is known, else the first (RFC 4578 2.1). The XDP program
-    /// gives the first: if that is not known, the client is none of those that it answers.
+    /// reads the first: where that is not known and there are more, the daemon has to look.
     pub arch: Option<u16>,
     /// The architecture that option 60 spells (`PXEClient:Arch:00007…`), for firmware without option 93.
     pub arch_text: Option<u16>,
@@ -207,7 +201,5 @@ mod tests {
         }
         assert_eq!(Class::from_number(13), None);
         assert_eq!(Class::from_name("efi"), None);
-        let kernel: &[Class] = &[Class::Plain, Class::Bios, Class::Ipxe];
-        assert!(Class::ALL.iter().all(|class| class.in_kernel() == kernel.contains(class)));
     }
 }

@@ -11,8 +11,10 @@ pub mod abi;
 pub mod bootp;
 pub mod class;
 pub mod csum;
+pub mod guard;
 pub mod options;
 pub mod packet;
+pub mod route;
 pub mod verdict;
 
 pub use class::Class;

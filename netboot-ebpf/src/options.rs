@@ -6,7 +6,7 @@
 //! verifier does not follow them: with an `Option` for each option in registers it would look at every combination.
 
 use crate::bootp::Header;
-use crate::class::{Marks, classify};
+use crate::class::{Class, Marks, classify};
 use crate::verdict::message::DISCOVER;
 use crate::verdict::{Reason, Request};
 
@@ -18,6 +18,7 @@ const MASK: usize = LONGEST - 1;
 
 const PAD: u8 = 0;
 const REQUESTED: u8 = 50;
+const LEASE_TIME: u8 = 51;
 const OVERLOAD: u8 = 52;
 const MESSAGE: u8 = 53;
 const SERVER_ID: u8 = 54;
@@ -32,6 +33,10 @@ const GUID: u8 = 97;
 const SUBNET_SELECTION: u8 = 118;
 const IPXE: u8 = 175;
 const END: u8 = 255;
+/// Sub-options of option 82 by which a relay agent decides about an answer: link selection (RFC 3527) and the server
+/// identifier (RFC 5107).
+const LINK_SELECTION: u8 = 5;
+const SERVER_ID_OVERRIDE: u8 = 11;
 
 /// How a walk stands.
 const WALKING: u32 = 0;
@@ -58,23 +63,29 @@ pub struct Notes {
     seen: [u64; 4],
     at: u32,
     end: u32,
+    /// Where the sub-options of option 82 end, while they are walked over.
+    agent_end: u32,
     state: u32,
     guid_at: u32,
     guid_len: u32,
     client_id_at: u32,
     client_id_len: u32,
+    agent_at: u32,
+    agent_len: u32,
     /// Numbers in network order; zeros: not there.
     requested: [u8; 4],
     server_id: [u8; 4],
     max_size: [u8; 2],
     message: u8,
-    relay_info: bool,
+    agent_decides: bool,
     ipxe_user_class: bool,
     ipxe_options: bool,
     pxe_client: bool,
     http_client: bool,
     has_arch: bool,
     has_arch_text: bool,
+    /// There are more than the one below.
+    more_archs: bool,
     arch: [u8; 2],
     arch_text: u16,
 }
@@ -97,6 +108,8 @@ pub struct Facts {
     pub guid: Echo,
     /// Option 61.
     pub client_id: Echo,
+    /// Option 82.
+    pub relay_info: Echo,
 }
 
 impl Area {
@@ -117,6 +130,9 @@ impl Area {
     #[inline(always)]
     fn next(&mut self) -> u32 {
         let (at, end) = (self.notes.at, self.notes.end);
+        if at < self.notes.agent_end {
+            return self.sub_option(at);
+        }
         if at >= end {
             // No END: whatever came behind is lost.
             return BAD;
@@ -145,6 +161,20 @@ impl Area {
         self.note(here, code, len)
     }
 
+    /// Takes a step over a sub-option of option 82 (RFC 3046 2.0).
+    #[inline(always)]
+    fn sub_option(&mut self, at: u32) -> u32 {
+        let here = at as usize & MASK;
+        let (code, len) = (self.bytes[here], self.bytes[here + 1]);
+        let next = at.wrapping_add(2).wrapping_add(u32::from(len));
+        if next > self.notes.agent_end {
+            return BAD;
+        }
+        self.notes.at = next;
+        self.notes.agent_decides |= code == LINK_SELECTION || code == SERVER_ID_OVERRIDE;
+        WALKING
+    }
+
     /// Notes what an option says.
     #[inline(always)]
     fn note(&mut self, at: usize, code: u8, len: u8) -> u32 {
@@ -154,10 +184,15 @@ impl Area {
             (MAX_SIZE, 2) => self.notes.max_size = self.value(at, 0),
             (REQUESTED, 4) => self.notes.requested = self.value(at, 0),
             (SERVER_ID, 4) => self.notes.server_id = self.value(at, 0),
-            (RELAY_INFO, _) => self.notes.relay_info = true,
             (IPXE, _) => self.notes.ipxe_options = true,
             (MESSAGE | MAX_SIZE | REQUESTED | SERVER_ID, _)
-            | (GUID | CLIENT_ID | USER_CLASS | VENDOR_CLASS | ARCH, 0) => return BAD_LENGTH,
+            | (GUID | CLIENT_ID | RELAY_INFO | USER_CLASS | VENDOR_CLASS | ARCH, 0) => return BAD_LENGTH,
+            #[allow(clippy::cast_possible_truncation, reason = "masked")]
+            (RELAY_INFO, _) => {
+                (self.notes.agent_at, self.notes.agent_len) = (at as u32, u32::from(len) + 2);
+                self.notes.agent_end = self.notes.at;
+                self.notes.at = (at as u32).wrapping_add(2);
+            }
             #[allow(clippy::cast_possible_truncation, reason = "masked")]
             (GUID, _) => (self.notes.guid_at, self.notes.guid_len) = (at as u32, u32::from(len) + 2),
             #[allow(clippy::cast_possible_truncation, reason = "masked")]
@@ -170,6 +205,7 @@ impl Area {
             (ARCH, _) if len & 1 != 0 => return BAD_LENGTH,
             (ARCH, _) => {
                 (self.notes.has_arch, self.notes.arch) = (true, self.value(at, 0));
+                self.notes.more_archs = len > 2;
             }
             _ => {}
         }
@@ -180,16 +216,18 @@ impl Area {
     fn vendor_class(&mut self, at: usize, len: u8) {
         self.notes.pxe_client = len >= 9 && self.says(at, 0, b"PXEClient");
         self.notes.http_client = len >= 10 && self.says(at, 0, b"HTTPClient");
-        if len >= 20 {
-            let (whole, arch) = self.arch_text(at);
+        // `HTTPClient` is one longer than `PXEClient`.
+        let longer = self.notes.http_client;
+        if len >= 20 + u8::from(longer) {
+            let (whole, arch) = self.arch_text(at, usize::from(longer));
             (self.notes.has_arch_text, self.notes.arch_text) = (whole, arch);
         }
     }
 
     /// The five digits of `PXEClient:Arch:00007`.
     #[inline(always)]
-    fn arch_text(&self, at: usize) -> (bool, u16) {
-        let digits: [u8; 5] = self.value(at, 15);
+    fn arch_text(&self, at: usize, longer: usize) -> (bool, u16) {
+        let digits: [u8; 5] = self.value(at, 15 + longer);
         let mut arch = 0u32;
         let mut beyond = 0;
         for digit in digits {
@@ -197,7 +235,7 @@ impl Area {
             beyond |= u32::from(digit > 9);
             arch = arch.wrapping_mul(10).wrapping_add(digit);
         }
-        let whole = beyond == 0 && self.says(at, 9, b":Arch:");
+        let whole = beyond == 0 && self.says(at, 9 + longer, b":Arch:");
         match u16::try_from(arch) {
             Ok(arch) => (whole, arch),
             Err(_) => (false, 0),
@@ -239,6 +277,9 @@ impl Area {
             _ => return Err(Reason::BadOptions),
         }
         let notes = &self.notes;
+        if notes.more_archs && Class::of_arch(u16::from_be_bytes(notes.arch)) == Class::Other {
+            return Err(Reason::OtherClass);
+        }
         let marks = Marks {
             ipxe_user_class: notes.ipxe_user_class,
             ipxe_options: notes.ipxe_options,
@@ -250,19 +291,20 @@ impl Area {
         let request = Request {
             message: notes.message,
             ciaddr: u32::from_be_bytes(header.ciaddr),
-            giaddr: u32::from_be_bytes(header.giaddr),
             requested: u32::from_be_bytes(notes.requested),
             server_id: u32::from_be_bytes(notes.server_id),
             max_size: u16::from_be_bytes(notes.max_size),
-            relay_info: notes.relay_info,
+            agent_decides: notes.agent_decides,
             subnet_selection: notes.met(SUBNET_SELECTION),
+            lease_time: notes.met(LEASE_TIME),
             rapid_commit: notes.message == DISCOVER && notes.met(RAPID_COMMIT),
             class: classify(&marks),
         };
         let guid = Echo { at: notes.guid_at as usize & MASK, len: notes.guid_len as usize & 511 };
         let client_id =
             Echo { at: notes.client_id_at as usize & MASK, len: notes.client_id_len as usize & 511 };
-        Ok(Facts { request, guid, client_id })
+        let relay_info = Echo { at: notes.agent_at as usize & MASK, len: notes.agent_len as usize & 511 };
+        Ok(Facts { request, guid, client_id, relay_info })
     }
 }
 

@@ -1,18 +1,25 @@
-//! Ethernet, one 802.1Q tag, IPv4 and UDP, by offset: is it a client's DHCP request, and the headers of the reply.
+//! Ethernet, VLAN tags, IPv4 and UDP, by offset: is it a client's DHCP request, and the headers of the reply.
 //!
-//! RFC 791, RFC 768, RFC 2131 4.1. Nothing here knows DHCP beyond its ports.
+//! IEEE 802.1Q (one tag, or two of them), RFC 791, RFC 768, RFC 2131 4.1. Nothing here knows DHCP beyond its ports.
 
 use crate::csum;
+use crate::route::{CLIENT_PORT, SERVER_PORT};
 use crate::verdict::Reason;
 
 /// IPv4
 pub const IPV4: u16 = 0x0800;
-/// A frame with one 802.1Q tag.
+/// An 802.1Q tag follows.
 pub const TAGGED: u16 = 0x8100;
+/// An outer tag follows (802.1ad), and what came before that became a standard.
+const OUTER: [u16; 2] = [0x88a8, 0x9100];
 /// Length of an Ethernet header.
 pub const ETHERNET: usize = 14;
-/// Length of an Ethernet header with one tag.
-pub const ETHERNET_TAGGED: usize = 18;
+/// Length of a tag.
+pub const TAG: usize = 4;
+/// Length of an Ethernet header with the most tags.
+pub const ETHERNET_MOST: usize = ETHERNET + 2 * TAG;
+/// Room for the Ethernet header of a reply, so that what is behind it stands at a multiple of 8 with IP and UDP headers.
+pub const ETHERNET_ROOM: usize = 28;
 /// Length of an IPv4 header without options and a UDP header.
 pub const IP_UDP: usize = 28;
 
@@ -37,13 +44,58 @@ pub fn for_us(ethernet: &[u8; ETHERNET], mac: &[u8; 6]) -> bool {
     to == [0xff; 6] || to == *mac
 }
 
-/// Reads the IPv4 and UDP headers of a client's request to this server and returns the length of the UDP data.
-/// `available` is what the frame has from the IPv4 header on; Ethernet may have padded it.
+/// Does a tag follow this `EtherType`?
+#[inline(always)]
+pub fn is_tag(kind: u16) -> bool {
+    kind == TAGGED || kind == OUTER[0] || kind == OUTER[1]
+}
+
+/// The VLAN tags of a frame as they stand there, each with the `EtherType` before it; zeros: there is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tags {
+    /// How many there are.
+    pub count: u8,
+    /// The outer or only one.
+    pub first: [u8; TAG],
+    /// The inner one.
+    pub second: [u8; TAG],
+}
+
+impl Tags {
+    /// Whether the frame is of the PXE network: of exactly these VLANs, the outer first; where the network has no tags, of
+    /// none, or with a tag that says a priority and no VLAN (802.1Q, VID 0).
+    #[inline(always)]
+    pub fn are(&self, count: u8, vlan: [u16; 2]) -> bool {
+        let (first, second) = (vid(self.first), vid(self.second));
+        match count {
+            0 => self.count == 0 || (self.count == 1 && first == 0),
+            1 => self.count == 1 && first == vlan[0],
+            _ => self.count == 2 && first == vlan[0] && second == vlan[1],
+        }
+    }
+}
+
+/// The VLAN of a tag.
+#[inline(always)]
+fn vid(tag: [u8; TAG]) -> u16 {
+    u16::from_be_bytes([tag[2], tag[3]]) & 0x0fff
+}
+
+/// What IPv4 and UDP headers at a glance may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// To a DHCP server.
+    ToServer,
+    /// From a DHCP server to a client.
+    ToClient,
+}
+
+/// Tells DHCP from other people's traffic, as soon as can be.
 ///
 /// # Errors
-/// Why it is none.
+/// When it is none.
 #[inline(always)]
-pub fn request(headers: &[u8; IP_UDP], available: usize, server: u32) -> Result<usize, Reason> {
+pub fn kind(headers: &[u8; IP_UDP]) -> Result<Kind, Reason> {
     let [vihl] = field(headers, 0);
     let [protocol] = field(headers, 9);
     if vihl >> 4 != 4 || protocol != 17 {
@@ -53,14 +105,30 @@ pub fn request(headers: &[u8; IP_UDP], available: usize, server: u32) -> Result<
     if vihl != 0x45 || u16::from_be_bytes(field(headers, 6)) & 0x3fff != 0 {
         return Err(Reason::OddIp);
     }
-    if u16::from_be_bytes(field(headers, 22)) != 67 {
-        return Err(Reason::NotDhcp);
+    let from = u16::from_be_bytes(field(headers, 20));
+    match u16::from_be_bytes(field(headers, 22)) {
+        SERVER_PORT if from == CLIENT_PORT || from == SERVER_PORT => Ok(Kind::ToServer),
+        CLIENT_PORT if from == SERVER_PORT => Ok(Kind::ToClient),
+        _ => Err(Reason::NotDhcp),
     }
-    match u16::from_be_bytes(field(headers, 20)) {
-        68 => {}
-        67 => return Err(Reason::Relayed),
-        _ => return Err(Reason::NotDhcp),
-    }
+}
+
+/// A client's or relay agent's datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Datagram {
+    /// Length of the UDP data.
+    pub length: usize,
+    /// It was sent to this server's address, not to everybody.
+    pub unicast: bool,
+}
+
+/// Reads the IPv4 and UDP headers of a request to this server, which [`kind`] has found. `available` is what the frame has
+/// from the IPv4 header on; Ethernet may have padded it.
+///
+/// # Errors
+/// Why it is none.
+#[inline(always)]
+pub fn request(headers: &[u8; IP_UDP], available: usize, server: u32) -> Result<Datagram, Reason> {
     if csum::ipv4(&field(headers, 0)) != 0 {
         return Err(Reason::OddIp);
     }
@@ -73,7 +141,16 @@ pub fn request(headers: &[u8; IP_UDP], available: usize, server: u32) -> Result<
     if dst != u32::MAX && dst != server {
         return Err(Reason::NotForUs);
     }
-    Ok(total - IP_UDP)
+    Ok(Datagram { length: total - IP_UDP, unicast: dst == server })
+}
+
+/// The UDP checksum of a datagram, what it would be if a network card was to finish it, and the length of UDP.
+#[inline(always)]
+pub fn checksums(headers: &[u8; IP_UDP]) -> (u16, u16, u16) {
+    let length: [u8; 2] = field(headers, 24);
+    let addresses: [u8; 8] = field(headers, 12);
+    let unfinished = csum::fold(csum::sum(&addresses) + csum::sum(&[0, 17]) + csum::sum(&length));
+    (u16::from_ne_bytes(field(headers, 26)), unfinished, u16::from_be_bytes(length))
 }
 
 /// Where a reply goes.
@@ -83,22 +160,8 @@ pub struct Destination {
     pub mac: [u8; 6],
     /// IPv4, host order.
     pub addr: u32,
-}
-
-/// The Ethernet header of a reply, with the tag of the request behind it if that had one, at the end of the room.
-#[inline(always)]
-pub fn ethernet(room: &mut [u8; 20], to: [u8; 6], from: [u8; 6], tag: Option<[u8; 2]>) {
-    put(room, 18, IPV4.to_be_bytes());
-    let at = match tag {
-        None => 20 - ETHERNET,
-        Some(tag) => {
-            put(room, 14, TAGGED.to_be_bytes());
-            put(room, 16, tag);
-            20 - ETHERNET_TAGGED
-        }
-    };
-    put(room, at, to);
-    put(room, at + 6, from);
+    /// UDP
+    pub port: u16,
 }
 
 /// The IPv4 header of a reply: TTL 64, no identification, no flags.
@@ -115,14 +178,14 @@ pub fn ipv4(from: u32, to: u32, data: u16) -> [u8; 20] {
 
 /// The UDP header of a reply, its checksum still zero.
 #[inline(always)]
-pub fn udp(length: u16) -> [u8; 8] {
-    let [l0, l1] = length.to_be_bytes();
-    [0, 67, 0, 68, l0, l1, 0, 0]
+pub fn udp(port: u16, length: u16) -> [u8; 8] {
+    let ([p0, p1], [l0, l1]) = (port.to_be_bytes(), length.to_be_bytes());
+    [0, 67, p0, p1, l0, l1, 0, 0]
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{IP_UDP, ethernet, for_us, ipv4, request};
+    use super::{Datagram, IP_UDP, Kind, Tags, checksums, for_us, ipv4, is_tag, kind, request};
     use crate::csum;
     use crate::verdict::Reason;
 
@@ -140,33 +203,53 @@ mod tests {
         bytes
     }
 
+    fn read(headers: &[u8; IP_UDP], available: usize) -> Result<Datagram, Reason> {
+        assert_eq!(kind(headers)?, Kind::ToServer);
+        request(headers, available, SERVER)
+    }
+
     #[test]
     fn requests_and_others() {
         type Change = fn(&mut [u8; IP_UDP]);
-        let table: [(&str, Change, Result<usize, Reason>); 15] = [
-            ("broadcast", |_| {}, Ok(300)),
-            ("to us", |h| h[16..20].copy_from_slice(&SERVER.to_be_bytes()), Ok(300)),
-            ("don't fragment", |h| h[6] = 0x40, Ok(300)),
+        let whole = Datagram { length: 300, unicast: false };
+        let table: [(&str, Change, Result<Datagram, Reason>); 15] = [
+            ("broadcast", |_| {}, Ok(whole)),
+            (
+                "to us",
+                |h| h[16..20].copy_from_slice(&SERVER.to_be_bytes()),
+                Ok(Datagram { unicast: true, ..whole }),
+            ),
+            ("don't fragment", |h| h[6] = 0x40, Ok(whole)),
+            ("from a relay agent", |h| h[21] = 67, Ok(whole)),
             ("to another", |h| h[19] = 9, Err(Reason::NotForUs)),
             ("IPv6", |h| h[0] = 0x65, Err(Reason::NotDhcp)),
             ("TCP", |h| h[9] = 6, Err(Reason::NotDhcp)),
             ("IP options", |h| h[0] = 0x46, Err(Reason::OddIp)),
             ("first fragment", |h| h[6] = 0x20, Err(Reason::OddIp)),
             ("later fragment", |h| h[7] = 1, Err(Reason::OddIp)),
-            ("to another port", |h| h[23] = 68, Err(Reason::NotDhcp)),
+            ("to another port", |h| h[23] = 69, Err(Reason::NotDhcp)),
             ("from another port", |h| h[21] = 99, Err(Reason::NotDhcp)),
-            ("from a relay", |h| h[21] = 67, Err(Reason::Relayed)),
             ("IP length too large", |h| h[2] = 2, Err(Reason::BadLength)),
             ("IP length too small", |h| h[2..4].copy_from_slice(&[0, 27]), Err(Reason::BadLength)),
             ("UDP length wrong", |h| h[25] -= 1, Err(Reason::BadLength)),
         ];
         for (name, change, expected) in table {
-            assert_eq!(request(&headers(change), 330, SERVER), expected, "{name}");
+            assert_eq!(read(&headers(change), 330), expected, "{name}");
         }
         let mut damaged = headers(|_| {});
         damaged[10] ^= 1;
-        assert_eq!(request(&damaged, 330, SERVER), Err(Reason::OddIp));
-        assert_eq!(request(&headers(|_| {}), 327, SERVER), Err(Reason::BadLength), "cut off");
+        assert_eq!(read(&damaged, 330), Err(Reason::OddIp));
+        assert_eq!(read(&headers(|_| {}), 327), Err(Reason::BadLength), "cut off");
+        let answer = headers(|h| h[20..24].copy_from_slice(&[0, 67, 0, 68]));
+        assert_eq!(kind(&answer), Ok(Kind::ToClient));
+    }
+
+    #[test]
+    fn a_checksum_that_a_card_was_to_finish_is_known() {
+        let (is, unfinished, length) = checksums(&headers(|h| h[26] = 7));
+        assert_eq!((is.to_ne_bytes(), length), ([7, 0], 308));
+        // The pseudo-header by hand: 255.255.255.255 adds nothing, 0.0.0.0, 17, 308.
+        assert_eq!(unfinished.to_ne_bytes(), (17u16 + 308).to_be_bytes());
     }
 
     #[test]
@@ -181,11 +264,29 @@ mod tests {
     }
 
     #[test]
-    fn the_tag_stands_behind_the_addresses() {
-        let mut room = [7; 20];
-        ethernet(&mut room, [1; 6], [2; 6], None);
-        assert_eq!(room[6..], [1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 8, 0]);
-        ethernet(&mut room, [1; 6], [2; 6], Some([0x60, 90]));
-        assert_eq!(room[2..], [1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 0x81, 0, 0x60, 90, 8, 0]);
+    fn tags_are_known_by_their_type() {
+        assert!(is_tag(0x8100) && is_tag(0x88a8) && is_tag(0x9100) && !is_tag(0x0800));
+    }
+
+    #[test]
+    fn a_frame_is_of_the_network_whose_tags_it_has() {
+        let tag = |vid: u8| [0x81, 0, 0xe0, vid];
+        let none = Tags::default();
+        let one = |vid| Tags { count: 1, first: tag(vid), second: [0; 4] };
+        let two = |outer, inner| Tags { count: 2, first: tag(outer), second: tag(inner) };
+        let table = [
+            (none, [true, false, false]),
+            (one(0), [true, false, false]),
+            (one(90), [false, true, false]),
+            (one(91), [false, false, false]),
+            (two(90, 7), [false, false, true]),
+            (two(90, 8), [false, false, false]),
+            (two(7, 90), [false, false, false]),
+            (two(0, 0), [false, false, false]),
+        ];
+        for (tags, want) in table {
+            let is = [tags.are(0, [0, 0]), tags.are(1, [90, 0]), tags.are(2, [90, 7])];
+            assert_eq!(is, want, "{tags:?}");
+        }
     }
 }

@@ -35,29 +35,31 @@ pub struct Request {
     pub message: u8,
     /// Header field `ciaddr`: the address the client already uses.
     pub ciaddr: u32,
-    /// Header field `giaddr`: the relay agent's address.
-    pub giaddr: u32,
     /// Option 50, requested address.
     pub requested: u32,
     /// Option 54, the server that the client has chosen.
     pub server_id: u32,
     /// Option 57, the largest message the client takes, 0 when absent.
     pub max_size: u16,
-    /// Option 82, relay agent information, is there.
-    pub relay_info: bool,
+    /// The relay agent names a subnet or a server: option 82, sub-options 5 (RFC 3527) and 11 (RFC 5107).
+    pub agent_decides: bool,
     /// Option 118, subnet selection, is there.
     pub subnet_selection: bool,
+    /// Option 51, a lease time that the client would like, is there.
+    pub lease_time: bool,
     /// A DISCOVER with option 80, rapid commit, where the daemon answers that by an ACK.
     pub rapid_commit: bool,
     /// What kind of client is asking.
     pub class: Class,
 }
 
-/// What is known of the reserved machine and of the server.
+/// What is known of the machine and of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Host {
-    /// The reserved address, host order.
+    /// The machine's address, host order.
     pub addr: u32,
+    /// It has no reservation but a lease, which an ACK would make longer: only its end on the disk makes that true.
+    pub leased: bool,
     /// This server's address, host order: option 54 of its replies.
     pub server: u32,
 }
@@ -96,6 +98,12 @@ macro_rules! reasons {
             /// The name that operators see.
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name,)+ }
+            }
+
+            /// The packet is dropped, by a limit that the operator has turned on; all others are passed up.
+            #[inline(always)]
+            pub const fn drops(self) -> bool {
+                matches!(self, Self::MacRate | Self::RelayRate | Self::Duplicate)
             }
         }
     };
@@ -190,16 +198,35 @@ reasons! {
     RapidCommit => "rapid-commit",
     /// A BOOTP request of a machine without reservation: what it gets it would keep for ever.
     BootpUnknown => "bootp-unknown",
+    /// It has a tag of another VLAN than the PXE network's.
+    OtherVlan => "other-vlan",
+    /// The relay agent names a subnet or a server (option 82, sub-options 5 and 11).
+    AgentDecides => "relay-agent-decides",
+    /// The machine's lease has ended.
+    LeaseEnded => "lease-ended",
+    /// The lease must be on disk before it is acknowledged.
+    LeaseToWrite => "lease-to-write",
+    /// Another DHCP server speaks to a client.
+    ForeignServer => "foreign-server",
+    /// Dropped: the client asks more often than the operator's limit lets it (`dhcp.limits`).
+    MacRate => "mac-rate",
+    /// Dropped: the relay agent brings more than the operator's limit lets it.
+    RelayRate => "relay-rate",
+    /// Dropped: the same packet was here a moment ago.
+    Duplicate => "duplicate",
 }
 
-/// Decides about a well-formed request of a reserved machine.
+/// Decides about a well-formed request of a machine whose address is known.
 #[inline(always)]
 pub fn decide(request: &Request, host: &Host) -> Verdict {
-    if request.giaddr != 0 || request.relay_info {
-        return Verdict::Pass(Reason::Relayed);
+    if request.agent_decides {
+        return Verdict::Pass(Reason::AgentDecides);
     }
     if request.subnet_selection {
         return Verdict::Pass(Reason::SubnetSelection);
+    }
+    if host.leased && (request.message == message::REQUEST || request.lease_time) {
+        return Verdict::Pass(Reason::LeaseToWrite);
     }
     match request.message {
         message::DISCOVER if request.rapid_commit => Verdict::Pass(Reason::RapidCommit),
@@ -242,18 +269,18 @@ mod tests {
 
     const ME: u32 = 0xc0a8_5a0b;
     const SERVER: u32 = 0xc0a8_5a02;
-    const HOST: Host = Host { addr: ME, server: SERVER };
+    const HOST: Host = Host { addr: ME, leased: false, server: SERVER };
 
     fn request(message: u8) -> Request {
         Request {
             message,
             ciaddr: 0,
-            giaddr: 0,
             requested: 0,
             server_id: 0,
             max_size: 0,
-            relay_info: false,
+            agent_decides: false,
             subnet_selection: false,
+            lease_time: false,
             rapid_commit: false,
             class: Class::Plain,
         }
@@ -296,11 +323,15 @@ mod tests {
                 Request { server_id: SERVER, ..ask },
                 Verdict::Pass(Reason::OddRequest),
             ),
-            ("relayed", Request { giaddr: 9, ..request(message::DISCOVER) }, Verdict::Pass(Reason::Relayed)),
             (
-                "option 82",
-                Request { relay_info: true, ..request(message::DISCOVER) },
-                Verdict::Pass(Reason::Relayed),
+                "an agent that decides",
+                Request { agent_decides: true, ..request(message::DISCOVER) },
+                Verdict::Pass(Reason::AgentDecides),
+            ),
+            (
+                "a wish for a lease time",
+                Request { lease_time: true, ..request(message::DISCOVER) },
+                Verdict::Answer(Answer::Offer),
             ),
             (
                 "option 118",
@@ -317,6 +348,17 @@ mod tests {
         ];
         for (name, request, verdict) in table {
             assert_eq!(decide(&request, &HOST), verdict, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_lease_is_offered_and_never_made_longer() {
+        let host = Host { leased: true, ..HOST };
+        let discover = request(message::DISCOVER);
+        assert_eq!(decide(&discover, &host), Verdict::Answer(Answer::Offer));
+        let renew = Request { ciaddr: ME, ..request(message::REQUEST) };
+        for request in [renew, Request { lease_time: true, ..discover }] {
+            assert_eq!(decide(&request, &host), Verdict::Pass(Reason::LeaseToWrite));
         }
     }
 

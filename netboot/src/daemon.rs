@@ -24,6 +24,7 @@ use crate::config::problem::{Problem, Problems};
 use crate::config::{self, Mode, RouterAdvertisement, Settings};
 use crate::dhcp::options::Subnet;
 use crate::dhcp::vacant::Network;
+use crate::fastpath::entries::Site;
 use crate::fastpath::{self, Changed, Fastpath};
 use crate::inventory::{HOSTS_FILE, Inventory, Networks, Snapshot};
 use crate::net::link::{Link, State, Watch};
@@ -326,7 +327,9 @@ impl Parts<'_> {
     ) -> (Option<Fastpath>, String) {
         let Self { settings, timeline, link, .. } = self;
         let started = match settings.mode {
-            Mode::Full => Fastpath::start(link, subnet, settings.xdp, (*timeline).clone()),
+            Mode::Full => {
+                Fastpath::start(link, Site::new(subnet, &settings.dhcp), settings.xdp, (*timeline).clone())
+            }
             Mode::Proxy => Err(fastpath::Error::Proxy),
         };
         match started {

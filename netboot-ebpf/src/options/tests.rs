@@ -46,7 +46,7 @@ fn simple(all: &[u8]) -> Result<Vec<Met<'_>>, Reason> {
                     57 => *len == 2,
                     50 | 54 => *len == 4,
                     93 => *len > 0 && len.is_multiple_of(2),
-                    60 | 61 | 77 | 97 => *len > 0,
+                    60 | 61 | 77 | 82 | 97 => *len > 0,
                     _ => true,
                 };
                 if found.iter().any(|(other, _, _)| other == code) {
@@ -55,12 +55,26 @@ fn simple(all: &[u8]) -> Result<Vec<Met<'_>>, Reason> {
                 if !right {
                     return Err(Reason::BadOptionLength);
                 }
+                if *code == 82 {
+                    sub_options(value).ok_or(Reason::BadOptions)?;
+                }
                 found.push((*code, at, value));
                 options = rest;
             }
             _ => return Err(Reason::BadOptions),
         }
     }
+}
+
+/// The codes of the sub-options of option 82, if they can be told apart.
+fn sub_options(mut value: &[u8]) -> Option<Vec<u8>> {
+    let mut codes = Vec::new();
+    while let [code, rest @ ..] = value {
+        let (len, rest) = rest.split_first()?;
+        value = rest.get(usize::from(*len)..)?;
+        codes.push(*code);
+    }
+    Some(codes)
 }
 
 #[test]
@@ -88,7 +102,13 @@ fn the_walk_finds_what_a_simple_one_finds() {
                 _ => 0,
             };
             options.extend([code, len]);
-            options.extend((0..len).map(|_| next()));
+            match (code, len) {
+                (82, 2..) if next() % 4 > 0 => {
+                    options.extend([[1, 2, 5, 11, 9][usize::from(next() % 5)], len - 2]);
+                    options.extend((2..len).map(|_| next()));
+                }
+                _ => options.extend((0..len).map(|_| next())),
+            }
         }
         options.push(255);
         let overload = simple(&options).is_err_and(|reason| reason == Reason::Overload);
@@ -111,7 +131,9 @@ fn the_walk_finds_what_a_simple_one_finds() {
         assert_eq!(u32::from(request.message), number(53), "{options:?}");
         assert_eq!(u32::from(request.max_size), number(57), "{options:?}");
         assert_eq!((request.requested, request.server_id), (number(50), number(54)), "{options:?}");
-        assert_eq!(request.relay_info, option(82).is_some(), "{options:?}");
+        let codes = option(82).and_then(|(_, _, value)| sub_options(value)).unwrap_or_default();
+        assert_eq!(request.agent_decides, codes.iter().any(|code| [5, 11].contains(code)), "{options:?}");
+        assert_eq!((facts.relay_info.at, facts.relay_info.len), echo(82), "{options:?}");
         let discover = request.message == 1;
         assert_eq!(request.rapid_commit, discover && option(80).is_some(), "{options:?}");
         assert_eq!(request.subnet_selection, option(118).is_some(), "{options:?}");
@@ -144,21 +166,26 @@ fn facts() {
     .expect("whole");
     let request = facts.request;
     assert_eq!((request.message, request.requested, request.server_id), (3, 0x0102_0304, 0x0506_0708));
-    assert_eq!((request.max_size, request.ciaddr, request.giaddr), (1500, 0xc0a8_5a0b, 9));
-    assert_eq!((request.relay_info, request.class), (false, Class::Plain));
+    assert_eq!((request.max_size, request.ciaddr), (1500, 0xc0a8_5a0b));
+    assert_eq!((request.agent_decides, request.lease_time, request.class), (false, false, Class::Plain));
     assert_eq!((facts.client_id, facts.guid), (Echo { at: 20, len: 9 }, Echo { at: 29, len: 3 }));
     // Nothing of the last request is left.
-    let facts = read(&mut area, &[53, 1, 1, 82, 0, 255]).expect("whole");
+    let facts = read(&mut area, &[53, 1, 1, 82, 6, 5, 4, 10, 1, 0, 0, 51, 1, 9, 255]).expect("whole");
     let request = facts.request;
     assert_eq!((request.message, request.requested, request.server_id, request.max_size), (1, 0, 0, 0));
-    assert!(request.relay_info);
+    assert!(request.agent_decides && request.lease_time);
     assert_eq!((facts.client_id, facts.guid), (Echo { at: 0, len: 0 }, Echo { at: 0, len: 0 }));
+    assert_eq!(facts.relay_info, Echo { at: 3, len: 8 });
+    // What an agent says ends where its option does.
+    let facts = read(&mut area, &[53, 1, 1, 82, 4, 1, 2, 5, 4, 11, 0, 255]).expect("whole");
+    assert!(!facts.request.agent_decides && !facts.request.lease_time);
 }
 
 #[test]
 fn classes() {
     let arch = |arch| [&[60, 20][..], b"PXEClient:Arch:0000", &[arch]].concat();
-    let table: [(&str, Vec<u8>, Result<Class, Reason>); 18] = [
+    let http = |arch| [&[60, 21][..], b"HTTPClient:Arch:000", arch].concat();
+    let table: [(&str, Vec<u8>, Result<Class, Reason>); 21] = [
         ("nothing", vec![], Ok(Class::Plain)),
         ("a ROM", [&arch(b'0')[..], &[93, 2, 0, 0]].concat(), Ok(Class::Bios)),
         ("a ROM without 93", arch(b'0'), Ok(Class::Bios)),
@@ -166,10 +193,17 @@ fn classes() {
         ("not digits", arch(b'x'), Ok(Class::Bios)),
         ("UEFI", [&arch(b'7')[..], &[93, 2, 0, 7]].concat(), Ok(Class::Efi64)),
         ("a list, the first is known", [&arch(b'0')[..], &[93, 4, 0, 0, 0, 7]].concat(), Ok(Class::Bios)),
-        ("a list, the first is not", [&arch(b'0')[..], &[93, 4, 0, 99, 0, 0]].concat(), Ok(Class::Other)),
+        (
+            "a list, the first is not",
+            [&arch(b'0')[..], &[93, 4, 0, 99, 0, 0]].concat(),
+            Err(Reason::OtherClass),
+        ),
+        ("one that is not known", [&arch(b'0')[..], &[93, 2, 0, 99]].concat(), Ok(Class::Other)),
         ("short 60", [&[60, 9][..], b"PXEClient"].concat(), Ok(Class::Bios)),
         ("shorter 60", [&[60, 8][..], b"PXEClien"].concat(), Ok(Class::Plain)),
         ("HTTP", [&[60, 10][..], b"HTTPClient"].concat(), Ok(Class::Http64)),
+        ("HTTP without 93", http(b"19"), Ok(Class::Httparm64)),
+        ("HTTP without 93, not digits", http(b"1x"), Ok(Class::Http64)),
         ("iPXE", [&arch(b'0')[..], &[77, 4], b"iPXE"].concat(), Ok(Class::Ipxe)),
         ("iPXE by RFC 3004", [&arch(b'0')[..], &[77, 5, 4], b"iPXE"].concat(), Ok(Class::Ipxe)),
         ("another user class", [&arch(b'0')[..], &[77, 4], b"gPXE"].concat(), Ok(Class::Bios)),
@@ -188,7 +222,7 @@ fn classes() {
 #[test]
 fn doubts() {
     let mut area = Area::default();
-    let table: [(&[u8], Reason); 12] = [
+    let table: [(&[u8], Reason); 16] = [
         (&[53, 1, 1], Reason::BadOptions),
         (&[53, 3, 1, 255], Reason::BadOptions),
         (&[53], Reason::BadOptions),
@@ -201,6 +235,10 @@ fn doubts() {
         (&[57, 1, 2, 255], Reason::BadOptionLength),
         (&[61, 0, 255], Reason::BadOptionLength),
         (&[97, 0, 255], Reason::BadOptionLength),
+        (&[82, 0, 255], Reason::BadOptionLength),
+        (&[82, 1, 1, 255], Reason::BadOptions),
+        (&[82, 3, 1, 2, 7, 255], Reason::BadOptions),
+        (&[82, 3, 1, 1, 7, 82, 2, 1, 0, 255], Reason::RepeatedOption),
     ];
     for (options, reason) in table {
         assert_eq!(read(&mut area, options), Err(reason), "{options:?}");

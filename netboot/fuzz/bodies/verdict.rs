@@ -5,8 +5,9 @@ use netboot::dhcp::wire::decode;
 use netboot_ebpf::abi::{COUNTERS, Event, counter_name};
 use netboot_ebpf::bootp::{self, Header};
 use netboot_ebpf::options::{Area, Facts, LONGEST, STEPS};
-use netboot_ebpf::packet::{self, ETHERNET, ETHERNET_TAGGED, IP_UDP, IPV4, TAGGED};
-use netboot_ebpf::verdict::message;
+use netboot_ebpf::packet::{self, ETHERNET, ETHERNET_MOST, IP_UDP, IPV4, Kind, TAG};
+use netboot_ebpf::route;
+use netboot_ebpf::verdict::{self, message};
 use netboot_ebpf::{Class, Host, Reason, Verdict, decide};
 
 use super::tlv;
@@ -29,14 +30,19 @@ fn payload(frame: &[u8]) -> Option<&[u8]> {
     let ethernet: &[u8; ETHERNET] = frame.first_chunk()?;
     let _ = packet::for_us(ethernet, &[2, 0, 0, 0, 0, 2]);
     let kind = |at: usize| Some(u16::from_be_bytes(*frame.get(at..)?.first_chunk()?));
-    let at = match kind(12)? {
-        IPV4 => ETHERNET,
-        TAGGED if kind(16)? == IPV4 => ETHERNET_TAGGED,
-        _ => return None,
-    };
+    let mut at = ETHERNET;
+    while packet::is_tag(kind(at - 2)?) && at < ETHERNET_MOST {
+        at += TAG;
+    }
+    if kind(at - 2)? != IPV4 {
+        return None;
+    }
     let headers: &[u8; IP_UDP] = frame.get(at..)?.first_chunk()?;
-    let length = packet::request(headers, frame.len() - at, SERVER).ok()?;
-    let payload = frame.get(at + IP_UDP..)?.get(..length);
+    if packet::kind(headers) != Ok(Kind::ToServer) {
+        return None;
+    }
+    let datagram = packet::request(headers, frame.len() - at, SERVER).ok()?;
+    let payload = frame.get(at + IP_UDP..)?.get(..datagram.length);
     assert!(payload.is_some(), "a length that the frame does not have");
     payload
 }
@@ -71,17 +77,34 @@ pub(crate) fn facts(payload: &[u8]) -> Result<(Header, Facts), Reason> {
     })
 }
 
-/// What the program does with a request; `reservation` tells the address of a machine that has one.
+/// A machine that the program knows.
+#[derive(Clone, Copy)]
+pub(crate) struct Known {
+    /// Its address.
+    pub(crate) addr: u32,
+    /// The number of its subnet.
+    pub(crate) segment: u16,
+}
+
+/// What the program does with a request that was sent to everybody or to this server alone. `known` tells of a machine that it
+/// knows, `relay` the subnet of a relay agent.
 ///
 /// # Errors
-/// Why it passes the packet up.
-pub(crate) fn verdict(payload: &[u8], reservation: impl Fn([u8; 6]) -> Option<u32>) -> Result<Class, Reason> {
+/// Why it passes the packet up. Whether the reply has room is not looked at here.
+pub(crate) fn verdict(
+    payload: &[u8],
+    unicast: bool,
+    known: impl Fn([u8; 6]) -> Option<Known>,
+    relay: impl Fn(u32) -> Option<u32>,
+) -> Result<Class, Reason> {
+    let bytes = payload.first_chunk().ok_or(Reason::Truncated)?;
+    let header = Header::read(bytes)?;
+    let known = known(header.mac()).ok_or(Reason::Unknown)?;
     let (header, facts) = facts(payload)?;
-    if !facts.request.class.in_kernel() {
-        return Err(Reason::OtherClass);
-    }
-    let addr = reservation(header.mac()).ok_or(Reason::Unknown)?;
-    match decide(&facts.request, &Host { addr, server: SERVER }) {
+    let giaddr = u32::from_be_bytes(header.giaddr);
+    let relay = if giaddr == 0 { None } else { relay(giaddr) };
+    route::belongs(&header, unicast, relay, known.segment, known.addr)?;
+    match decide(&facts.request, &Host { addr: known.addr, leased: false, server: SERVER }) {
         Verdict::Answer(_) => Ok(facts.request.class),
         Verdict::Pass(reason) => Err(reason),
     }
@@ -91,7 +114,7 @@ pub(crate) fn verdict(payload: &[u8], reservation: impl Fn([u8; 6]) -> Option<u3
 fn held_against_the_daemon(payload: &[u8]) {
     let Ok((header, facts)) = facts(payload) else { return };
     let options = payload.get(bootp::HEADER..).unwrap_or_default();
-    for (code, echo) in [(97, facts.guid), (61, facts.client_id)] {
+    for (code, echo) in [(97, facts.guid), (61, facts.client_id), (82, facts.relay_info)] {
         let option = options.get(echo.at..echo.at + echo.len).map(<[u8]>::to_vec);
         assert!(option.is_some(), "an option that lies outside of the packet");
         if echo.len > 0 {
@@ -102,16 +125,17 @@ fn held_against_the_daemon(payload: &[u8]) {
     }
     let addr = if facts.request.ciaddr == 0 { facts.request.requested } else { facts.request.ciaddr };
     // No file has a reservation for a group or for nobody.
-    let reserved = |mac: [u8; 6]| (mac[0] & 1 == 0 && mac != [0; 6]).then_some(addr);
-    if verdict(payload, reserved).is_err() {
+    let reserved = |mac: [u8; 6]| (mac[0] & 1 == 0 && mac != [0; 6]).then_some(Known { addr, segment: 0 });
+    if verdict(payload, false, reserved, |_| Some(0)).is_err() {
         return;
     }
     let request = decode(payload).unwrap_or_else(|reason| panic!("the daemon says {reason:?}"));
-    assert_eq!(request.facts(), facts.request);
+    // A wish for a lease time is nothing for a machine with a reservation.
+    assert_eq!(request.facts(), verdict::Request { lease_time: false, ..facts.request });
     let echo = request.echo(message::ACK);
     assert_eq!((echo.xid, echo.secs, echo.flags), (header.xid, header.secs, header.flags));
     assert_eq!((echo.ciaddr, echo.giaddr, echo.chaddr), (header.ciaddr, header.giaddr, header.chaddr));
     assert_eq!(echo.guid.is_some(), facts.guid.len > 0);
     assert_eq!(echo.client_id.is_some(), facts.client_id.len > 0);
-    assert_eq!(echo.relay_info, None);
+    assert_eq!(echo.relay_info.is_some(), facts.relay_info.len > 0);
 }

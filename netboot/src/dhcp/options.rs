@@ -5,8 +5,8 @@
 //! header fields and the echoed options. The XDP program is given templates and finishes them by the same rule
 //! in the kernel, so that both send the same bytes:
 //!
-//! 1. the template: 236 bytes of header, cookie, option 53 first, the others, one option 0 behind option 67, padded with
-//!    option 0 to a multiple of 4;
+//! 1. the template: 236 bytes of header, cookie, option 53 first, the others, one option 0 behind option 67, and the
+//!    machine's name (option 12) last: what is before it many machines have in common, but for `yiaddr`;
 //! 2. `xid secs flags ciaddr giaddr chaddr` and the value of option 53 written over it; `hops` is 0;
 //! 3. option 97, then option 61, as the client sent them (RFC 4578 2.3, RFC 6842), each if it was there;
 //! 4. option 118 if its subnet was chosen by it (RFC 3011 2), option 80 in an ACK to a DISCOVER (RFC 4039 3.1): XDP
@@ -131,11 +131,12 @@ impl Subnet {
     }
 }
 
-/// The part of a reply that does not depend on the request; no END; a multiple of 4 bytes, but for the one class that
-/// must not be padded.
+/// The part of a reply that does not depend on the request; no END.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
     bytes: Vec<u8>,
+    /// Where the machine's name begins.
+    name_at: usize,
     left_out: Vec<u8>,
 }
 
@@ -143,6 +144,16 @@ impl Template {
     /// The bytes.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// The bytes before the machine's name.
+    pub fn before_name(&self) -> &[u8] {
+        self.bytes.get(..self.name_at).unwrap_or_default()
+    }
+
+    /// The machine's name as option 12, with code and length; empty when it has none.
+    pub fn name(&self) -> &[u8] {
+        self.bytes.get(self.name_at..).unwrap_or_default()
     }
 
     /// The codes of the options that did not fit, in the order in which they went.
@@ -171,10 +182,6 @@ impl Builder {
             self.0.push(u8::try_from(part.len()).unwrap_or(u8::MAX));
             self.0.extend_from_slice(part);
         }
-    }
-
-    fn pad(&mut self) {
-        self.0.resize(self.0.len().next_multiple_of(4), 0);
     }
 }
 
@@ -226,8 +233,7 @@ pub fn refusal(server: Ipv4Addr, why: &str) -> Template {
     reply.option(53, &[0]);
     reply.option(54, &server.octets());
     reply.option(56, why.as_bytes());
-    reply.pad();
-    Template { bytes: reply.0, left_out: Vec::new() }
+    Template { name_at: reply.0.len(), bytes: reply.0, left_out: Vec::new() }
 }
 
 /// Options that a client can do without, in the order in which they go: 66 and 67 are in the header too, 28 follows from
@@ -281,15 +287,15 @@ fn build(subnet: &Subnet, client: &Client<'_>, kind: Kind, longest: usize) -> Te
     let spare = SPARE.iter().chain(menu).copied().filter(|code| *code != 67 || file.len() < FILE);
     let mut spare = custom.into_iter().chain(spare).chain(replaced);
     let mut left_out = Vec::new();
-    // Early boot ROMs of the Raspberry Pi 4 ignore a reply with padding between its options.
-    let padded = client.class != Class::Rpi;
+    // EDK II ends the name with a NUL in its copy of the packet, over the code of the next option, and then takes the copy
+    // for an offer without PXE options. Early boot ROMs of the Raspberry Pi 4 ignore a reply with padding between its options.
+    let ends_file = client.class != Class::Rpi;
     let length = |options: &[(u8, Vec<u8>)]| -> usize {
         let values = options.iter().filter(|(_, value)| !value.is_empty());
         let length = |(code, value): &(u8, Vec<u8>)| {
-            value.len() + 2 * value.len().div_ceil(255) + usize::from(padded && *code == 67)
+            value.len() + 2 * value.len().div_ceil(255) + usize::from(ends_file && *code == 67)
         };
-        let length = HEADER + COOKIE.len() + values.map(length).sum::<usize>();
-        if padded { length.next_multiple_of(4) } else { length }
+        HEADER + COOKIE.len() + values.map(length).sum::<usize>()
     };
     while length(&options) > longest
         && let Some(code) = spare.next()
@@ -304,18 +310,17 @@ fn build(subnet: &Subnet, client: &Client<'_>, kind: Kind, longest: usize) -> Te
     let mut reply = Builder(vec![0; HEADER]);
     header(&mut reply.0, client.addr, subnet.server, &server_name, &file);
     reply.0.extend_from_slice(&COOKIE);
-    for (code, value) in &options {
+    for (code, value) in options.iter().filter(|(code, _)| *code != 12) {
         reply.option(*code, value);
-        // EDK II ends the name with a NUL in its copy of the packet, over the code of the next option, and then takes
-        // the copy for an offer without PXE options.
-        if padded && *code == 67 && !value.is_empty() {
+        if ends_file && *code == 67 && !value.is_empty() {
             reply.0.push(0);
         }
     }
-    if padded {
-        reply.pad();
+    let name_at = reply.0.len();
+    for (code, value) in options.iter().filter(|(code, _)| *code == 12) {
+        reply.option(*code, value);
     }
-    Template { bytes: reply.0, left_out }
+    Template { bytes: reply.0, name_at, left_out }
 }
 
 fn addresses(addresses: &[Ipv4Addr]) -> Vec<u8> {

@@ -179,7 +179,7 @@ pub fn decide(request: &Request, addressed: Addressed, view: &View<'_>) -> Outco
         },
         None => may_have(request, addressed, &owner, view).unwrap_or(Ipv4Addr::UNSPECIFIED),
     };
-    let server = verdict::Host { addr: addr.into(), server: server_id(request, view).into() };
+    let server = verdict::Host { addr: addr.into(), leased: false, server: server_id(request, view).into() };
     match netboot_ebpf::decide(&request.facts(), &server) {
         Verdict::Answer(answer) => {
             let secs = if reserved.is_some() { view.subnet.lease_secs } else { lease_secs(request, view) };

@@ -134,19 +134,18 @@ impl Request {
         }
     }
 
-    /// The request as the decision shared with the XDP program wants it. What came through a relay agent, or past a
-    /// switch that adds option 82, is passed up by the XDP program, and so is what options 80 and 118 ask for; here it
-    /// is answered like any other.
+    /// The request as the decision shared with the XDP program wants it. Where a relay agent decides about an answer, and
+    /// what options 51, 80 and 118 ask for, is passed up by the XDP program; here it is answered like any other.
     pub fn facts(&self) -> verdict::Request {
         verdict::Request {
             message: self.message,
             ciaddr: self.ciaddr.into(),
-            giaddr: 0,
             requested: self.requested.into(),
             server_id: self.server_id.into(),
             max_size: self.max_size,
-            relay_info: false,
+            agent_decides: false,
             subnet_selection: false,
+            lease_time: false,
             rapid_commit: false,
             class: self.class,
         }

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::net::Ipv4Addr;
 
+use super::entries::Site;
 use super::{Changed, Error, Mode};
 use crate::config::Xdp;
-use crate::dhcp::options::Subnet;
 use crate::inventory::Snapshot;
 use crate::net::link::Link;
 use crate::timeline::Timeline;
@@ -28,7 +28,7 @@ impl Fastpath {
     ///
     /// # Errors
     /// Always.
-    pub fn start(_: &Link, _: &Subnet, mode: Xdp, _: Timeline) -> Result<Self, Error> {
+    pub fn start(_: &Link, _: Site, mode: Xdp, _: Timeline) -> Result<Self, Error> {
         Err(if mode == Xdp::Off { Error::Off } else { Error::Absent })
     }
 

@@ -1,32 +1,119 @@
-//! What the XDP program is to answer: from a snapshot of the machines to one template for each machine and class.
+//! What the XDP program is to answer: from a snapshot of the machines to what it is given, a template for all that are alike
+//! and a small part of each machine's own.
 //!
 //! Pure. The templates come from the builder of the daemon's own replies. Whatever is left out here is answered by
 //! the daemon, so leaving out is always right.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
+use ipnetwork::Ipv4Network;
 use netboot_ebpf::Class;
-use netboot_ebpf::abi::{ReplyKey, TEMPLATE_MAX};
+use netboot_ebpf::abi::{NAME_MAX, TEMPLATE_MAX};
 
-use crate::dhcp::options::{Client, Subnet, Template, template};
+use crate::config;
+use crate::config::options::HostKey;
+use crate::dhcp::options::{Client, Subnet, template};
 use crate::inventory::{Host, Snapshot};
 use crate::mac::Mac;
 
-/// The classes that the program answers.
-pub const CLASSES: [Class; 3] = [Class::Plain, Class::Bios, Class::Ipxe];
+/// The smallest MTU with which a reply may have the size that every client takes (RFC 2132 9.10).
+const SMALLEST_MTU: u32 = 576;
 
-/// One answer.
+/// The subnets that machines boot in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// The reserved address.
-    pub addr: Ipv4Addr,
-    /// What is sent, before the request is seen.
-    pub template: Template,
+pub struct Site {
+    /// What their clients are told: the interface's own, then those behind relay agents. The place in the list is the
+    /// number of the segment.
+    pub subnets: Vec<Subnet>,
+    /// By which prefix a relay agent's address tells its segment; the longest that fits counts.
+    pub relays: Vec<(Ipv4Network, u32)>,
 }
 
-/// Every answer, by its key.
-pub type Entries = BTreeMap<ReplyKey, Entry>;
+impl Site {
+    /// The interface's own subnet and those that are set.
+    pub fn new(own: &Subnet, settings: &config::Dhcp) -> Self {
+        let behind = settings.subnets.iter().map(|subnet| own.behind_relay(subnet));
+        let subnets: Vec<_> = std::iter::once(own.clone()).chain(behind).collect();
+        let mut relays: Vec<(Ipv4Network, u32)> = Vec::new();
+        let agents = settings.subnets.iter().map(|subnet| subnet.relay.map(Ipv4Network::from));
+        for (segment, agent) in (1..).zip(agents) {
+            // Of two subnets that name one agent the first has it, as in `dhcp::select`.
+            relays.extend(
+                agent
+                    .filter(|agent| !relays.iter().any(|(other, _)| other == agent))
+                    .map(|agent| (agent, segment)),
+            );
+        }
+        for (segment, subnet) in (0..).zip(&subnets) {
+            if !relays.iter().any(|(other, _)| *other == subnet.prefix) {
+                relays.push((subnet.prefix, segment));
+            }
+        }
+        Self { subnets, relays }
+    }
+
+    /// The subnet that an address is of.
+    fn of(&self, addr: Ipv4Addr) -> Option<(u16, &Subnet)> {
+        (0..).zip(&self.subnets).find(|(_, subnet)| subnet.prefix.contains(addr))
+    }
+}
+
+/// What machines that are alike are told, but for `yiaddr` and name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// The number of their segment.
+    pub segment: u16,
+    /// The template of each class, by its number; `None`: the daemon answers that class.
+    pub templates: Vec<Option<Arc<[u8]>>>,
+}
+
+/// A machine's name as option 12, with code and length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Name {
+    /// Its length; 0: it has none.
+    pub len: u8,
+    /// It, then zeros.
+    pub bytes: [u8; NAME_MAX],
+}
+
+impl Name {
+    /// The name as it stands in a template; `None`: it is too long for the program.
+    fn of(hostname: &str) -> Option<Self> {
+        let mut name = Self { len: 0, bytes: [0; NAME_MAX] };
+        if !hostname.is_empty() {
+            let length = u8::try_from(hostname.len()).ok()?;
+            let (head, value) = name.bytes.split_first_chunk_mut()?;
+            *head = [12, length];
+            value.get_mut(..hostname.len())?.copy_from_slice(hostname.as_bytes());
+            name.len = length + 2;
+        }
+        Some(name)
+    }
+}
+
+/// One machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Machine {
+    /// Its Ethernet address.
+    pub mac: Mac,
+    /// Its address.
+    pub addr: Ipv4Addr,
+    /// The place of its group in the list.
+    pub group: usize,
+    /// Its name.
+    pub name: Name,
+}
+
+/// Everything that the program is given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Entries {
+    /// What is said to many.
+    pub groups: Vec<Group>,
+    /// The machines, in the order of their Ethernet addresses.
+    pub machines: Vec<Machine>,
+}
 
 /// A machine that the program leaves to the daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,47 +124,102 @@ pub struct LeftOut {
     pub why: &'static str,
 }
 
-/// The map's key of a machine in a class.
-pub fn key(mac: Mac, class: Class) -> ReplyKey {
-    ReplyKey { mac: mac.0, class: class as u8, pad: 0 }
+const TOO_LONG: &str = "its reply is too long for the XDP program";
+
+/// What makes machines alike.
+#[derive(PartialEq, Eq, Hash)]
+struct Alike<'a> {
+    segment: u16,
+    channel: &'a str,
+    boot: Vec<(Class, &'a str)>,
+    /// It has options of its own, and so is like no other.
+    alone: Option<Mac>,
 }
 
-/// Builds the answers for all machines of a snapshot.
-pub fn build(snapshot: &Snapshot, subnet: &Subnet) -> (Entries, Vec<LeftOut>) {
-    let mut entries = Entries::new();
+/// Builds what the program is given for all machines of a snapshot.
+pub fn build(snapshot: &Snapshot, site: &Site) -> (Entries, Vec<LeftOut>) {
+    let mut entries = Entries::default();
     let mut left_out = Vec::new();
+    let mut known: HashMap<Alike<'_>, Result<usize, &'static str>> = HashMap::new();
     for host in snapshot.hosts() {
         let mut leave = |why| left_out.push(LeftOut { mac: host.mac, why });
         if !is(snapshot.by_mac(host.mac), host) || !is(snapshot.by_addr(host.addr), host) {
             leave("another machine has its MAC or its address");
             continue;
         }
-        if !subnet.prefix.contains(host.addr) || host.addr == subnet.server {
-            leave("its address is none of this subnet's clients");
+        let Some((segment, subnet)) = site.of(host.addr).filter(|(_, subnet)| host.addr != subnet.server)
+        else {
+            leave("its address is none of a subnet's clients");
             continue;
-        }
-        if subnet.custom.of(Some(host)).on_request() {
-            leave("it has options that are sent on request only, which the XDP program does not look at");
-            continue;
-        }
-        for class in CLASSES {
-            let template = template(subnet, &Client::new(subnet, snapshot, host.addr, Some(host), class));
-            // The daemon leaves nothing out for clients that take more.
-            if template.bytes().len() > TEMPLATE_MAX || !template.left_out().is_empty() {
-                leave("its reply is too long for the XDP program");
-            } else {
-                entries.insert(key(host.mac, class), Entry { addr: host.addr, template });
-            }
+        };
+        let own = |key| subnet.custom.hosts.contains_key(&key);
+        let alone = own(HostKey::Addr(host.addr)) || own(HostKey::Mac(host.mac));
+        let alike = Alike {
+            segment,
+            channel: &host.channel,
+            boot: host.boot.iter().collect(),
+            alone: alone.then_some(host.mac),
+        };
+        let group = *known.entry(alike).or_insert_with(|| {
+            let group = group(snapshot, segment, subnet, host)?;
+            entries.groups.push(group);
+            Ok(entries.groups.len() - 1)
+        });
+        match group.and_then(|group| machine(host, group, &mut entries.groups)) {
+            Ok(machine) => entries.machines.push(machine),
+            Err(why) => leave(why),
         }
     }
+    entries.machines.sort_unstable_by_key(|machine| machine.mac);
     (entries, left_out)
 }
 
-/// The answers without those that give one of these addresses: somebody else still has it.
-#[must_use]
-pub fn without(mut entries: Entries, taken: &BTreeSet<Ipv4Addr>) -> Entries {
-    entries.retain(|_, entry| !taken.contains(&entry.addr));
-    entries
+/// The templates of all machines that are like this one.
+fn group(snapshot: &Snapshot, segment: u16, subnet: &Subnet, host: &Host) -> Result<Group, &'static str> {
+    if subnet.mtu < SMALLEST_MTU {
+        return Err("the interface's MTU is smaller than what every client takes");
+    }
+    if subnet.custom.of(Some(host)).on_request() {
+        return Err("it has options that are sent on request only, which the XDP program does not look at");
+    }
+    let templates = Class::ALL.iter().map(|class| {
+        let client = Client::new(subnet, snapshot, host.addr, Some(host), *class);
+        let template = template(subnet, &Client { addr: Ipv4Addr::UNSPECIFIED, hostname: None, ..client });
+        // The daemon leaves nothing out for clients that take more.
+        template.left_out().is_empty().then(|| template.before_name().into())
+    });
+    Ok(Group { segment, templates: templates.collect() })
+}
+
+/// The machine's own part. Where its name makes some of its group's templates too long it has a group of its own.
+fn machine(host: &Host, mut group: usize, groups: &mut Vec<Group>) -> Result<Machine, &'static str> {
+    let name = Name::of(&host.hostname).ok_or(TOO_LONG)?;
+    let templates = groups.get(group).map(|group| group.templates.as_slice()).unwrap_or_default();
+    let fits = |template: &Arc<[u8]>| template.len() + usize::from(name.len) <= TEMPLATE_MAX;
+    if templates.iter().flatten().any(|template| !fits(template)) {
+        let segment = groups.get(group).map_or(0, |group| group.segment);
+        let templates: Vec<_> = templates
+            .iter()
+            .map(|template| template.as_ref().filter(|template| fits(template)).cloned())
+            .collect();
+        groups.push(Group { segment, templates });
+        group = groups.len() - 1;
+    }
+    if groups.get(group).is_none_or(|group| group.templates.iter().flatten().next().is_none()) {
+        return Err(TOO_LONG);
+    }
+    Ok(Machine { mac: host.mac, addr: host.addr, group, name })
+}
+
+impl Entries {
+    /// Leaves out machines with one of these addresses: somebody else still has it.
+    #[must_use]
+    pub fn without(mut self, taken: &BTreeSet<Ipv4Addr>) -> Self {
+        if !taken.is_empty() {
+            self.machines.retain(|machine| !taken.contains(&machine.addr));
+        }
+        self
+    }
 }
 
 /// Is it this very machine?
@@ -91,8 +233,9 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use netboot_ebpf::Class;
+    use netboot_ebpf::abi::TEMPLATE_MAX;
 
-    use super::{CLASSES, Client, build, key, without};
+    use super::{Client, Entries, Machine, Site, build};
     use crate::config::options::Custom;
     use crate::config::{self, Boot};
     use crate::dhcp::options::{Subnet, template};
@@ -128,29 +271,66 @@ mod tests {
         }
     }
 
+    fn site(subnet: Subnet) -> Site {
+        let relays = vec![(subnet.prefix, 0)];
+        Site { subnets: vec![subnet], relays }
+    }
+
+    fn machine(entries: &Entries, number: u8) -> &Machine {
+        entries.machines.iter().find(|machine| machine.mac.0[5] == number).expect("it is there")
+    }
+
+    /// What the program has of a machine in a class, put together.
+    fn whole(entries: &Entries, number: u8, class: Class) -> Option<Vec<u8>> {
+        let machine = machine(entries, number);
+        let template = entries.groups[machine.group].templates[class as usize].as_deref()?;
+        let name = &machine.name.bytes[..usize::from(machine.name.len)];
+        assert!(machine.name.bytes[name.len()..].iter().all(|byte| *byte == 0));
+        let mut bytes = [template, name].concat();
+        bytes[16..20].copy_from_slice(&machine.addr.octets());
+        Some(bytes)
+    }
+
     #[test]
-    fn each_machine_has_a_template_for_each_class() {
-        let hosts = vec![host(1, [192, 168, 90, 11]), host(2, [192, 168, 90, 12])];
+    fn template_and_name_are_what_the_daemon_makes_of_each_machine_in_each_class() {
+        let beta = |number, addr| Host { channel: "beta".into(), ..host(number, addr) };
+        let own =
+            Host { boot: [(Class::Efi64, "own.efi")].into_iter().collect(), ..host(4, [192, 168, 90, 14]) };
+        let hosts = vec![
+            host(1, [192, 168, 90, 11]),
+            Host { hostname: "a-longer-name.example.net".into(), ..host(2, [192, 168, 90, 12]) },
+            beta(3, [192, 168, 90, 13]),
+            own,
+            Host { hostname: String::new(), ..host(5, [192, 168, 90, 15]) },
+        ];
         let (snapshot, subnet) = (Snapshot::new(BTreeMap::new(), hosts.clone()), subnet());
-        let (entries, left_out) = build(&snapshot, &subnet);
-        assert_eq!((entries.len(), left_out.len()), (6, 0));
-        assert!(Class::ALL.iter().all(|class| class.in_kernel() == CLASSES.contains(class)));
-        for host in &hosts {
-            for class in CLASSES {
-                let entry = &entries[&key(host.mac, class)];
-                assert_eq!(entry.addr, host.addr);
-                let client = Client::new(&subnet, &snapshot, host.addr, Some(host), class);
-                assert_eq!(entry.template, template(&subnet, &client));
+        let (entries, left_out) = build(&snapshot, &site(subnet.clone()));
+        assert_eq!((entries.machines.len(), entries.groups.len(), left_out.len()), (5, 3, 0));
+        assert_eq!(machine(&entries, 1).group, machine(&entries, 2).group, "alike, but for name and address");
+        assert!(entries.machines.is_sorted_by_key(|machine| machine.mac));
+        for (number, host) in (1..).zip(&hosts) {
+            for class in Class::ALL {
+                let client = Client::new(&subnet, &snapshot, host.addr, Some(host), *class);
+                let expected = template(&subnet, &client);
+                assert_eq!(
+                    whole(&entries, number, *class).as_deref(),
+                    Some(expected.bytes()),
+                    "{number} {class:?}"
+                );
             }
         }
     }
 
     /// The options, as `netboot.json` has them below `dhcp`.
     fn custom(text: &str) -> Custom {
+        settings(text).custom
+    }
+
+    fn settings(text: &str) -> config::Dhcp {
         let data = tempfile::tempdir().expect("a directory");
         let file = data.path().join(config::FILE);
         std::fs::write(file, format!("{{\"dhcp\": {text}}}")).expect("written");
-        config::resolve(data.path(), config::Given::default()).expect("good").dhcp.custom
+        config::resolve(data.path(), config::Given::default()).expect("good").dhcp
     }
 
     #[test]
@@ -166,13 +346,13 @@ mod tests {
             host(3, [192, 168, 90, 13]),
         ];
         let (entries, left_out) =
-            build(&Snapshot::new(BTreeMap::new(), hosts), &Subnet { custom, ..subnet() });
+            build(&Snapshot::new(BTreeMap::new(), hosts), &site(Subnet { custom, ..subnet() }));
         let left: Vec<_> = left_out.iter().map(|left| (left.mac.0[5], left.why)).collect();
         let why = "it has options that are sent on request only, which the XDP program does not look at";
         assert_eq!(left, [(2, why)]);
         let has = |number, part: &[u8]| {
-            let entry = &entries[&key(Mac([2, 0, 0, 0, 0, number]), Class::Bios)];
-            entry.template.bytes().windows(part.len()).any(|window| window == part)
+            let bytes = whole(&entries, number, Class::Bios).expect("a template");
+            bytes.windows(part.len()).any(|window| window == part)
         };
         assert!(has(1, b"\x64\x05CET-1") && has(1, b"beta.0") && has(1, &[42, 4, 192, 168, 90, 1]));
         assert!(!has(3, b"CET-1") && has(3, b"\xfc\x01y") && has(3, &[42, 4, 192, 168, 90, 1]));
@@ -181,27 +361,86 @@ mod tests {
     #[test]
     fn a_machine_whose_options_do_not_fit_is_left_to_the_daemon() {
         let long = "x".repeat(200);
-        let custom =
-            custom(&format!(r#"{{"hosts": {{"192.168.90.11": {{"options": {{"114": "{long}"}}}}}}}}"#));
+        let custom = custom(&format!(
+            r#"{{"hosts": {{"192.168.90.11": {{"options": {{"114": "{long}", "252": "{long}"}}}}}}}}"#
+        ));
         let hosts = vec![host(1, [192, 168, 90, 11]), host(2, [192, 168, 90, 12])];
         let (entries, left_out) =
-            build(&Snapshot::new(BTreeMap::new(), hosts), &Subnet { custom, ..subnet() });
-        assert_eq!(entries.len(), 3);
-        assert!(
-            left_out.iter().all(|left| left.mac.0[5] == 1 && left.why.contains("too long")),
-            "{left_out:?}"
+            build(&Snapshot::new(BTreeMap::new(), hosts), &site(Subnet { custom, ..subnet() }));
+        assert_eq!(entries.machines.len(), 1);
+        let left: Vec<_> = left_out.iter().map(|left| left.mac.0[5]).collect();
+        assert_eq!(left, [1]);
+        assert!(left_out[0].why.contains("too long"), "{left_out:?}");
+    }
+
+    #[test]
+    fn a_long_name_leaves_those_classes_to_the_daemon_whose_templates_are_long() {
+        let file = "f".repeat(100);
+        let hosts: Vec<_> = [1, 60, 70, 71]
+            .into_iter()
+            .zip(1..)
+            .map(|(length, number)| Host {
+                hostname: "n".repeat(length),
+                ..host(number, [192, 168, 90, 10 + number])
+            })
+            .collect();
+        let subnet = Subnet {
+            boot: [(Class::Efi64, file)].into_iter().collect(),
+            domain: Some("d".repeat(20)),
+            ..subnet()
+        };
+        let snapshot = Snapshot::new(BTreeMap::new(), hosts.clone());
+        let (entries, left_out) = build(&snapshot, &site(subnet.clone()));
+        assert_eq!(left_out.len(), 1, "71 are more than the program takes");
+        let mut left_to_the_daemon = 0;
+        for (number, host) in (1..).zip(hosts.iter().take(3)) {
+            for class in Class::ALL {
+                let client = Client::new(&subnet, &snapshot, host.addr, Some(host), *class);
+                let expected = template(&subnet, &client);
+                match whole(&entries, number, *class) {
+                    Some(bytes) => assert_eq!(bytes, expected.bytes()),
+                    None => left_to_the_daemon += 1,
+                }
+                assert_eq!(whole(&entries, number, *class).is_some(), expected.left_out().is_empty());
+                assert!(expected.bytes().len() <= TEMPLATE_MAX);
+            }
+        }
+        assert!(left_to_the_daemon > 0, "the test has a long one");
+    }
+
+    #[test]
+    fn machines_behind_relay_agents_have_what_their_subnet_says() {
+        let settings = settings(
+            r#"{ "subnets": [ { "prefix": "10.1.0.0/16", "relay": "192.168.90.9", "lease_secs": 300 },
+                              { "prefix": "10.2.0.0/16", "relay": "192.168.90.9" } ] }"#,
         );
-        assert_eq!(left_out.len(), 3);
+        let hosts = vec![host(1, [192, 168, 90, 11]), host(2, [10, 2, 0, 12]), host(3, [10, 1, 0, 13])];
+        let site = Site::new(&subnet(), &settings);
+        let (entries, left_out) = build(&Snapshot::new(BTreeMap::new(), hosts), &site);
+        assert_eq!(left_out, []);
+        let segments: Vec<_> =
+            entries.machines.iter().map(|machine| entries.groups[machine.group].segment).collect();
+        assert_eq!(segments, [0, 2, 1]);
+        let lease = |number| {
+            let bytes = whole(&entries, number, Class::Plain).expect("a template");
+            let at = bytes.windows(2).position(|code| code == [51, 4]).expect("option 51");
+            u32::from_be_bytes(bytes[at + 2..at + 6].try_into().expect("4 bytes"))
+        };
+        assert_eq!([lease(1), lease(2), lease(3)], [3600, 3600, 300]);
+        let relays: Vec<_> =
+            site.relays.iter().map(|(prefix, segment)| (prefix.to_string(), *segment)).collect();
+        let want = [("192.168.90.9/32", 1), ("192.168.90.0/24", 0), ("10.1.0.0/16", 1), ("10.2.0.0/16", 2)];
+        assert_eq!(relays, want.map(|(prefix, segment)| (prefix.to_owned(), segment)));
     }
 
     #[test]
     fn an_address_that_somebody_else_has_is_not_given() {
         let hosts = vec![host(1, [192, 168, 90, 11]), host(2, [192, 168, 90, 12])];
-        let (entries, _) = build(&Snapshot::new(BTreeMap::new(), hosts), &subnet());
-        let rest = without(entries.clone(), &[[192, 168, 90, 11].into(), [192, 168, 90, 99].into()].into());
-        let macs: Vec<_> = rest.keys().map(|key| key.mac[5]).collect();
-        assert_eq!(macs, [2; 3]);
-        assert_eq!(without(entries.clone(), &[].into()), entries);
+        let (entries, _) = build(&Snapshot::new(BTreeMap::new(), hosts), &site(subnet()));
+        let rest = entries.clone().without(&[[192, 168, 90, 11].into(), [192, 168, 90, 99].into()].into());
+        let macs: Vec<_> = rest.machines.iter().map(|machine| machine.mac.0[5]).collect();
+        assert_eq!(macs, [2]);
+        assert_eq!(entries.clone().without(&[].into()), entries);
     }
 
     #[test]
@@ -216,10 +455,14 @@ mod tests {
             host(4, [192, 168, 90, 2]),
             long,
         ];
-        let (entries, left_out) = build(&Snapshot::new(BTreeMap::new(), hosts), &subnet());
+        let snapshot = Snapshot::new(BTreeMap::new(), hosts);
+        let (entries, left_out) = build(&snapshot, &site(subnet()));
         let macs: Vec<u8> = left_out.iter().map(|left| left.mac.0[5]).collect();
-        assert_eq!(macs, [1, 2, 3, 4, 5, 5, 5]);
-        assert_eq!(entries.len(), 3);
-        assert_eq!(entries[&key(Mac([2, 0, 0, 0, 0, 1]), Class::Bios)].addr, Ipv4Addr::new(192, 168, 90, 11));
+        assert_eq!(macs, [1, 2, 3, 4, 5]);
+        assert_eq!(entries.machines.len(), 1);
+        assert_eq!(machine(&entries, 1).addr, Ipv4Addr::new(192, 168, 90, 11));
+        let (entries, left_out) = build(&snapshot, &site(Subnet { mtu: 575, ..subnet() }));
+        assert_eq!(entries.machines.len(), 0);
+        assert!(left_out.iter().any(|left| left.why.contains("MTU")));
     }
 }

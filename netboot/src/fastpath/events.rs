@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use netboot_ebpf::Class;
-use netboot_ebpf::abi::Event;
+use netboot_ebpf::abi::{Event, what};
 use netboot_ebpf::verdict::message;
 
 use super::loader::Events;
@@ -24,7 +24,10 @@ pub(super) fn record(events: &mut Events, most: usize, timeline: &Timeline) {
 
 /// The step that an event tells of.
 fn step(event: &Event) -> Option<Step> {
-    let reply = match event.answer {
+    if event.what != what::ANSWERED {
+        return None;
+    }
+    let reply = match event.detail {
         message::OFFER => "offer",
         message::ACK => "ack",
         _ => return None,
@@ -38,7 +41,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use netboot_ebpf::Class;
-    use netboot_ebpf::abi::Event;
+    use netboot_ebpf::abi::{Event, what};
 
     use super::step;
     use crate::mac::Mac;
@@ -46,12 +49,21 @@ mod tests {
 
     #[test]
     fn an_event_is_a_step() {
-        let event =
-            Event { at_ns: 1, addr: 0xc0a8_5a0b, xid: 2, mac: [2, 0, 0, 0, 0, 1], class: 2, answer: 5 };
+        let event = Event {
+            at_ns: 1,
+            addr: 0xc0a8_5a0b,
+            xid: 2,
+            giaddr: 0,
+            mac: [2, 0, 0, 0, 0, 1],
+            class: 2,
+            what: what::ANSWERED,
+            detail: 5,
+            pad: [0; 3],
+        };
         let Some(Step::Dhcp { mac, addr, reply, class, by }) = step(&event) else { panic!("no step") };
         assert_eq!((mac, addr), (Mac(event.mac), Ipv4Addr::new(192, 168, 90, 11)));
         assert_eq!((reply, class, by), ("ack", Class::Ipxe, By::Xdp));
-        assert!(step(&Event { answer: 6, ..event }).is_none());
+        assert!(step(&Event { detail: 6, ..event }).is_none());
         assert!(step(&Event { class: 99, ..event }).is_none());
     }
 }

@@ -3,18 +3,17 @@
 //! Does not need RLIMIT_MEMLOCK to be raised: since Linux 5.11 maps are charged to the memory cgroup.
 
 use std::io;
-use std::net::Ipv4Addr;
-use std::time::Duration;
 
+use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::{ProgramError, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader};
-use netboot_ebpf::abi::{self, Reply, ReplyKey, Server, map};
+use ipnetwork::Ipv4Network;
+use netboot_ebpf::abi::{self, Host, HostKey, Server, Template, map};
 use rustix::io::Errno;
 use rustix::thread::{CapabilitySet, capabilities};
 
 use super::Error;
-use super::entries::Entry;
 use super::sync::Table;
 use crate::mac::Mac;
 
@@ -26,9 +25,11 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ne
 struct Plain<T>(T);
 
 // SAFETY: `repr(C)`, integers only, no padding: netboot_ebpf::abi asserts the sizes.
-unsafe impl aya::Pod for Plain<ReplyKey> {}
+unsafe impl aya::Pod for Plain<HostKey> {}
 // SAFETY: as above.
-unsafe impl aya::Pod for Plain<Reply> {}
+unsafe impl aya::Pod for Plain<Host> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Plain<Template> {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Plain<Server> {}
 
@@ -40,34 +41,40 @@ pub type Counters = PerCpuArray<MapData, u64>;
 pub type Events = RingBuf<MapData>;
 
 /// The loaded program, not attached. When dropped, the program is detached and gone.
-#[derive(Debug)]
 pub struct Loaded {
     ebpf: Ebpf,
-    replies: HashMap<MapData, Plain<ReplyKey>, Plain<Reply>>,
+    hosts: HashMap<MapData, Plain<HostKey>, Plain<Host>>,
+    templates: Array<MapData, Plain<Template>>,
     stamp: u64,
 }
 
 impl Loaded {
-    /// Loads the program for a server. It passes everything until there is a first heartbeat.
+    /// Loads the program for a server, and tells it which relay agents speak for which segment. It passes everything until
+    /// there is a first heartbeat.
     ///
     /// # Errors
     /// When the kernel refuses it.
-    pub fn load(addr: Ipv4Addr, mac: Mac, grace: Duration, rapid_commit: bool) -> Result<Self, Error> {
-        let mut ebpf = EbpfLoader::new().load(OBJECT).map_err(|error| load_error(&error))?;
-        let replies =
-            HashMap::try_from(take(&mut ebpf, map::REPLIES)?).map_err(|error| open(map::REPLIES, &error))?;
-        let mut server: Array<_, Plain<Server>> =
+    pub fn load(server: Server, relays: &[(Ipv4Network, u32)]) -> Result<Self, Error> {
+        let mut loader = EbpfLoader::new();
+        if server.limits.are_off() {
+            // Nobody has a bucket then.
+            loader.map_max_entries(map::GUARD, 1);
+        }
+        let mut ebpf = loader.load(OBJECT).map_err(|error| load_error(&error))?;
+        let hosts =
+            HashMap::try_from(take(&mut ebpf, map::HOSTS)?).map_err(|error| open(map::HOSTS, &error))?;
+        let templates = Array::try_from(take(&mut ebpf, map::TEMPLATES)?)
+            .map_err(|error| open(map::TEMPLATES, &error))?;
+        let mut trie: LpmTrie<_, [u8; 4], u32> =
+            LpmTrie::try_from(take(&mut ebpf, map::RELAYS)?).map_err(|error| open(map::RELAYS, &error))?;
+        for (prefix, segment) in relays {
+            let key = Key::new(prefix.prefix().into(), prefix.ip().octets());
+            trie.insert(&key, segment, 0).map_err(|error| write(map::RELAYS, &error))?;
+        }
+        let mut place: Array<_, Plain<Server>> =
             Array::try_from(take(&mut ebpf, map::SERVER)?).map_err(|error| open(map::SERVER, &error))?;
-        let grace_ns = u64::try_from(grace.as_nanos()).unwrap_or(u64::MAX);
-        let value = Server {
-            grace_ns,
-            addr: addr.to_bits(),
-            mac: mac.0,
-            rapid_commit: rapid_commit.into(),
-            pad: [0; 5],
-        };
-        server.set(0, Plain(value), 0).map_err(|error| write(map::SERVER, &error))?;
-        let mut loaded = Self { ebpf, replies, stamp: 0 };
+        place.set(0, Plain(server), 0).map_err(|error| write(map::SERVER, &error))?;
+        let mut loaded = Self { ebpf, hosts, templates, stamp: 0 };
         loaded.program()?.load().map_err(|error| load_error(&error.into()))?;
         Ok(loaded)
     }
@@ -100,7 +107,18 @@ impl Loaded {
             .map_err(|error| open(map::COUNTERS, &error))
     }
 
-    /// The ring buffer.
+    /// Until when answered packets are copied, as the heartbeat's map has it, and the ring buffer of the copies.
+    ///
+    /// # Errors
+    /// When they cannot be opened.
+    pub fn take_capture(&mut self) -> Result<(Beat, Events), Error> {
+        let until = Array::try_from(take(&mut self.ebpf, map::CAPTURE)?);
+        let copies = RingBuf::try_from(take(&mut self.ebpf, map::CAPTURED)?);
+        let until = until.map_err(|error| open(map::CAPTURE, &error))?;
+        Ok((until, copies.map_err(|error| open(map::CAPTURED, &error))?))
+    }
+
+    /// The ring buffer of events.
     ///
     /// # Errors
     /// When it cannot be opened.
@@ -109,28 +127,41 @@ impl Loaded {
     }
 }
 
+impl std::fmt::Debug for Loaded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Loaded").field("stamp", &self.stamp).finish_non_exhaustive()
+    }
+}
+
 impl Table for Loaded {
     type Error = Error;
 
-    fn put(&mut self, key: ReplyKey, entry: &Entry) -> Result<(), Error> {
-        self.stamp += 1;
-        let Some(reply) = Reply::new(self.stamp, entry.addr.to_bits(), entry.template.bytes()) else {
-            return Err(Error::Map {
-                what: "write",
-                map: map::REPLIES,
-                why: "the reply is too long".to_owned(),
-            });
+    fn write(&mut self, slot: u16, template: &[u8]) -> Result<(), Error> {
+        let Some(template) = Template::new(template) else {
+            let why = "the template is too long".to_owned();
+            return Err(Error::Map { what: "write", map: map::TEMPLATES, why });
         };
-        self.replies.insert(Plain(key), Plain(reply), 0).map_err(|error| write(map::REPLIES, &error))
+        self.templates.set(slot.into(), Plain(template), 0).map_err(|error| write(map::TEMPLATES, &error))
     }
 
-    fn take(&mut self, key: ReplyKey) -> Result<(), Error> {
-        match self.replies.remove(&Plain(key)) {
+    fn put(&mut self, mac: Mac, host: &Host) -> Result<(), Error> {
+        self.stamp += 1;
+        let host = Host { stamp: self.stamp, ..*host };
+        self.hosts.insert(Plain(key(mac)), Plain(host), 0).map_err(|error| write(map::HOSTS, &error))
+    }
+
+    fn take(&mut self, mac: Mac) -> Result<(), Error> {
+        match self.hosts.remove(&Plain(key(mac))) {
             Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
             Err(error) if errno(&error) == Some(Errno::NOENT.raw_os_error()) => Ok(()),
-            Err(error) => Err(write(map::REPLIES, &error)),
+            Err(error) => Err(write(map::HOSTS, &error)),
         }
     }
+}
+
+/// The map's key of a machine.
+fn key(mac: Mac) -> HostKey {
+    HostKey { mac: mac.0, pad: [0; 2] }
 }
 
 /// The sum of a counter over all CPUs.

@@ -17,7 +17,7 @@ pub mod loader;
 #[cfg(feature = "fastpath")]
 mod running;
 #[cfg(feature = "fastpath")]
-pub use running::{Fastpath, probe};
+pub use running::{Fastpath, probe, server};
 
 #[cfg(not(feature = "fastpath"))]
 mod absent;

@@ -6,13 +6,16 @@ use std::net::Ipv4Addr;
 use std::sync::mpsc::{self, Sender};
 use std::thread::{self, JoinHandle};
 
+use netboot_ebpf::abi::Server;
+use netboot_ebpf::guard::Limits;
+
 use super::attach::{Attached, attach};
-use super::entries::{self, Entries, LeftOut};
+use super::entries::{self, LeftOut, Site};
 use super::heartbeat::Heartbeat;
 use super::loader::Loaded;
+use super::sync::Held;
 use super::{Changed, Error, GRACE, Mode, sync};
 use crate::config::Xdp;
-use crate::dhcp::options::Subnet;
 use crate::inventory::Snapshot;
 use crate::mac::Mac;
 use crate::net::link::Link;
@@ -26,7 +29,7 @@ const MOST_TOLD: usize = 5;
 /// # Errors
 /// Why it does not.
 pub fn probe() -> Result<(), Error> {
-    Loaded::load(Ipv4Addr::UNSPECIFIED, Mac([0; 6]), GRACE, false).map(drop)
+    Loaded::load(server(Ipv4Addr::UNSPECIFIED, Mac([0; 6]), false), &[]).map(drop)
 }
 
 /// The program, attached to the PXE interface. It answers from the first [`update`](Self::update) on, and until
@@ -34,8 +37,8 @@ pub fn probe() -> Result<(), Error> {
 pub struct Fastpath {
     /// `None` once detached.
     loaded: Option<Loaded>,
-    held: Entries,
-    subnet: Subnet,
+    held: Held,
+    site: Site,
     attached: Attached,
     /// Taken by the first update.
     heartbeat: Option<Heartbeat>,
@@ -47,18 +50,19 @@ impl Fastpath {
     ///
     /// # Errors
     /// When it is switched off, not permitted, or not taken by kernel or interface. The daemon then serves alone.
-    pub fn start(link: &Link, subnet: &Subnet, mode: Xdp, timeline: Timeline) -> Result<Self, Error> {
+    pub fn start(link: &Link, site: Site, mode: Xdp, timeline: Timeline) -> Result<Self, Error> {
         if mode == Xdp::Off {
             return Err(Error::Off);
         }
-        let mut loaded = Loaded::load(link.addr, link.mac, GRACE, subnet.rapid_commit)?;
+        let rapid_commit = site.subnets.first().is_some_and(|own| own.rapid_commit);
+        let mut loaded = Loaded::load(server(link.addr, link.mac, rapid_commit), &site.relays)?;
         let (beat, counters, events) = (loaded.take_beat()?, loaded.take_counters()?, loaded.take_events()?);
         let attached = attach(&mut loaded, link, mode)?;
 
         Ok(Self {
             loaded: Some(loaded),
-            held: Entries::new(),
-            subnet: subnet.clone(),
+            held: Held::default(),
+            site,
             attached,
             heartbeat: Some(Heartbeat { beat, counters, events, timeline }),
             beating: None,
@@ -81,10 +85,10 @@ impl Fastpath {
     /// # Errors
     /// When the map cannot be written; the machines concerned are then answered by the daemon.
     pub fn update(&mut self, snapshot: &Snapshot, taken: &BTreeSet<Ipv4Addr>) -> Result<Changed, Error> {
-        let (wanted, left_out) = entries::build(snapshot, &self.subnet);
+        let (wanted, left_out) = entries::build(snapshot, &self.site);
         tell(&left_out);
         let Some(loaded) = &mut self.loaded else { return Ok(Changed::default()) };
-        let result = sync::apply(loaded, &mut self.held, entries::without(wanted, taken));
+        let result = sync::apply(loaded, &mut self.held, &wanted.without(taken));
         if let Some(heartbeat) = self.heartbeat.take() {
             let (sender, stop) = mpsc::channel();
             let thread = thread::Builder::new()
@@ -98,6 +102,21 @@ impl Fastpath {
 
     /// Detaches the program; from then on the daemon sees every packet. Dropping does the same.
     pub fn close(self) {}
+}
+
+/// What the program has to know of the server.
+pub fn server(addr: Ipv4Addr, mac: Mac, rapid_commit: bool) -> Server {
+    Server {
+        grace_ns: u64::try_from(GRACE.as_nanos()).unwrap_or(u64::MAX),
+        limits: Limits::default(),
+        addr: addr.to_bits(),
+        mac: mac.0,
+        rapid_commit: rapid_commit.into(),
+        tags: 0,
+        vlan: [0; 2],
+        watch: 1,
+        pad: [0; 7],
+    }
 }
 
 /// Says which machines are left to the daemon: a setting for everybody can be the reason of thousands.

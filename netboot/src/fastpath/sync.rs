@@ -1,187 +1,213 @@
-//! Brings the program's map from what it holds to what it should hold, with as few writes as can be.
+//! Brings the program's maps from what they hold to what they should hold, with as few writes as can be.
 //!
-//! Pure but for the [`Table`]. At no moment do two machines hold one address: what goes or changes its address is
-//! taken out before anything is put in; in between, those machines are the daemon's.
+//! Pure but for the [`Table`]. At no moment is there half an entry: a template is written into a slot that no machine
+//! names, and then the machines are pointed to it; a slot is used again by a later update at the earliest. At no moment
+//! do two machines hold one address: what goes or changes its address is taken out before anything is put in; in
+//! between, those machines are the daemon's.
 
-use netboot_ebpf::abi::ReplyKey;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
-use super::entries::{Entries, Entry};
+use netboot_ebpf::abi::{Host, NO_SLOT, TEMPLATES_CAPACITY};
+
+use super::entries::{Entries, Group, Machine};
+use crate::mac::Mac;
 
 /// What an update did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Changed {
-    /// Entries that were not there.
+    /// Machines that were not there.
     pub added: usize,
-    /// Entries that were there with another reply.
+    /// Machines that were there with another reply.
     pub replaced: usize,
-    /// Entries that are gone.
+    /// Machines that are gone.
     pub removed: usize,
+    /// Templates that were written.
+    pub templates: usize,
+    /// Templates for which there was no slot: their classes are left to the daemon.
+    pub no_slot: usize,
 }
 
-/// The map.
+/// The maps.
 pub trait Table {
-    /// Why it could not be written.
+    /// Why they could not be written.
     type Error;
 
-    /// Puts an entry in, whole, in the place of one with the same key.
+    /// Writes a template into a slot that no machine names.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    fn write(&mut self, slot: u16, template: &[u8]) -> Result<(), Self::Error>;
+
+    /// Puts a machine in, whole, in the place of one with the same Ethernet address.
     ///
     /// # Errors
     /// When it cannot be written; the old entry, if any, is still there.
-    fn put(&mut self, key: ReplyKey, entry: &Entry) -> Result<(), Self::Error>;
+    fn put(&mut self, mac: Mac, host: &Host) -> Result<(), Self::Error>;
 
-    /// Takes an entry out; fine if there is none.
+    /// Takes a machine out; fine if there is none.
     ///
     /// # Errors
     /// When it cannot be taken out.
-    fn take(&mut self, key: ReplyKey) -> Result<(), Self::Error>;
+    fn take(&mut self, mac: Mac) -> Result<(), Self::Error>;
 }
 
-/// Writes the difference. `held` is kept as the table is, also when something fails; an entry that cannot be put in
+/// What the maps hold.
+#[derive(Debug, Default)]
+pub struct Held {
+    /// The machines, without stamps.
+    machines: BTreeMap<Mac, Host>,
+    /// The slots that are in use, by what is in them.
+    slots: HashMap<Arc<[u8]>, u16>,
+    /// Slots that are free again.
+    free: Vec<u16>,
+    /// Slots from this one on were never used.
+    fresh: u16,
+}
+
+impl Held {
+    /// How many machines there are.
+    pub fn len(&self) -> usize {
+        self.machines.len()
+    }
+
+    /// There are none.
+    pub fn is_empty(&self) -> bool {
+        self.machines.is_empty()
+    }
+
+    /// The slots of a group's templates, by class; what is new is written. No slot is left for some: those are the daemon's.
+    fn claim<T: Table>(
+        &mut self,
+        table: &mut T,
+        group: &Group,
+        changed: &mut Changed,
+    ) -> Result<[u16; 16], T::Error> {
+        let mut slots = [NO_SLOT; 16];
+        for (place, template) in slots.iter_mut().zip(&group.templates) {
+            let Some(template) = template else { continue };
+            if let Some(slot) = self.slots.get(template) {
+                *place = *slot;
+                continue;
+            }
+            let never = (u32::from(self.fresh) < TEMPLATES_CAPACITY).then_some(self.fresh);
+            let Some(slot) = self.free.pop().or(never) else {
+                changed.no_slot += 1;
+                continue;
+            };
+            self.fresh = self.fresh.max(slot + 1);
+            if let Err(error) = table.write(slot, template) {
+                self.free.push(slot);
+                return Err(error);
+            }
+            changed.templates += 1;
+            self.slots.insert(Arc::clone(template), slot);
+            *place = slot;
+        }
+        Ok(slots)
+    }
+
+    /// Frees the slots that no machine names any more.
+    fn sweep(&mut self) {
+        let mut used = vec![false; usize::from(self.fresh)];
+        let mut last = [NO_SLOT; 16];
+        for host in
+            self.machines.values().filter(|host| host.slots != std::mem::replace(&mut last, host.slots))
+        {
+            for slot in host.slots {
+                if let Some(used) = used.get_mut(usize::from(slot)) {
+                    *used = true;
+                }
+            }
+        }
+        let free = &mut self.free;
+        self.slots.retain(|_, slot| {
+            let stays = used.get(usize::from(*slot)).copied().unwrap_or_default();
+            if !stays {
+                free.push(*slot);
+            }
+            stays
+        });
+    }
+}
+
+/// Writes the difference. `held` is kept as the maps are, also when something fails; a machine that cannot be put in
 /// is taken out, for the daemon answers better than an old entry.
 ///
 /// # Errors
 /// The first failure, after everything else was tried.
-pub fn apply<T: Table>(table: &mut T, held: &mut Entries, wanted: Entries) -> Result<Changed, T::Error> {
+pub fn apply<T: Table>(table: &mut T, held: &mut Held, wanted: &Entries) -> Result<Changed, T::Error> {
     let mut changed = Changed::default();
     let mut failure = None;
-    let stale: Vec<(ReplyKey, bool)> = held
-        .iter()
-        .filter_map(|(key, entry)| match wanted.get(key) {
-            None => Some((*key, true)),
-            Some(new) => (new.addr != entry.addr).then_some((*key, false)),
-        })
-        .collect();
-    for (key, gone) in &stale {
-        // If it stays it still holds its address, so nothing may be put in that could have the same.
-        table.take(*key)?;
-        held.remove(key);
-        changed.removed += usize::from(*gone);
-    }
-    for (key, entry) in wanted {
-        if held.get(&key) == Some(&entry) {
-            continue;
-        }
-        if let Err(error) = table.put(key, &entry) {
+    let mut slots = Vec::with_capacity(wanted.groups.len());
+    for group in &wanted.groups {
+        let claimed = held.claim(table, group, &mut changed);
+        slots.push(claimed.unwrap_or_else(|error| {
             failure.get_or_insert(error);
-            if held.contains_key(&key) && table.take(key).is_ok() {
-                held.remove(&key);
+            [NO_SLOT; 16]
+        }));
+    }
+    let value = |machine: &Machine| {
+        let segment = wanted.groups.get(machine.group).map_or(0, |group| group.segment);
+        let slots = slots.get(machine.group).copied().unwrap_or([NO_SLOT; 16]);
+        host(machine, segment, slots)
+    };
+    let (mut gone, mut moved, mut put) = (Vec::new(), Vec::new(), Vec::new());
+    let mut old = held.machines.iter().peekable();
+    for machine in &wanted.machines {
+        while let Some((mac, _)) = old.next_if(|(mac, _)| **mac < machine.mac) {
+            gone.push(*mac);
+        }
+        let new = value(machine);
+        match old.next_if(|(mac, _)| **mac == machine.mac) {
+            Some((_, held)) if *held == new => {}
+            known => {
+                if known.is_some_and(|(_, held)| held.addr != new.addr) {
+                    moved.push(machine.mac);
+                }
+                put.push((machine.mac, new, known.is_some()));
+            }
+        }
+    }
+    gone.extend(old.map(|(mac, _)| *mac));
+    if gone.is_empty() && put.is_empty() && changed.templates == 0 {
+        return failure.map_or(Ok(changed), Err);
+    }
+    for mac in gone.iter().chain(&moved) {
+        // If it stays it still holds its address, so nothing may be put in that could have the same.
+        table.take(*mac)?;
+        held.machines.remove(mac);
+    }
+    changed.removed = gone.len();
+    for (mac, host, known) in put {
+        if let Err(error) = table.put(mac, &host) {
+            failure.get_or_insert(error);
+            if held.machines.contains_key(&mac) && table.take(mac).is_ok() {
+                held.machines.remove(&mac);
             }
             continue;
         }
-        let known = held.insert(key, entry).is_some() || stale.contains(&(key, false));
+        held.machines.insert(mac, host);
         changed.replaced += usize::from(known);
         changed.added += usize::from(!known);
     }
+    held.sweep();
     failure.map_or(Ok(changed), Err)
 }
 
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-    use std::net::Ipv4Addr;
-
-    use netboot_ebpf::abi::ReplyKey;
-
-    use super::{Changed, Table, apply};
-    use crate::dhcp::options::{Client, Subnet, template};
-    use crate::fastpath::entries::{Entries, Entry};
-    use crate::inventory::Snapshot;
-
-    /// A table that checks each moment, refuses what it is told to, and counts.
-    #[derive(Default)]
-    struct Fake {
-        entries: BTreeMap<ReplyKey, Entry>,
-        refuse: Option<ReplyKey>,
-        writes: usize,
-    }
-
-    impl Table for Fake {
-        type Error = ReplyKey;
-
-        fn put(&mut self, key: ReplyKey, entry: &Entry) -> Result<(), ReplyKey> {
-            if self.refuse == Some(key) {
-                return Err(key);
-            }
-            let owner =
-                self.entries.iter().find(|(other, held)| other.mac != key.mac && held.addr == entry.addr);
-            assert_eq!(owner, None, "two owners of {}", entry.addr);
-            self.writes += 1;
-            self.entries.insert(key, entry.clone());
-            Ok(())
-        }
-
-        fn take(&mut self, key: ReplyKey) -> Result<(), ReplyKey> {
-            self.writes += 1;
-            self.entries.remove(&key);
-            Ok(())
-        }
-    }
-
-    fn key(number: u8) -> ReplyKey {
-        ReplyKey { mac: [2, 0, 0, 0, 0, number], class: 0, pad: 0 }
-    }
-
-    fn entries(list: &[(u8, u8, &str)]) -> Entries {
-        let subnet = Subnet {
-            server: Ipv4Addr::new(192, 168, 90, 2),
-            prefix: "192.168.90.0/24".parse().expect("a prefix"),
-            lease_secs: 3600,
-            routers: vec![],
-            dns: vec![],
-            domain: None,
-            boot: crate::config::Boot::default(),
-            http_port: 8080,
-            menu: None,
-            custom: crate::config::options::Custom::default(),
-            rapid_commit: false,
-            mtu: 1500,
-        };
-        let entry = |addr, hostname| {
-            let class = netboot_ebpf::Class::Plain;
-            let hostname = Some(hostname);
-            let client = Client { hostname, ..Client::new(&subnet, &Snapshot::default(), addr, None, class) };
-            Entry { addr, template: template(&subnet, &client) }
-        };
-        list.iter()
-            .map(|(number, addr, name)| (key(*number), entry(Ipv4Addr::new(192, 168, 90, *addr), *name)))
-            .collect()
-    }
-
-    fn update(table: &mut Fake, held: &mut Entries, list: &[(u8, u8, &str)]) -> Result<Changed, ReplyKey> {
-        let result = apply(table, held, entries(list));
-        assert_eq!(&table.entries, held, "what is remembered is what is there");
-        result
-    }
-
-    #[test]
-    fn writes_the_difference_alone() {
-        let (mut table, mut held) = (Fake::default(), Entries::new());
-        let first = [(1, 11, "a"), (2, 12, "b"), (3, 13, "c")];
-        assert_eq!(update(&mut table, &mut held, &first), Ok(Changed { added: 3, ..Changed::default() }));
-        assert_eq!(update(&mut table, &mut held, &first), Ok(Changed::default()));
-        assert_eq!(table.writes, 3);
-        let second = [(1, 11, "a"), (2, 12, "other"), (4, 14, "d")];
-        assert_eq!(update(&mut table, &mut held, &second), Ok(Changed { added: 1, replaced: 1, removed: 1 }));
-        assert_eq!(table.writes, 6);
-    }
-
-    #[test]
-    fn two_machines_change_places_without_sharing_an_address() {
-        let (mut table, mut held) = (Fake::default(), Entries::new());
-        update(&mut table, &mut held, &[(1, 11, "a"), (2, 12, "b")]).expect("put in");
-        let changed = update(&mut table, &mut held, &[(1, 12, "a"), (2, 11, "b")]);
-        assert_eq!(changed, Ok(Changed { replaced: 2, ..Changed::default() }));
-    }
-
-    #[test]
-    fn what_cannot_be_put_in_is_taken_out() {
-        let (mut table, mut held) = (Fake::default(), Entries::new());
-        update(&mut table, &mut held, &[(1, 11, "a"), (2, 12, "b")]).expect("put in");
-        table.refuse = Some(key(1));
-        assert_eq!(update(&mut table, &mut held, &[(1, 11, "new"), (2, 12, "new")]), Err(key(1)));
-        assert_eq!(table.entries.keys().collect::<Vec<_>>(), [&key(2)]);
-        table.refuse = None;
-        let changed = update(&mut table, &mut held, &[(1, 11, "new"), (2, 12, "new")]);
-        assert_eq!(changed, Ok(Changed { added: 1, ..Changed::default() }), "the next update tries again");
+/// The map's value of a machine, its stamp still 0.
+fn host(machine: &Machine, segment: u16, slots: [u16; 16]) -> Host {
+    Host {
+        stamp: 0,
+        valid_until_ns: 0,
+        addr: machine.addr.to_bits(),
+        segment,
+        name_len: machine.name.len,
+        pad: 0,
+        slots,
+        name: machine.name.bytes,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -98,7 +98,14 @@ fn answer_of(settings: &Settings, packet: &[u8], snapshot: &Snapshot) -> Result<
 /// # Errors
 /// Why the program passes it up.
 pub(crate) fn kernel(packet: &[u8]) -> Result<Class, Reason> {
-    verdict::verdict(packet, |mac| (mac == world::mac(1).0).then_some(BLADE.into()))
+    let known = verdict::Known { addr: BLADE.into(), segment: 0 };
+    let (_, subnet) = setting();
+    let relay = |giaddr: u32| match Ipv4Addr::from(giaddr) {
+        agent if subnet.prefix.contains(agent) => Some(0),
+        agent if agent.octets()[..2] == [10, 1] => Some(1),
+        _ => None,
+    };
+    verdict::verdict(packet, false, |mac| (mac == world::mac(1).0).then_some(known), relay)
 }
 
 /// An answer in words, and the boot file.

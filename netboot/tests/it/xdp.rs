@@ -1,6 +1,6 @@
 //! The XDP program: packets in, verdict and packets out.
 //!
-//! `table` runs the loaded program on made packets (`BPF_PROG_TEST_RUN`), `live` on frames between two network
+//! `table` and `roads` run the loaded program on made packets (`BPF_PROG_TEST_RUN`, in `rig`), `live` on frames between two network
 //! namespaces, `odd` on packets as no client should send them, `refused` where it cannot be attached; `budget` is what it
 //! costs, `object` what its object file says of that. The expected replies are the daemon's own
 //! (`dhcp::options::finish`), with headers and checksums computed here once more.
@@ -12,6 +12,8 @@ mod object;
 mod odd;
 mod packets;
 mod refused;
+mod rig;
+mod roads;
 mod table;
 
 use std::collections::BTreeMap;
@@ -20,6 +22,7 @@ use std::net::Ipv4Addr;
 use netboot::config::options::Custom;
 use netboot::config::{self, Boot, Menu};
 use netboot::dhcp::options::Subnet;
+use netboot::fastpath::entries::Site;
 use netboot::inventory::{Host, Snapshot};
 use netboot::mac::Mac;
 use netboot_ebpf::Class;
@@ -47,6 +50,11 @@ fn subnet() -> Subnet {
         rapid_commit: false,
         mtu: 1500,
     }
+}
+
+/// That subnet alone.
+fn site() -> Site {
+    Site { subnets: vec![subnet()], relays: vec![(subnet().prefix, 0)] }
 }
 
 /// Options that are set by number, some in the place of the server's own, and one that plain clients alone get.

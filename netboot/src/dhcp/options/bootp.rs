@@ -33,5 +33,5 @@ pub fn bootp(subnet: &Subnet, client: &Client<'_>, reads_options: bool) -> Templ
             }
         }
     }
-    Template { bytes: reply.0, left_out }
+    Template { name_at: reply.0.len(), bytes: reply.0, left_out }
 }

@@ -53,9 +53,9 @@ fn they_are_what_the_rfcs_say() {
     assert_eq!(value(&reply, 150), Some(vec![10, 0, 0, 1, 10, 0, 0, 2]));
     let plain =
         codes(&super::finish(&super::template(&super::tests::subnet(), &client(Class::Bios)), 5, &ECHO));
-    let (behind, echo) = (plain.len() - 3, &plain[plain.len() - 3..]);
-    let want = [&plain[..behind], &[42, 119, 121, 150], echo].concat();
-    assert_eq!(codes(&reply), want, "behind the server's own, before what is repeated");
+    let (behind, name_and_echo) = plain.split_at(plain.len() - 4);
+    let want = [behind, &[42, 119, 121, 150], name_and_echo].concat();
+    assert_eq!(codes(&reply), want, "behind the server's own, before the name and what is repeated");
 }
 
 #[test]

@@ -80,13 +80,13 @@ fn every_field_and_option_for_a_rom() {
         (28, vec![192, 168, 90, 255]),
         (3, vec![192, 168, 90, 2]),
         (6, vec![192, 168, 90, 3, 192, 168, 90, 4]),
-        (12, b"blade-1".to_vec()),
         (15, b"rack.example".to_vec()),
         (66, b"192.168.90.2".to_vec()),
         (67, b"pxelinux.0".to_vec()),
         (209, b"pxelinux.cfg/stable".to_vec()),
         (60, b"PXEClient".to_vec()),
         (43, vec![6, 1, 8, 255]),
+        (12, b"blade-1".to_vec()),
         (97, vec![0x97; 17]),
         (61, vec![0x61; 7]),
         (82, vec![1, 2, 0x82, 0x82]),
@@ -354,7 +354,14 @@ proptest! {
         let client = Client { hostname: Some(&hostname), channel: Some(&channel), file: Some(&file), ..client(class) };
         let template = template(&subnet, &client);
         let bytes = template.bytes();
-        prop_assert!(bytes.len().is_multiple_of(4) || class == Class::Rpi);
+        prop_assert_eq!([template.before_name(), template.name()].concat(), bytes);
+        if template.left_out().is_empty() {
+            let nameless = super::template(&subnet, &Client { hostname: None, ..client });
+            prop_assert_eq!(template.before_name(), nameless.bytes(), "what machines that are alike have in common");
+            let length = u8::try_from(hostname.len()).unwrap();
+            let name = [&[12, length], hostname.as_bytes()].concat();
+            prop_assert_eq!(template.name(), if hostname.is_empty() { &[][..] } else { &name });
+        }
         prop_assert_eq!(&bytes[HEADER + 4..=MESSAGE_AT], &[53, 1, 0]);
         // No END in the template: with one put behind it, all of it is read.
         let ended = [bytes, &[255]].concat();

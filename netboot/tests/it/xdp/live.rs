@@ -14,7 +14,7 @@ use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
 use xtask::lab::{Child, Namespace, wait_for};
 
 use super::packets::{Request, SERVER_MAC};
-use super::{SERVER, snapshot, subnet};
+use super::{SERVER, site, snapshot, subnet};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -89,14 +89,14 @@ fn xdp_answers_real_frames() {
     let (wire, capture) = (Wire::open(&client, "eth0"), Capture::open(&client, "eth0"));
     let (link, timeline) = (link(&server, "pxe0"), Timeline::default());
     let mut fastpath = server
-        .inside(|| Fastpath::start(&link, &subnet(), Xdp::Auto, timeline.clone()))
+        .inside(|| Fastpath::start(&link, site(), Xdp::Auto, timeline.clone()))
         .unwrap()
         .unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(fastpath.mode(), Mode::Generic);
     assert_eq!(fastpath.note(), Some("pxe0 is a veth interface"));
     assert!(server.ip("-d link show pxe0").unwrap().contains("xdpgeneric"));
     let changed = fastpath.update(&snapshot(), &BTreeSet::new()).unwrap();
-    assert_eq!((changed.added, changed.replaced, changed.removed), (6, 0, 0));
+    assert_eq!((changed.added, changed.replaced, changed.removed), (2, 0, 0));
 
     let counted = |component: &str, name: &str| {
         timeline.counters().get(component).and_then(|names| names.get(name)).copied().unwrap_or(0)
@@ -104,22 +104,23 @@ fn xdp_answers_real_frames() {
     // The thread has beaten once when it has counted.
     assert!(wait_for(SOON, || timeline.counters().contains_key("xdp")));
     let mut answered = (0, 0);
-    for class in [Class::Plain, Class::Bios, Class::Ipxe] {
-        for tag in [None, Some(90)] {
+    for class in [Class::Plain, Class::Bios, Class::Efi64, Class::Ipxe] {
+        for tags in [vec![], vec![0xe000]] {
             // 0: the reply is longer than the request; 1200: it is shorter.
             for padded in [0, 1200] {
-                let discover = Request::new(DISCOVER, class).with(|r| (r.tag, r.padded) = (tag, padded));
+                let discover =
+                    Request::new(DISCOVER, class).with(|r| (r.tags, r.padded) = (tags.clone(), padded));
                 let expected = discover.reply(Answer::Offer, class, Request::HOME);
                 wire.send(&discover.frame());
-                assert_eq!(capture.next(expected.len()), hex(&expected), "{class:?} {tag:?} {padded}");
+                assert_eq!(capture.next(expected.len()), hex(&expected), "{class:?} {tags:?} {padded}");
                 let request = Request::new(REQUEST, class)
                     .option(50, &super::BLADE_ADDR.octets())
                     .option(54, &SERVER.octets())
-                    .with(|r| (r.tag, r.padded, r.flags) = (tag, padded, 0x8000));
+                    .with(|r| (r.tags, r.padded, r.flags) = (tags.clone(), padded, 0x8000));
                 let everybody = (Mac::BROADCAST, std::net::Ipv4Addr::BROADCAST);
                 let expected = request.reply(Answer::Ack, class, everybody);
                 wire.send(&request.frame());
-                assert_eq!(capture.next(expected.len()), hex(&expected), "{class:?} {tag:?} {padded}");
+                assert_eq!(capture.next(expected.len()), hex(&expected), "{class:?} {tags:?} {padded}");
                 answered = (answered.0 + 1, answered.1 + 1);
             }
         }
@@ -148,7 +149,7 @@ fn xdp_does_not_answer_before_the_first_snapshot() {
     let (link, timeline) = (link(&server, "pxe0"), Timeline::default());
     let wire = Wire::open(&client, "eth0");
     let mut fastpath =
-        server.inside(|| Fastpath::start(&link, &subnet(), Xdp::Generic, timeline.clone())).unwrap().unwrap();
+        server.inside(|| Fastpath::start(&link, site(), Xdp::Generic, timeline.clone())).unwrap().unwrap();
     wire.send(&Request::new(DISCOVER, Class::Plain).frame());
     fastpath.update(&snapshot(), &BTreeSet::new()).unwrap();
     let stale = || timeline.counters().get("xdp").and_then(|names| names.get("stale-heartbeat")).copied();
@@ -156,7 +157,7 @@ fn xdp_does_not_answer_before_the_first_snapshot() {
     assert_eq!(timeline.counters()["xdp"]["offer"], 0);
     // Another program cannot be attached over this one, and says why.
     let error = server
-        .inside(|| Fastpath::start(&link, &subnet(), Xdp::Generic, timeline.clone()))
+        .inside(|| Fastpath::start(&link, site(), Xdp::Generic, timeline.clone()))
         .unwrap()
         .unwrap_err();
     assert!(

@@ -4,6 +4,7 @@
 use std::net::Ipv4Addr;
 
 use netboot::dhcp::policy::Route;
+use netboot::fastpath::entries::Site;
 use netboot::mac::Mac;
 use netboot_ebpf::Reason;
 use proptest::prelude::*;
@@ -11,14 +12,20 @@ use proptest::test_runner::TestRunner;
 
 use super::SERVER;
 use super::packets::{SERVER_MAC, frame};
-use super::table::{Rig, XDP_PASS, XDP_TX, hex, monotonic};
+use super::rig::{Rig, XDP_PASS, XDP_TX, hex, monotonic};
 use crate::corpus::{answer, kernel, odd_packets, reserved, setting};
 
 const BLADE: Mac = Mac([0x52, 0x54, 0, 0, 0, 1]);
 
+/// The program with the reserved machine and the settings of the corpus.
+fn rig() -> Rig {
+    let (settings, subnet) = setting();
+    Rig::on(&reserved(), &Site::new(&subnet, &settings.dhcp), |_| {})
+}
+
 /// The payload as a broadcast frame.
 fn broadcast(payload: &[u8]) -> Vec<u8> {
-    frame(Mac::BROADCAST, BLADE, None, (Ipv4Addr::UNSPECIFIED, 68), (Ipv4Addr::BROADCAST, 67), payload)
+    frame(Mac::BROADCAST, BLADE, &[], (Ipv4Addr::UNSPECIFIED, 68), (Ipv4Addr::BROADCAST, 67), payload)
 }
 
 /// Fills the program's memory with bytes that must not be seen again: by a long request of the same machine, then by one
@@ -32,6 +39,7 @@ fn poison(rig: &mut Rig) {
     assert_eq!(rig.counted("poison", &long).2, "offer");
     let echoes = request("61 120*a5\n97 70*a5\n57 05c0");
     assert_eq!(rig.counted("poison", &echoes).2, "offer");
+    while rig.event().is_some() {}
 }
 
 /// What the program does with the payload is right.
@@ -41,11 +49,13 @@ fn fares_as_in_the_daemon(rig: &mut Rig, name: &str, payload: &[u8]) {
     if action == XDP_TX {
         let reply = answer(payload, &reserved()).unwrap_or_else(|reason| panic!("{name}: {reason:?}"));
         let (to, addr) = match reply.route {
-            Route::Unicast { mac, addr } => (mac, addr),
-            Route::Broadcast => (Mac::BROADCAST, Ipv4Addr::BROADCAST),
+            Route::Unicast { mac, addr } => (mac, (addr, 68)),
+            Route::Broadcast => (Mac::BROADCAST, (Ipv4Addr::BROADCAST, 68)),
+            // Back to whoever brought it.
+            Route::Relay(agent) => (BLADE, (agent, 67)),
             other => panic!("{name}: XDP has answered what goes to {other:?}"),
         };
-        let expected = frame(to, SERVER_MAC, None, (SERVER, 67), (addr, 68), &reply.bytes);
+        let expected = frame(to, SERVER_MAC, &[], (SERVER, 67), addr, &reply.bytes);
         assert_eq!(hex(&out), hex(&expected), "{name}");
         return;
     }
@@ -58,7 +68,7 @@ fn fares_as_in_the_daemon(rig: &mut Rig, name: &str, payload: &[u8]) {
 
 #[test]
 fn odd_packets_fare_in_the_program_as_in_the_daemon() {
-    let mut rig = Rig::with(&reserved(), &setting().1);
+    let mut rig = rig();
     let mut answered = 0;
     for (name, payload) in odd_packets() {
         poison(&mut rig);
@@ -70,7 +80,7 @@ fn odd_packets_fare_in_the_program_as_in_the_daemon() {
 
 #[test]
 fn any_packet_fares_in_the_program_as_in_the_daemon() {
-    let mut rig = Rig::with(&reserved(), &setting().1);
+    let mut rig = rig();
     let packets = prop::sample::select(odd_packets());
     let places = prop::collection::vec((0_usize..420, any::<u8>()), 1..4);
     let mut runner = TestRunner::new(ProptestConfig {

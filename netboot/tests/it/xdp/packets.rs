@@ -2,7 +2,8 @@
 
 use std::net::Ipv4Addr;
 
-use netboot::dhcp::options::{Client, Echo, finish, template_within};
+use netboot::dhcp::options::{Client, Echo, Subnet, finish, template_within};
+use netboot::inventory::Host;
 use netboot::mac::Mac;
 use netboot_ebpf::{Answer, Class};
 
@@ -18,7 +19,8 @@ const CLIENT_ID: [u8; 7] = [1, 0x52, 0x54, 0, 0, 0, 11];
 pub(super) struct Request {
     pub(super) to: Mac,
     pub(super) from: Mac,
-    pub(super) tag: Option<u16>,
+    /// What the VLAN tags say behind their type: priority and VLAN, the outer first.
+    pub(super) tags: Vec<u16>,
     pub(super) src: Ipv4Addr,
     pub(super) dst: Ipv4Addr,
     pub(super) ports: (u16, u16),
@@ -43,7 +45,7 @@ impl Request {
         let mut request = Self {
             to: Mac::BROADCAST,
             from: BLADE,
-            tag: None,
+            tags: Vec::new(),
             src: Ipv4Addr::UNSPECIFIED,
             dst: Ipv4Addr::BROADCAST,
             ports: (68, 67),
@@ -121,30 +123,42 @@ impl Request {
 
     /// The frame with other UDP data.
     pub(super) fn frame_of(&self, data: &[u8]) -> Vec<u8> {
-        frame(self.to, self.from, self.tag, (self.src, self.ports.0), (self.dst, self.ports.1), data)
+        frame(self.to, self.from, &self.tags, (self.src, self.ports.0), (self.dst, self.ports.1), data)
     }
 
     /// The frame of the daemon's answer to the reserved machine. The options are found in the plain way.
     pub(super) fn reply(&self, answer: Answer, class: Class, to: (Mac, Ipv4Addr)) -> Vec<u8> {
-        let (blade, subnet) = (blade(), subnet());
+        self.reply_of(&subnet(), &blade(), answer, class, (to.0, to.1, 68))
+    }
+
+    /// The same for another machine of another subnet, to some port.
+    pub(super) fn reply_of(
+        &self,
+        subnet: &Subnet,
+        blade: &Host,
+        answer: Answer,
+        class: Class,
+        to: (Mac, Ipv4Addr, u16),
+    ) -> Vec<u8> {
         let asks = self.find(55);
-        let client = Client::new(&subnet, &snapshot(), blade.addr, Some(&blade), class).asking(asks);
+        let client = Client::new(subnet, &snapshot(), blade.addr, Some(blade), class).asking(asks);
         let ciaddr = if answer == Answer::Ack { self.ciaddr.octets() } else { [0; 4] };
         let echo = Echo {
             xid: [0xde, 0xad, 0xbe, 0xef],
             secs: [0, 4],
             flags: self.flags.to_be_bytes(),
             ciaddr,
-            giaddr: [0; 4],
+            giaddr: self.giaddr.octets(),
             chaddr: self.chaddr,
             guid: self.find(97),
             client_id: self.find(61),
+            relay_info: self.find(82),
             ..Echo::default()
         };
         let takes = self.find(57).map_or(0, |size| u16::from_be_bytes(size.try_into().unwrap()));
-        let template = template_within(&subnet, &client, echo.leaves(subnet.room(takes)));
+        let template = template_within(subnet, &client, echo.leaves(subnet.room(takes)));
         let data = finish(&template, answer as u8, &echo);
-        frame(to.0, SERVER_MAC, self.tag, (SERVER, 67), (to.1, 68), &data)
+        frame(to.0, SERVER_MAC, &self.tags, (SERVER, 67), (to.1, to.2), &data)
     }
 
     fn find(&self, wanted: u8) -> Option<&[u8]> {
@@ -167,12 +181,12 @@ impl Request {
     pub(super) const HOME: (Mac, Ipv4Addr) = (BLADE, BLADE_ADDR);
 }
 
-/// Option 60 of firmware that the program passes up.
+/// Option 60 of other firmware.
 const fn vendor_class(class: Class) -> &'static [u8] {
     if class.is_http() { b"HTTPClient:Arch:00016:UNDI:003001" } else { b"PXEClient:Arch:00007:UNDI:003000" }
 }
 
-/// Option 93 of firmware that the program passes up.
+/// Option 93 of other firmware.
 fn arch(class: Class) -> u8 {
     (0..=u8::MAX).find(|arch| Class::of_arch(u16::from(*arch)) == class).unwrap()
 }
@@ -181,7 +195,7 @@ fn arch(class: Class) -> u8 {
 pub(super) fn frame(
     to: Mac,
     from: Mac,
-    tag: Option<u16>,
+    tags: &[u16],
     src: (Ipv4Addr, u16),
     dst: (Ipv4Addr, u16),
     data: &[u8],
@@ -200,8 +214,10 @@ pub(super) fn frame(
     ip[10..12].copy_from_slice(&sum.to_be_bytes());
 
     let mut frame = [to.0, from.0].concat();
-    if let Some(tag) = tag {
-        frame.extend_from_slice(&[0x81, 0]);
+    for (number, tag) in tags.iter().enumerate() {
+        // IEEE 802.1ad: the outer of two has a type of its own.
+        let kind = if number + 1 < tags.len() { [0x88, 0xa8] } else { [0x81, 0] };
+        frame.extend_from_slice(&kind);
         frame.extend_from_slice(&tag.to_be_bytes());
     }
     frame.extend_from_slice(&[8, 0]);

@@ -8,10 +8,10 @@ use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 use xtask::lab::Namespace;
 
 use super::live::link;
-use super::subnet;
+use super::site;
 
 fn start(namespace: &Namespace, link: &Link, mode: Xdp) -> Result<Fastpath, Error> {
-    namespace.inside(|| Fastpath::start(link, &subnet(), mode, Timeline::default())).unwrap()
+    namespace.inside(|| Fastpath::start(link, site(), mode, Timeline::default())).unwrap()
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn xdp_needs_three_capabilities_and_no_more() {
                     inheritable: CapabilitySet::empty(),
                 };
                 set_capabilities(None, sets).unwrap();
-                Fastpath::start(&bridge, &subnet(), Xdp::Generic, Timeline::default()).map(drop)
+                Fastpath::start(&bridge, site(), Xdp::Generic, Timeline::default()).map(drop)
             })
             .unwrap()
     };

@@ -4,131 +4,66 @@ use std::time::Duration;
 
 use aya::programs::{TestRun, TestRunOptions};
 use netboot::dhcp::options::Subnet;
-use netboot::fastpath::entries::{self, Entries};
-use netboot::fastpath::loader::{self, Beat, Counters, Events, Loaded};
+use netboot::fastpath::entries::{Entries, Machine, Name};
+use netboot::fastpath::loader;
 use netboot::fastpath::sync::apply;
-use netboot::inventory::Snapshot;
 use netboot::mac::Mac;
-use netboot_ebpf::abi::{self, Event};
+use netboot_ebpf::abi::{self, Event, what};
 use netboot_ebpf::verdict::message::{DISCOVER, INFORM, RELEASE, REQUEST};
 use netboot_ebpf::{Answer, Class, Reason};
-use rustix::time::{ClockId, clock_gettime};
 
 use super::packets::{Request, SERVER_MAC};
+use super::rig::{GRACE, Rig, XDP_PASS, XDP_TX, hex, monotonic};
 use super::{BLADE, BLADE_ADDR, SERVER, snapshot, subnet};
-
-pub(super) const XDP_PASS: u32 = 2;
-pub(super) const XDP_TX: u32 = 3;
-const GRACE: Duration = Duration::from_secs(3);
 
 /// What is done to a frame.
 type Change = fn(&mut Vec<u8>);
 
-/// The loaded program with the sample machines, beating.
-pub(super) struct Rig {
-    loaded: Loaded,
-    beat: Beat,
-    counters: Counters,
-    events: Events,
-}
-
 impl Rig {
-    fn new() -> Self {
-        Self::with(&snapshot(), &subnet())
-    }
-
-    /// With these machines.
-    pub(super) fn with(snapshot: &Snapshot, subnet: &Subnet) -> Self {
-        let loaded = Loaded::load(SERVER, SERVER_MAC, GRACE, subnet.rapid_commit);
-        let mut loaded = loaded.unwrap_or_else(|error| panic!("{error}"));
-        let (beat, counters, events) =
-            (loaded.take_beat().unwrap(), loaded.take_counters().unwrap(), loaded.take_events().unwrap());
-        let (wanted, left_out) = entries::build(snapshot, subnet);
-        assert_eq!(left_out, []);
-        apply(&mut loaded, &mut Entries::new(), wanted).unwrap();
-        let mut rig = Self { loaded, beat, counters, events };
-        rig.beat(monotonic());
-        rig
-    }
-
-    pub(super) fn beat(&mut self, at: Duration) {
-        self.beat.set(0, u64::try_from(at.as_nanos()).unwrap(), 0).unwrap();
-    }
-
-    /// Runs the program once; returns what it did, and the packet.
-    fn run(&mut self, packet: &[u8]) -> (u32, Vec<u8>) {
-        let mut out = vec![0xee; 4096];
-        let options =
-            TestRunOptions { data_in: Some(packet), data_out: Some(&mut out), ..TestRunOptions::default() };
-        let result = self.loaded.program().unwrap().test_run(options).unwrap();
-        out.truncate(usize::try_from(result.data_size_out).unwrap());
-        (result.return_value, out)
-    }
-
-    fn counts(&self) -> Vec<u64> {
-        (0..abi::COUNTERS).map(|index| loader::count(&self.counters, index).unwrap()).collect()
-    }
-
-    /// Runs the program once; returns the packet and the one counter that went up, by one.
-    pub(super) fn counted(&mut self, name: &str, packet: &[u8]) -> (u32, Vec<u8>, &'static str) {
-        let before = self.counts();
-        let (action, out) = self.run(packet);
-        let after = self.counts();
-        let mut up = (0..).zip(before.iter().zip(&after)).filter(|(_, (before, after))| before != after);
-        let (index, (before, after)) = up.next().unwrap_or_else(|| panic!("{name}: nothing was counted"));
-        assert_eq!(*after, before + 1, "{name}");
-        assert_eq!(up.next(), None, "{name}: counted twice");
-        (action, out, abi::counter_name(index).unwrap())
-    }
-
-    fn answers(&mut self, name: &str, request: &Request, answer: Answer, class: Class, expected: &[u8]) {
+    pub(super) fn answers(
+        &mut self,
+        name: &str,
+        request: &Request,
+        answer: Answer,
+        class: Class,
+        expected: &[u8],
+    ) {
         let (action, out, counter) = self.counted(name, &request.frame());
         assert_eq!(counter, if answer == Answer::Offer { "offer" } else { "ack" }, "{name}");
         assert_eq!(action, XDP_TX, "{name}");
         assert_eq!(hex(&out), hex(expected), "{name}");
-        let record = self.events.next().unwrap_or_else(|| panic!("{name}: no event"));
-        let event = Event::from_bytes(&record).unwrap();
+        let event = self.event().unwrap_or_else(|| panic!("{name}: no event"));
         let told = Event {
             at_ns: event.at_ns,
             addr: BLADE_ADDR.to_bits(),
             xid: 0xdead_beef,
+            giaddr: request.giaddr.to_bits(),
             mac: BLADE.0,
             class: class as u8,
-            answer: answer as u8,
+            what: what::ANSWERED,
+            detail: answer as u8,
+            pad: [0; 3],
         };
         assert_eq!(event, told, "{name}");
         let now = u64::try_from(monotonic().as_nanos()).unwrap();
         assert!(event.at_ns <= now && now - event.at_ns < 10_000_000_000, "{name}: told at {}", event.at_ns);
     }
 
-    fn passes(&mut self, name: &str, packet: &[u8], reason: Reason) {
+    pub(super) fn passes(&mut self, name: &str, packet: &[u8], reason: Reason) {
         let (action, out, counter) = self.counted(name, packet);
         assert_eq!(counter, reason.name(), "{name}");
         assert_eq!(action, XDP_PASS, "{name}");
         assert_eq!(out, packet, "{name}: the packet was touched");
-        assert!(self.events.next().is_none(), "{name}: an event for no answer");
+        // It is told once in a while, and never as an answer.
+        assert!(self.event().is_none_or(|event| event.what != what::ANSWERED), "{name}: told as an answer");
     }
 }
-
-pub(super) fn monotonic() -> Duration {
-    clock_gettime(ClockId::Monotonic).try_into().unwrap()
-}
-
-/// Sixteen bytes a line, so that a difference can be found.
-pub(super) fn hex(bytes: &[u8]) -> Vec<String> {
-    bytes
-        .chunks(16)
-        .map(|line| line.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" "))
-        .collect()
-}
-
-const ANSWERED: [Class; 3] = [Class::Plain, Class::Bios, Class::Ipxe];
 
 #[test]
 fn xdp_answers_what_the_daemon_would() {
     let mut rig = Rig::new();
     let (me, server) = (BLADE_ADDR.octets(), SERVER.octets());
-    for class in ANSWERED {
+    for class in Class::ALL.iter().copied() {
         let discover = Request::new(DISCOVER, class);
         let ask = Request::new(REQUEST, class);
         let everybody = (Mac::BROADCAST, std::net::Ipv4Addr::BROADCAST);
@@ -164,9 +99,10 @@ fn xdp_answers_what_the_daemon_would() {
             ("large request", discover.clone().with(|r| r.padded = 1200), Answer::Offer, Request::HOME),
         ];
         for (name, request, answer, to) in table {
-            for tag in [None, Some(90), Some(0xe05a)] {
-                let name = format!("{} {name}, tag {tag:?}", class.name());
-                let request = request.clone().with(|r| r.tag = tag);
+            // Without a tag, and with one that says a priority alone.
+            for tags in [vec![], vec![0xe000]] {
+                let name = format!("{} {name}, tags {tags:?}", class.name());
+                let request = request.clone().with(|r| r.tags = tags);
                 rig.answers(&name, &request, answer, class, &request.reply(answer, class, to));
             }
         }
@@ -191,9 +127,16 @@ fn xdp_passes_every_doubt_untouched() {
     let table: Vec<(&str, Request, Reason)> = vec![
         ("unknown MAC", discover().with(|r| r.chaddr[5] = 99), Reason::Unknown),
         ("a list of architectures, the first not known", listed(&[0, 99, 0, 0]), Reason::OtherClass),
-        ("relayed", discover().with(|r| r.giaddr = SERVER), Reason::Relayed),
-        ("option 82", discover().option(82, &[1, 1, 1]), Reason::Relayed),
-        ("from a relay's port", discover().with(|r| r.ports.0 = 67), Reason::Relayed),
+        ("nobody's relay agent", discover().with(|r| r.giaddr = [10, 9, 0, 1].into()), Reason::UnknownSubnet),
+        ("link selection", discover().option(82, &[5, 4, 192, 168, 90, 0]), Reason::AgentDecides),
+        (
+            "server identifier override",
+            discover().option(82, &[1, 1, 7, 11, 4, 1, 2, 3, 4]),
+            Reason::AgentDecides,
+        ),
+        ("an agent that cannot be read", discover().option(82, &[1, 9, 7]), Reason::BadOptions),
+        ("empty option 82", discover().option(82, &[]), Reason::BadOptionLength),
+        ("an offer sent to a client", discover().with(|r| r.ports = (67, 68)), Reason::NotDhcp),
         ("from another port", discover().with(|r| r.ports.0 = 1068), Reason::NotDhcp),
         ("to another port", discover().with(|r| r.ports.1 = 69), Reason::NotDhcp),
         ("to another host", discover().with(|r| r.dst = other.into()), Reason::NotForUs),
@@ -241,16 +184,10 @@ fn xdp_passes_every_doubt_untouched() {
         ("no address", ask(), Reason::OddRequest),
     ];
     for (name, request, reason) in table {
-        for tag in [None, Some(90)] {
-            rig.passes(
-                &format!("{name}, tag {tag:?}"),
-                &request.clone().with(|r| r.tag = tag).frame(),
-                reason,
-            );
+        for tags in [vec![], vec![0]] {
+            let name = format!("{name}, tags {tags:?}");
+            rig.passes(&name, &request.clone().with(|r| r.tags = tags).frame(), reason);
         }
-    }
-    for class in Class::ALL.iter().filter(|class| !class.in_kernel()) {
-        rig.passes(class.name(), &Request::new(DISCOVER, *class).frame(), Reason::OtherClass);
     }
     for message in [0, 4, 7, 9, 255] {
         rig.passes("message type", &Request::new(message, Class::Ipxe).frame(), Reason::MessageType);
@@ -261,9 +198,9 @@ fn xdp_passes_every_doubt_untouched() {
         ("IPv6", |f| f[12..14].copy_from_slice(&[0x86, 0xdd]), Reason::NotDhcp),
         ("ARP", |f| f[12..14].copy_from_slice(&[8, 6]), Reason::NotDhcp),
         (
-            "two tags",
+            "three tags",
             |f| {
-                f.splice(12..12, [0x81, 0, 0, 1, 0x81, 0, 0, 2]).for_each(drop);
+                f.splice(12..12, [0x81, 0, 0, 1, 0x81, 0, 0, 2, 0x81, 0, 0, 3]).for_each(drop);
             },
             Reason::NotDhcp,
         ),
@@ -318,8 +255,8 @@ fn xdp_passes_what_the_daemon_alone_answers() {
 #[test]
 fn xdp_passes_a_packet_cut_anywhere() {
     let mut rig = Rig::new();
-    for tag in [None, Some(90)] {
-        let request = Request::new(DISCOVER, Class::Ipxe).with(|r| r.tag = tag);
+    for tags in [vec![], vec![0]] {
+        let request = Request::new(DISCOVER, Class::Ipxe).with(|r| r.tags = tags);
         let (frame, data) = (request.frame(), request.payload());
         for length in 14..frame.len() {
             let (action, out) = rig.run(&frame[..length]);
@@ -352,20 +289,18 @@ fn xdp_is_silent_without_a_heartbeat() {
 fn xdp_follows_the_snapshot() {
     let mut rig = Rig::new();
     let discover = Request::new(DISCOVER, Class::Plain);
-    let (mut held, _) = entries::build(&snapshot(), &subnet());
-    apply(&mut rig.loaded, &mut held, Entries::new()).unwrap();
+    apply(&mut rig.loaded, &mut rig.held, &Entries::default()).unwrap();
     rig.passes("reservation gone", &discover.frame(), Reason::Unknown);
     // The whole map, and no more.
-    let (entries, _) = entries::build(&snapshot(), &subnet());
-    let entry = entries.values().next().unwrap();
-    let many = (0..=abi::REPLIES_CAPACITY).map(|number| {
+    let machine = |number: u32| {
         let [a, b, c, d] = number.to_be_bytes();
-        (entries::key(Mac([2, 0, a, b, c, d]), Class::Plain), entry.clone())
-    });
-    let many: Entries = many.collect();
-    let error = apply(&mut rig.loaded, &mut held, many).unwrap_err();
-    assert!(error.to_string().contains("REPLIES"), "{error}");
-    assert_eq!(held.len(), usize::try_from(abi::REPLIES_CAPACITY).unwrap());
+        let name = Name { len: 0, bytes: [0; abi::NAME_MAX] };
+        Machine { mac: Mac([2, 0, a, b, c, d]), addr: number.into(), group: 0, name }
+    };
+    let many = Entries { groups: vec![], machines: (0..=abi::HOSTS_CAPACITY).map(machine).collect() };
+    let error = apply(&mut rig.loaded, &mut rig.held, &many).unwrap_err();
+    assert!(error.to_string().contains("HOSTS"), "{error}");
+    assert_eq!(rig.held.len(), usize::try_from(abi::HOSTS_CAPACITY).unwrap());
 }
 
 #[test]
@@ -391,7 +326,7 @@ fn xdp_is_cheap_to_run() {
     for _ in 0..2_000 {
         let options = TestRunOptions { data_in: Some(&request), ..TestRunOptions::default() };
         least = least.min(rig.loaded.program().unwrap().test_run(options).unwrap().duration);
-        while rig.events.next().is_some() {}
+        while rig.event().is_some() {}
     }
     println!("one answer, with the clock around it: {least:?}");
     // Ten times what was measured, for machines differ.
