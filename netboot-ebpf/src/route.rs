@@ -34,9 +34,10 @@ pub fn belongs(
     segment: u16,
     addr: u32,
 ) -> Result<(), Reason> {
-    let ciaddr = u32::from_be_bytes(header.ciaddr);
-    let own = if u32::from_be_bytes(header.giaddr) != 0 {
-        relay == Some(segment as u32)
+    let (ciaddr, giaddr) = (u32::from_be_bytes(header.ciaddr), u32::from_be_bytes(header.giaddr));
+    let own = if giaddr != 0 {
+        // An agent's own address is its clients' only by a reservation.
+        relay == Some(segment as u32) && giaddr != addr
     } else if unicast && ciaddr != 0 {
         // A client that renews is where its address is.
         if ciaddr != addr {
@@ -111,6 +112,7 @@ mod tests {
             ("sent to the server, without an address", plain, true, None, 1, other),
             ("its relay agent", relayed, true, Some(1), 1, Ok(())),
             ("a relay agent on the link", relayed, true, Some(0), 0, Ok(())),
+            ("its own address", Header { giaddr: ME.to_be_bytes(), ..plain }, true, Some(1), 1, other),
             ("another relay agent", relayed, true, Some(2), 1, other),
             ("nobody's relay agent", relayed, true, None, 0, other),
             ("renews on the link", bound, true, None, 0, Ok(())),

@@ -16,12 +16,13 @@ use arc_swap::ArcSwap;
 use ipnetwork::Ipv4Network;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::problem::{Problem, Problems};
 use crate::config::{self, Mode, RouterAdvertisement, Settings};
+use crate::dhcp::lease::News;
 use crate::dhcp::options::Subnet;
 use crate::dhcp::vacant::Network;
 use crate::fastpath::entries::Site;
@@ -41,6 +42,8 @@ const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// How long a port that no process has is waited for: io_uring gives back the port of a netboot that was killed a moment
 /// after the process is gone.
 const GIVEN_BACK: Duration = Duration::from_secs(5);
+/// Leases that are told to the XDP program in one go.
+const AT_ONCE: usize = 256;
 /// How often it is tried.
 const AGAIN: Duration = Duration::from_millis(20);
 
@@ -161,7 +164,7 @@ impl Parts<'_> {
 
         let leases = self.open_leases()?;
         let lease_reader = leases.reader();
-        let dhcp = dhcp::server::Server::bind(link, &subnet, settings.mode, &settings.dhcp, leases)?;
+        let mut dhcp = dhcp::server::Server::bind(link, &subnet, settings.mode, &settings.dhcp, leases)?;
         let files = self.files();
         let (mut tftp, listener) = match (self.start_tftp(files.clone(), &ends).await, self.listen().await) {
             (Ok(tftp), Ok(listener)) => (tftp, listener),
@@ -181,6 +184,7 @@ impl Parts<'_> {
         contested.look(&snapshot, true);
         // The last, for it answers from its first update on.
         let (fastpath, xdp) = self.attach(&subnet, &snapshot, contested.taken());
+        let bound = fastpath.is_some().then(|| dhcp.follow_leases());
 
         let app = http::app(http::State {
             inventory: Arc::clone(inventory),
@@ -207,7 +211,7 @@ impl Parts<'_> {
                 Ok(())
             });
         }
-        tasks.spawn(follow(contested, fastpath, Arc::clone(inventory), changes, ends.clone()));
+        tasks.spawn(follow(contested, fastpath, Arc::clone(inventory), changes, bound, ends.clone()));
 
         ready.store(true, Ordering::Release);
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
@@ -363,8 +367,10 @@ async fn follow(
     mut fastpath: Option<Fastpath>,
     inventory: Arc<Inventory>,
     mut news: watch::Receiver<u64>,
+    mut bound: Option<mpsc::UnboundedReceiver<News>>,
     stop: CancellationToken,
 ) -> Result<()> {
+    let mut leases = Vec::new();
     loop {
         let new = tokio::select! {
             () = stop.cancelled() => break,
@@ -373,6 +379,19 @@ async fn follow(
                 true
             }
             () = tokio::time::sleep(LOOK_AGAIN), if !contested.taken().is_empty() => false,
+            // A microsecond each, so this may be done here.
+            number = received(&mut bound, &mut leases) => {
+                match (number, &mut fastpath) {
+                    // The server has ended, and so will this.
+                    (0, _) => bound = None,
+                    (_, Some(fastpath)) => {
+                        followed(fastpath.follow_leases(&leases, &inventory.snapshot()));
+                    }
+                    _ => {}
+                }
+                leases.clear();
+                continue;
+            }
         };
         let snapshot = inventory.snapshot();
         // A hundred thousand entries take a while; nobody else waits for them.
@@ -389,6 +408,21 @@ async fn follow(
     }
     tokio::task::spawn_blocking(move || fastpath.map(Fastpath::close)).await?;
     Ok(())
+}
+
+/// Waits for news of leases, for ever where nobody tells any; 0: the server has ended.
+async fn received(bound: &mut Option<mpsc::UnboundedReceiver<News>>, leases: &mut Vec<News>) -> usize {
+    match bound {
+        Some(bound) => bound.recv_many(leases, AT_ONCE).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Says that leases could not be told to the XDP program, which can be so of thousands.
+fn followed(result: Result<(), fastpath::Error>) {
+    if let Err(error) = result {
+        tracing::debug!("XDP: {error:#}; the machines concerned are answered by the daemon");
+    }
 }
 
 /// Says what became of an update of the XDP program's map.

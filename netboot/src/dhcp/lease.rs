@@ -71,6 +71,20 @@ impl Lease {
     }
 }
 
+/// What becomes of leases, for whoever wants to follow them: only of clients that their Ethernet address tells apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// It is on disk.
+    Bound {
+        /// The number of its subnet: 0 is the interface's own.
+        segment: u16,
+        /// The lease.
+        lease: Lease,
+    },
+    /// The client with this Ethernet address has none any more.
+    Ended(Mac),
+}
+
 /// Hexadecimal digits, as in `01525400123456`.
 pub fn digits(bytes: &[u8]) -> String {
     use std::fmt::Write as _;

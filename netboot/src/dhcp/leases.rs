@@ -102,6 +102,16 @@ impl Leases {
         self.stored.get(&addr).filter(|lease| lease.expires > now)
     }
 
+    /// All that have not ended and whose addresses are of the pool.
+    pub fn all_live(&self, now: u64) -> impl Iterator<Item = &Lease> {
+        self.stored.values().filter(move |lease| lease.expires > now && self.pool.contains(&lease.addr))
+    }
+
+    /// It is of the pool.
+    pub fn in_pool(&self, addr: Ipv4Addr) -> bool {
+        self.pool.contains(&addr)
+    }
+
     /// The address that is offered to a client or being written for it.
     pub fn held_for(&self, owner: &Owner) -> Option<Ipv4Addr> {
         self.held_for.get(owner).copied()

@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::clock::Clock;
+use super::lease::News;
 use super::options::Subnet;
 use super::parked::{Parked, Parking};
 use super::policy::{self, Addressed, Change, Outcome, Reply, Route, View};
@@ -27,7 +28,7 @@ use super::sockets::{self, Sockets};
 use super::waiting::Waiting;
 use super::wire::Request;
 use super::{boot, proxy, record, wire};
-use crate::config::{self, Mode, Unknown};
+use crate::config::{self, Identity, Mode, Unknown};
 use crate::inventory::Snapshot;
 use crate::mac::Mac;
 use crate::net::arp::Prober;
@@ -88,6 +89,8 @@ pub struct Server {
     clock: Clock,
     writer: Writer<Job>,
     written: mpsc::UnboundedReceiver<Written<Job>>,
+    /// Who follows the leases.
+    news: Option<mpsc::UnboundedSender<News>>,
 }
 
 /// A reply, with what the timeline wants to know.
@@ -135,7 +138,28 @@ impl Server {
             clock: Clock::new(wall(), steady()),
             writer,
             written,
+            news: None,
         })
+    }
+
+    /// What becomes of the leases from now on, and first all that there are. Nothing where leases are not what XDP could
+    /// offer: beside another server, where machines without a reservation get no address, or are told apart by more than their
+    /// Ethernet address.
+    pub fn follow_leases(&mut self) -> mpsc::UnboundedReceiver<News> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let settings = &self.settings;
+        let by_mac = settings.identity == Identity::Mac && settings.unknown == Unknown::Pool;
+        if self.mode == Mode::Full && by_mac {
+            let now = wall();
+            for (segment, Segment { leases, .. }) in (0..).zip(&self.segments) {
+                for lease in leases.all_live(now) {
+                    // Whoever follows holds the other end.
+                    let _ = sender.send(News::Bound { segment, lease: lease.clone() });
+                }
+            }
+            self.news = Some(sender);
+        }
+        receiver
     }
 
     /// The machines without a reservation that have asked.

@@ -7,6 +7,7 @@ use std::net::Ipv4Addr;
 use super::entries::Site;
 use super::{Changed, Error, Mode};
 use crate::config::Xdp;
+use crate::dhcp::lease::News;
 use crate::inventory::Snapshot;
 use crate::net::link::Link;
 use crate::timeline::Timeline;
@@ -47,6 +48,14 @@ impl Fastpath {
     /// # Errors
     /// Never: there is no value to call it on.
     pub fn update(&mut self, _: &Snapshot, _: &BTreeSet<Ipv4Addr>) -> Result<Changed, Error> {
+        match self.0 {}
+    }
+
+    /// Takes in what became of leases of the pool.
+    ///
+    /// # Errors
+    /// Never: there is no value to call it on.
+    pub fn follow_leases(&mut self, _: &[News], _: &Snapshot) -> Result<(), Error> {
         match self.0 {}
     }
 

@@ -104,6 +104,19 @@ pub struct Machine {
     pub group: usize,
     /// Its name.
     pub name: Name,
+    /// When its lease ends, in nanoseconds of the monotonic clock; 0: it has a reservation.
+    pub valid_until_ns: u64,
+}
+
+/// A lease of the pool that is on disk. The program offers its address and leaves the rest to the daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leased {
+    /// The address.
+    pub addr: Ipv4Addr,
+    /// The number of its segment.
+    pub segment: u16,
+    /// When it ends, in nanoseconds of the monotonic clock.
+    pub valid_until_ns: u64,
 }
 
 /// Everything that the program is given.
@@ -113,6 +126,8 @@ pub struct Entries {
     pub groups: Vec<Group>,
     /// The machines, in the order of their Ethernet addresses.
     pub machines: Vec<Machine>,
+    /// The place of the group of those who have a lease of the pool, by segment; `None`: the daemon answers them.
+    pub pool: Vec<Option<usize>>,
 }
 
 /// A machine that the program leaves to the daemon.
@@ -161,7 +176,7 @@ pub fn build(snapshot: &Snapshot, site: &Site) -> (Entries, Vec<LeftOut>) {
             alone: alone.then_some(host.mac),
         };
         let group = *known.entry(alike).or_insert_with(|| {
-            let group = group(snapshot, segment, subnet, host)?;
+            let group = group(snapshot, segment, subnet, Some(host))?;
             entries.groups.push(group);
             Ok(entries.groups.len() - 1)
         });
@@ -174,17 +189,63 @@ pub fn build(snapshot: &Snapshot, site: &Site) -> (Entries, Vec<LeftOut>) {
     (entries, left_out)
 }
 
-/// The templates of all machines that are like this one.
-fn group(snapshot: &Snapshot, segment: u16, subnet: &Subnet, host: &Host) -> Result<Group, &'static str> {
+/// Whether the program may offer a machine the address of its lease: the daemon would, unless the machine or the address is
+/// reserved by now.
+pub fn may_offer(snapshot: &Snapshot, site: &Site, mac: Mac, leased: &Leased) -> bool {
+    let subnet = site.subnets.get(usize::from(leased.segment));
+    let fits = subnet.is_some_and(|Subnet { server, prefix, routers, dns, .. }| {
+        let addr = &leased.addr;
+        prefix.contains(*addr) && addr != server && !routers.contains(addr) && !dns.contains(addr)
+    });
+    fits && snapshot.by_mac(mac).is_none() && snapshot.by_addr(leased.addr).is_none()
+}
+
+/// Adds those who have a lease of the pool.
+pub fn add_leases<'a>(
+    entries: &mut Entries,
+    snapshot: &Snapshot,
+    site: &Site,
+    leases: impl Iterator<Item = (&'a Mac, &'a Leased)>,
+) {
+    for (segment, subnet) in (0..).zip(&site.subnets) {
+        let group = group(snapshot, segment, subnet, None).ok().map(|group| {
+            entries.groups.push(group);
+            entries.groups.len() - 1
+        });
+        entries.pool.push(group);
+    }
+    let may = leases.filter(|(mac, leased)| may_offer(snapshot, site, **mac, leased));
+    let pool = &entries.pool;
+    let machines = may.filter_map(|(mac, leased)| {
+        let group = pool.get(usize::from(leased.segment)).copied().flatten()?;
+        Some(self::leased(*mac, leased, group))
+    });
+    entries.machines.extend(machines);
+    entries.machines.sort_unstable_by_key(|machine| machine.mac);
+}
+
+/// The part of a machine with a lease.
+pub fn leased(mac: Mac, leased: &Leased, group: usize) -> Machine {
+    let name = Name { len: 0, bytes: [0; NAME_MAX] };
+    Machine { mac, addr: leased.addr, group, name, valid_until_ns: leased.valid_until_ns }
+}
+
+/// The templates of all machines that are like this one; of all without a reservation where there is none.
+fn group(
+    snapshot: &Snapshot,
+    segment: u16,
+    subnet: &Subnet,
+    host: Option<&Host>,
+) -> Result<Group, &'static str> {
     if subnet.mtu < SMALLEST_MTU {
         return Err("the interface's MTU is smaller than what every client takes");
     }
-    if subnet.custom.of(Some(host)).on_request() {
+    if subnet.custom.of(host).on_request() {
         return Err("it has options that are sent on request only, which the XDP program does not look at");
     }
     let templates = Class::ALL.iter().map(|class| {
-        let client = Client::new(subnet, snapshot, host.addr, Some(host), *class);
-        let template = template(subnet, &Client { addr: Ipv4Addr::UNSPECIFIED, hostname: None, ..client });
+        let client = Client::new(subnet, snapshot, Ipv4Addr::UNSPECIFIED, host, *class);
+        let template = template(subnet, &Client { hostname: None, ..client });
         // The daemon leaves nothing out for clients that take more.
         template.left_out().is_empty().then(|| template.before_name().into())
     });
@@ -208,7 +269,7 @@ fn machine(host: &Host, mut group: usize, groups: &mut Vec<Group>) -> Result<Mac
     if groups.get(group).is_none_or(|group| group.templates.iter().flatten().next().is_none()) {
         return Err(TOO_LONG);
     }
-    Ok(Machine { mac: host.mac, addr: host.addr, group, name })
+    Ok(Machine { mac: host.mac, addr: host.addr, group, name, valid_until_ns: 0 })
 }
 
 impl Entries {

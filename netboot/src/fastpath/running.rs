@@ -5,17 +5,19 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::sync::mpsc::{self, Sender};
 use std::thread::{self, JoinHandle};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use netboot_ebpf::abi::Server;
 use netboot_ebpf::guard::Limits;
 
 use super::attach::{Attached, attach};
-use super::entries::{self, LeftOut, Site};
-use super::heartbeat::Heartbeat;
+use super::entries::{self, Leased, LeftOut, Site};
+use super::heartbeat::{Heartbeat, monotonic_ns};
 use super::loader::Loaded;
 use super::sync::Held;
 use super::{Changed, Error, GRACE, Mode, sync};
 use crate::config::Xdp;
+use crate::dhcp::lease::News;
 use crate::inventory::Snapshot;
 use crate::mac::Mac;
 use crate::net::link::Link;
@@ -39,6 +41,8 @@ pub struct Fastpath {
     loaded: Option<Loaded>,
     held: Held,
     site: Site,
+    /// The leases of the pool that are on disk.
+    leases: BTreeMap<Mac, Leased>,
     attached: Attached,
     /// Taken by the first update.
     heartbeat: Option<Heartbeat>,
@@ -63,6 +67,7 @@ impl Fastpath {
             loaded: Some(loaded),
             held: Held::default(),
             site,
+            leases: BTreeMap::new(),
             attached,
             heartbeat: Some(Heartbeat { beat, counters, events, timeline }),
             beating: None,
@@ -85,8 +90,11 @@ impl Fastpath {
     /// # Errors
     /// When the map cannot be written; the machines concerned are then answered by the daemon.
     pub fn update(&mut self, snapshot: &Snapshot, taken: &BTreeSet<Ipv4Addr>) -> Result<Changed, Error> {
-        let (wanted, left_out) = entries::build(snapshot, &self.site);
+        let (mut wanted, left_out) = entries::build(snapshot, &self.site);
         tell(&left_out);
+        let now_ns = monotonic_ns();
+        self.leases.retain(|_, leased| leased.valid_until_ns > now_ns);
+        entries::add_leases(&mut wanted, snapshot, &self.site, self.leases.iter());
         let Some(loaded) = &mut self.loaded else { return Ok(Changed::default()) };
         let result = sync::apply(loaded, &mut self.held, &wanted.without(taken));
         if let Some(heartbeat) = self.heartbeat.take() {
@@ -100,8 +108,49 @@ impl Fastpath {
         result
     }
 
+    /// Takes in what became of leases of the pool.
+    ///
+    /// # Errors
+    /// When the map cannot be written; the machines concerned are then answered by the daemon. The first failure, after
+    /// everything else was tried.
+    pub fn follow_leases(&mut self, news: &[News], snapshot: &Snapshot) -> Result<(), Error> {
+        let Some(loaded) = &mut self.loaded else { return Ok(()) };
+        let (now_ns, now) = (monotonic_ns(), wall());
+        let mut result = Ok(());
+        for news in news {
+            let (mac, leased) = match news {
+                News::Ended(mac) => (*mac, None),
+                News::Bound { segment, lease } => {
+                    // The wall clock goes by seconds here, and an address may be another's in the second in which it is free.
+                    let left_ns = lease.expires.saturating_sub(now + 1).saturating_mul(1_000_000_000);
+                    let valid_until_ns = now_ns.saturating_add(left_ns);
+                    (lease.owner.mac, Some(Leased { addr: lease.addr, segment: *segment, valid_until_ns }))
+                }
+            };
+            match leased {
+                Some(leased) => self.leases.insert(mac, leased),
+                None => self.leases.remove(&mac),
+            };
+            let offers = leased.filter(|leased| entries::may_offer(snapshot, &self.site, mac, leased));
+            let written = match offers {
+                Some(leased) => {
+                    let machine = entries::leased(mac, &leased, 0);
+                    sync::put_leased(loaded, &mut self.held, &machine, leased.segment)
+                }
+                None => sync::take_leased(loaded, &mut self.held, mac),
+            };
+            result = result.and(written);
+        }
+        result
+    }
+
     /// Detaches the program; from then on the daemon sees every packet. Dropping does the same.
     pub fn close(self) {}
+}
+
+/// Seconds since 1970.
+fn wall() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// What the program has to know of the server.

@@ -63,6 +63,8 @@ pub struct Held {
     free: Vec<u16>,
     /// Slots from this one on were never used.
     fresh: u16,
+    /// The slots for those who have a lease, by segment: they are kept though nobody may have one.
+    pool: Vec<Option<[u16; 16]>>,
 }
 
 impl Held {
@@ -111,10 +113,12 @@ impl Held {
     fn sweep(&mut self) {
         let mut used = vec![false; usize::from(self.fresh)];
         let mut last = [NO_SLOT; 16];
-        for host in
-            self.machines.values().filter(|host| host.slots != std::mem::replace(&mut last, host.slots))
-        {
-            for slot in host.slots {
+        let machines = self.machines.values().map(|host| host.slots);
+        for slots in machines.chain(self.pool.iter().flatten().copied()) {
+            if slots == std::mem::replace(&mut last, slots) {
+                continue;
+            }
+            for slot in slots {
                 if let Some(used) = used.get_mut(usize::from(slot)) {
                     *used = true;
                 }
@@ -147,6 +151,8 @@ pub fn apply<T: Table>(table: &mut T, held: &mut Held, wanted: &Entries) -> Resu
             [NO_SLOT; 16]
         }));
     }
+    let pool = wanted.pool.iter().map(|group| slots.get((*group)?).copied());
+    held.pool = pool.collect();
     let value = |machine: &Machine| {
         let segment = wanted.groups.get(machine.group).map_or(0, |group| group.segment);
         let slots = slots.get(machine.group).copied().unwrap_or([NO_SLOT; 16]);
@@ -195,11 +201,43 @@ pub fn apply<T: Table>(table: &mut T, held: &mut Held, wanted: &Entries) -> Resu
     failure.map_or(Ok(changed), Err)
 }
 
+/// Puts one machine with a lease in, or in the place of what it had before.
+///
+/// # Errors
+/// When it cannot be written; then it is taken out.
+pub fn put_leased<T: Table>(
+    table: &mut T,
+    held: &mut Held,
+    machine: &Machine,
+    segment: u16,
+) -> Result<(), T::Error> {
+    let Some(slots) = held.pool.get(usize::from(segment)).copied().flatten() else { return Ok(()) };
+    let host = host(machine, segment, slots);
+    let result = table.put(machine.mac, &host);
+    match &result {
+        Ok(()) => drop(held.machines.insert(machine.mac, host)),
+        Err(_) => take_leased(table, held, machine.mac)?,
+    }
+    result
+}
+
+/// Takes a machine out whose lease has ended; one with a reservation stays.
+///
+/// # Errors
+/// When it cannot be taken out.
+pub fn take_leased<T: Table>(table: &mut T, held: &mut Held, mac: Mac) -> Result<(), T::Error> {
+    if held.machines.get(&mac).is_some_and(|host| host.valid_until_ns != 0) {
+        table.take(mac)?;
+        held.machines.remove(&mac);
+    }
+    Ok(())
+}
+
 /// The map's value of a machine, its stamp still 0.
 fn host(machine: &Machine, segment: u16, slots: [u16; 16]) -> Host {
     Host {
         stamp: 0,
-        valid_until_ns: 0,
+        valid_until_ns: machine.valid_until_ns,
         addr: machine.addr.to_bits(),
         segment,
         name_len: machine.name.len,

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod budget;
+mod leased;
 mod live;
 mod object;
 mod odd;

@@ -4,7 +4,7 @@ use netboot_ebpf::Reason;
 use netboot_ebpf::verdict::message;
 
 use super::{Answer, Server, ignored, steady, wall};
-use crate::dhcp::lease::{Lease, Owner};
+use crate::dhcp::lease::{Lease, News, Owner};
 use crate::dhcp::policy::{self, Change};
 use crate::dhcp::record;
 use crate::dhcp::segments::Segment;
@@ -69,6 +69,7 @@ impl Server {
             }
             Change::Decline(addr) => {
                 leases.decline(addr, &owner, now);
+                self.tell(News::Ended(owner.mac));
                 // If it cannot be queued, the client finds its record again after a restart: no harm to others.
                 let job = Job { segment, lease: None, answer: None };
                 let _ = self.writer.submit(vec![record::delete(addr)], job);
@@ -79,6 +80,14 @@ impl Server {
         }
         if let Some(answer) = answer {
             self.send(&answer, timeline);
+        }
+    }
+
+    /// Tells whoever follows the leases.
+    fn tell(&self, news: News) {
+        if let Some(sender) = &self.news {
+            // Whoever followed has ended.
+            let _ = sender.send(news);
         }
     }
 
@@ -106,7 +115,15 @@ impl Server {
             if done.stored && acknowledges && policy::is_void(&lease, snapshot) {
                 self.void(segment, lease, timeline);
             } else if done.stored {
-                if let Some((moved, before)) = leases.written(lease) {
+                let (mac, addr) = (lease.owner.mac, lease.addr);
+                let moved = leases.written(lease);
+                let live = leases.live(addr, wall()).filter(|_| leases.in_pool(addr)).cloned();
+                let segment_number = u16::try_from(segment).unwrap_or(u16::MAX);
+                self.tell(match live {
+                    Some(lease) => News::Bound { segment: segment_number, lease },
+                    None => News::Ended(mac),
+                });
+                if let Some((moved, before)) = moved {
                     let changes =
                         [record::put(&moved)].into_iter().chain(before.map(record::delete)).collect();
                     // If it cannot be queued, it is written when its client renews it.
@@ -131,6 +148,7 @@ impl Server {
         if let Some(Segment { leases, .. }) = self.segments.get_mut(segment) {
             leases.written(Lease { expires: now, ..lease });
         }
+        self.tell(News::Ended(owner.mac));
         ignored(Some(owner.mac), Reason::WrongAddress, timeline);
         self.change(segment, owner, Change::Release(addr), now, None, timeline);
     }

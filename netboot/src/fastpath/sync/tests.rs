@@ -6,8 +6,8 @@ use std::net::Ipv4Addr;
 use netboot_ebpf::abi::{Host, NO_SLOT, TEMPLATES_CAPACITY};
 use proptest::prelude::*;
 
-use super::{Changed, Held, Table, apply};
-use crate::fastpath::entries::{Entries, Group, Machine, Name};
+use super::{Changed, Held, Table, apply, put_leased, take_leased};
+use crate::fastpath::entries::{Entries, Group, Leased, Machine, Name, leased};
 use crate::mac::Mac;
 
 #[derive(Default)]
@@ -77,8 +77,9 @@ fn entries(machines: &[(u8, u8, usize)], groups: &[[&str; 2]]) -> Entries {
         addr: Ipv4Addr::new(192, 168, 90, *addr),
         group: *group,
         name: Name { len: 0, bytes: [0; 72] },
+        valid_until_ns: 0,
     };
-    Entries { groups: groups.collect(), machines: machines.iter().map(machine).collect() }
+    Entries { groups: groups.collect(), machines: machines.iter().map(machine).collect(), pool: vec![] }
 }
 
 fn update(
@@ -175,6 +176,39 @@ fn more_templates_than_there_are_slots_are_the_daemons() {
     // The slots that nobody names are free for the next.
     update(&mut table, &mut held, &[(2, 12, 0)], &[[&texts[last], ""]]).unwrap();
     assert_eq!(table.told(2, 0), Some(texts[last].as_bytes()));
+}
+
+#[test]
+fn leases_come_and_go_one_by_one_and_outlast_updates() {
+    let (mut table, mut held) = (Fake::default(), Held::default());
+    let wanted = |machines: &[(u8, u8, usize)], leases: &[(u8, Leased)]| {
+        let mut wanted = entries(machines, &[STABLE, ["pool", ""]]);
+        wanted.pool = vec![Some(1), None];
+        wanted.machines.extend(leases.iter().map(|(number, lease)| leased(mac(*number), lease, 1)));
+        wanted
+    };
+    let lease =
+        |last, segment| Leased { addr: Ipv4Addr::new(192, 168, 90, last), segment, valid_until_ns: 7 };
+    apply(&mut table, &mut held, &wanted(&[(1, 11, 0)], &[])).unwrap();
+    let put = |table: &mut Fake, held: &mut Held, number, lease: Leased| {
+        put_leased(table, held, &leased(mac(number), &lease, 0), lease.segment)
+    };
+    put(&mut table, &mut held, 2, lease(99, 0)).unwrap();
+    assert_eq!(table.told(2, 0), Some(&b"pool"[..]), "its slot was kept, though nobody named it");
+    assert_eq!(table.machines[&mac(2)].valid_until_ns, 7);
+    put(&mut table, &mut held, 3, lease(98, 1)).unwrap();
+    assert_eq!(table.told(3, 0), None, "a segment whose leases are the daemon's");
+    let changed = apply(&mut table, &mut held, &wanted(&[(1, 11, 0)], &[(2, lease(99, 0))]));
+    assert_eq!(changed, Ok(Changed::default()), "the update knows of it");
+    take_leased(&mut table, &mut held, mac(1)).unwrap();
+    assert_eq!(table.told(1, 0), Some(&b"stable"[..]), "a reservation is no lease");
+    table.refuse = Some(mac(2));
+    assert!(put(&mut table, &mut held, 2, lease(97, 0)).is_err());
+    assert_eq!((table.told(2, 0), held.len()), (None, 1), "not the old one");
+    table.refuse = None;
+    put(&mut table, &mut held, 2, lease(97, 0)).unwrap();
+    take_leased(&mut table, &mut held, mac(2)).unwrap();
+    assert_eq!((table.told(2, 0), held.len()), (None, 1));
 }
 
 proptest! {

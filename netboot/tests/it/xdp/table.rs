@@ -295,9 +295,10 @@ fn xdp_follows_the_snapshot() {
     let machine = |number: u32| {
         let [a, b, c, d] = number.to_be_bytes();
         let name = Name { len: 0, bytes: [0; abi::NAME_MAX] };
-        Machine { mac: Mac([2, 0, a, b, c, d]), addr: number.into(), group: 0, name }
+        Machine { mac: Mac([2, 0, a, b, c, d]), addr: number.into(), group: 0, name, valid_until_ns: 0 }
     };
-    let many = Entries { groups: vec![], machines: (0..=abi::HOSTS_CAPACITY).map(machine).collect() };
+    let many =
+        Entries { groups: vec![], pool: vec![], machines: (0..=abi::HOSTS_CAPACITY).map(machine).collect() };
     let error = apply(&mut rig.loaded, &mut rig.held, &many).unwrap_err();
     assert!(error.to_string().contains("HOSTS"), "{error}");
     assert_eq!(rig.held.len(), usize::try_from(abi::HOSTS_CAPACITY).unwrap());
