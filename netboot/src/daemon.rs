@@ -24,7 +24,7 @@ use crate::config::problem::{Problem, Problems};
 use crate::config::{self, Mode, RouterAdvertisement, Settings};
 use crate::dhcp::options::Subnet;
 use crate::dhcp::vacant::Network;
-use crate::fastpath::{self, Changed, Fastpath};
+use crate::fastpath::{self, Changed, Fastpath, Trunk};
 use crate::inventory::{HOSTS_FILE, Inventory, Networks, Snapshot};
 use crate::net::link::{Link, State, Watch};
 use crate::net::{ports, ra};
@@ -326,7 +326,11 @@ impl Parts<'_> {
     ) -> (Option<Fastpath>, String) {
         let Self { settings, timeline, link, .. } = self;
         let started = match settings.mode {
-            Mode::Full => Fastpath::start(link, subnet, settings.xdp, (*timeline).clone()),
+            Mode::Full => {
+                let trunk = settings.trunk.as_deref().zip(settings.vlan);
+                let trunk = trunk.map(|(name, vlan)| Trunk { name, vlan });
+                Fastpath::start(link, trunk, subnet, settings.xdp, (*timeline).clone())
+            }
             Mode::Proxy => Err(fastpath::Error::Proxy),
         };
         match started {

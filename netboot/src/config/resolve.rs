@@ -277,7 +277,10 @@ mod tests {
             (r#"{"interface": 5}"#, "netboot.json:1:15: `interface` is a number, not a string"),
             (r#"{"interface": "a/b"}"#, "netboot.json:1:15: `interface` is \"a/b\"; write the name"),
             (r#"{"trunk": "a/b"}"#, "netboot.json:1:11: `trunk` is \"a/b\"; write the name"),
-            (r#"{"vlan": 4095}"#, "netboot.json:1:10: `vlan` is 4095; write the number of a VLAN, from 1 to 4094"),
+            (
+                r#"{"vlan": 4095}"#,
+                "netboot.json:1:10: `vlan` is 4095; write the number of a VLAN, from 1 to 4094",
+            ),
             (r#"{"vlan": 100.90}"#, "netboot.json:1:10: `vlan` is 100.90; write the number"),
             (r#"{"vlan": "100.9o"}"#, "netboot.json:1:10: `vlan` is \"100.9o\"; write the number"),
             (r#"{"vlan": []}"#, "netboot.json:1:10: `vlan` is a list; write the number"),
@@ -350,26 +353,6 @@ mod tests {
         }
         let two = with(r#"{"xdp": 1, "boot": {"efi": "x"}}"#, Given::default()).unwrap_err();
         assert_eq!(two.lines().count(), 2, "{two}");
-    }
-
-    #[test]
-    fn trunk_and_vlan_are_for_serving_and_go_together() {
-        let serving = |text: &str, given: Given| {
-            let dir = tempfile::tempdir().unwrap();
-            std::fs::write(dir.path().join(FILE), text).unwrap();
-            let settings = resolve(dir.path(), given).unwrap();
-            settings.serving().map_err(|problems| problems.to_string())
-        };
-        let eth = || Given { interface: Some("eth1.90".to_owned()), ..Given::default() };
-        let text = r#"{"trunk": "eth1"}"#;
-        let problem = serving(text, eth()).unwrap_err();
-        assert!(problem.contains("netboot.json:1:11: `trunk` is \"eth1\""), "{problem}");
-        let settings = serving(text, Given { vlan: "90".parse().ok(), ..eth() }).unwrap();
-        assert_eq!((settings.trunk.as_deref(), settings.vlan), (Some("eth1"), "90".parse().ok()));
-        let problem = serving("{}", Given { vlan: "90".parse().ok(), ..eth() }).unwrap_err();
-        assert!(problem.contains("netboot.json: `vlan` is 90"), "{problem}");
-        let problem = serving(r#"{ "vlan": "100.90" }"#, eth()).unwrap_err();
-        assert!(problem.contains("netboot.json:1:11: `vlan` is 100.90"), "{problem}");
     }
 
     #[test]

@@ -13,7 +13,8 @@ use super::written::interface;
 use super::{FILE, Settings};
 
 /// What to write.
-const HELP: &str = "write the number of a VLAN, from 1 to 4094, or outer and inner one in double quotes, as in \"100.90\"";
+const HELP: &str =
+    "write the number of a VLAN, from 1 to 4094, or outer and inner one in double quotes, as in \"100.90\"";
 
 /// The tags of a frame: one, or with an outer one round it (QinQ, IEEE 802.1ad). Written `90`, or `100.90`, the outer first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,7 +108,11 @@ pub fn problem(settings: &Settings) -> Option<Problem> {
 }
 
 /// The setting that wants another one beside it, what is wrong, and what to write.
-fn mismatch(own: &str, trunk: Option<&str>, vlan: Option<Vlan>) -> Option<(&'static str, String, &'static str)> {
+fn mismatch(
+    own: &str,
+    trunk: Option<&str>,
+    vlan: Option<Vlan>,
+) -> Option<(&'static str, String, &'static str)> {
     const ALL: &str = "write all three, as in \"interface\": \"eth1.90\", \"trunk\": \"eth1\", \"vlan\": 90 \
         (--interface eth1.90 --trunk eth1 --vlan 90), or the interface alone: then XDP is attached to that";
     if let Some(trunk) = trunk
@@ -135,7 +140,8 @@ fn mismatch(own: &str, trunk: Option<&str>, vlan: Option<Vlan>) -> Option<(&'sta
 
 #[cfg(test)]
 mod tests {
-    use super::{Vlan, mismatch};
+    use super::{FILE, Vlan, mismatch};
+    use crate::config::{Given, resolve};
 
     fn vlan(text: &str) -> Vlan {
         text.parse().unwrap()
@@ -149,7 +155,9 @@ mod tests {
             assert_eq!(vlan(text).to_string(), text);
         }
         assert_eq!(serde_json::to_string(&[vlan("90"), vlan("100.90")]).unwrap(), "[90,\"100.90\"]");
-        for text in ["", "0", "4095", "65626", "-1", "+90", " 90", "90.", ".90", "0.90", "90.0", "1.2.3", "9a"] {
+        for text in
+            ["", "0", "4095", "65626", "-1", "+90", " 90", "90.", ".90", "0.90", "90.0", "1.2.3", "9a"]
+        {
             let error = text.parse::<Vlan>().unwrap_err().to_string();
             assert!(error.contains(&format!("`{text}`")) && error.contains("as in 100.90"), "{error}");
         }
@@ -170,5 +178,25 @@ mod tests {
         assert!(message.contains("\"a/b\""), "{message}");
         let (_, message, _) = of(Some("eth1.90"), Some(vlan("90"))).unwrap();
         assert!(message.contains("both \"eth1.90\""), "{message}");
+    }
+
+    #[test]
+    fn trunk_and_vlan_are_for_serving_and_go_together() {
+        let serving = |text: &str, given: Given| {
+            let dir = tempfile::tempdir().unwrap();
+            std::fs::write(dir.path().join(FILE), text).unwrap();
+            let settings = resolve(dir.path(), given).unwrap();
+            settings.serving().map_err(|problems| problems.to_string())
+        };
+        let eth = || Given { interface: Some("eth1.90".to_owned()), ..Given::default() };
+        let text = r#"{"trunk": "eth1"}"#;
+        let problem = serving(text, eth()).unwrap_err();
+        assert!(problem.contains("netboot.json:1:11: `trunk` is \"eth1\""), "{problem}");
+        let settings = serving(text, Given { vlan: "90".parse().ok(), ..eth() }).unwrap();
+        assert_eq!((settings.trunk.as_deref(), settings.vlan), (Some("eth1"), "90".parse().ok()));
+        let problem = serving("{}", Given { vlan: "90".parse().ok(), ..eth() }).unwrap_err();
+        assert!(problem.contains("netboot.json: `vlan` is 90"), "{problem}");
+        let problem = serving(r#"{ "vlan": "100.90" }"#, eth()).unwrap_err();
+        assert!(problem.contains("netboot.json:1:11: `vlan` is 100.90"), "{problem}");
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::net::Ipv4Addr;
 
-use super::{Changed, Error, Mode};
+use super::{Changed, Error, Mode, Trunk};
 use crate::config::Xdp;
 use crate::dhcp::options::Subnet;
 use crate::inventory::Snapshot;
@@ -28,7 +28,7 @@ impl Fastpath {
     ///
     /// # Errors
     /// Always.
-    pub fn start(_: &Link, _: &Subnet, mode: Xdp, _: Timeline) -> Result<Self, Error> {
+    pub fn start(_: &Link, _: Option<Trunk<'_>>, _: &Subnet, mode: Xdp, _: Timeline) -> Result<Self, Error> {
         Err(if mode == Xdp::Off { Error::Off } else { Error::Absent })
     }
 

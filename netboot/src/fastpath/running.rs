@@ -10,8 +10,9 @@ use super::attach::{Attached, attach};
 use super::entries::{self, Entries, LeftOut};
 use super::heartbeat::Heartbeat;
 use super::loader::Loaded;
-use super::{Changed, Error, GRACE, Mode, sync};
-use crate::config::Xdp;
+use super::place::Place;
+use super::{Changed, Error, GRACE, Mode, Trunk, sync};
+use crate::config::{Vlan, Xdp};
 use crate::dhcp::options::Subnet;
 use crate::inventory::Snapshot;
 use crate::mac::Mac;
@@ -43,17 +44,27 @@ pub struct Fastpath {
 }
 
 impl Fastpath {
-    /// Loads and attaches the program. It passes every packet until the first [`update`](Self::update).
+    /// Loads the program and attaches it to the trunk, or without one to the link itself. It passes every packet until the
+    /// first [`update`](Self::update).
     ///
     /// # Errors
     /// When it is switched off, not permitted, or not taken by kernel or interface. The daemon then serves alone.
-    pub fn start(link: &Link, subnet: &Subnet, mode: Xdp, timeline: Timeline) -> Result<Self, Error> {
+    pub fn start(
+        link: &Link,
+        trunk: Option<Trunk<'_>>,
+        subnet: &Subnet,
+        mode: Xdp,
+        timeline: Timeline,
+    ) -> Result<Self, Error> {
         if mode == Xdp::Off {
             return Err(Error::Off);
         }
         let mut loaded = Loaded::load(link.addr, link.mac, GRACE, subnet.rapid_commit)?;
         let (beat, counters, events) = (loaded.take_beat()?, loaded.take_counters()?, loaded.take_events()?);
-        let attached = attach(&mut loaded, link, mode)?;
+        let place = Place::find(link, trunk)?;
+        let (tags, vlan) = matched(trunk.map(|trunk| trunk.vlan));
+        tracing::debug!(tags, ?vlan, "what the program matches");
+        let attached = attach(&mut loaded, place, mode)?;
 
         Ok(Self {
             loaded: Some(loaded),
@@ -100,6 +111,11 @@ impl Fastpath {
     pub fn close(self) {}
 }
 
+/// What the program is told of tags: the fields `tags` and `vlan` of `abi::Server`. The one place where they are made.
+fn matched(vlan: Option<Vlan>) -> (u8, [u16; 2]) {
+    vlan.map_or((0, [0; 2]), |vlan| (vlan.tags(), vlan.ids()))
+}
+
 /// Says which machines are left to the daemon: a setting for everybody can be the reason of thousands.
 fn tell(left_out: &[LeftOut]) {
     let mut by_reason: BTreeMap<&str, Vec<Mac>> = BTreeMap::new();
@@ -124,7 +140,7 @@ fn tell(left_out: &[LeftOut]) {
 
 impl Drop for Fastpath {
     fn drop(&mut self) {
-        // First no more answers, then the last events and counts.
+        // First no more answers, then the last events and counts; the place after it, with the fields.
         drop(self.loaded.take());
         if let Some((sender, thread)) = self.beating.take() {
             drop(sender);
