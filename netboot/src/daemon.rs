@@ -26,7 +26,7 @@ use crate::dhcp::lease::News;
 use crate::dhcp::options::Subnet;
 use crate::dhcp::vacant::Network;
 use crate::fastpath::entries::Site;
-use crate::fastpath::{self, Changed, Fastpath};
+use crate::fastpath::{self, Changed, Fastpath, Trunk};
 use crate::inventory::{HOSTS_FILE, Inventory, Networks, Snapshot};
 use crate::net::link::{Link, State, Watch};
 use crate::net::{ports, ra};
@@ -332,7 +332,10 @@ impl Parts<'_> {
         let Self { settings, timeline, link, .. } = self;
         let started = match settings.mode {
             Mode::Full => {
-                Fastpath::start(link, Site::new(subnet, &settings.dhcp), settings.xdp, (*timeline).clone())
+                let trunk = settings.trunk.as_deref().zip(settings.vlan);
+                let trunk = trunk.map(|(name, vlan)| Trunk { name, vlan });
+                let site = Site::new(subnet, &settings.dhcp);
+                Fastpath::start(link, trunk, site, settings.xdp, (*timeline).clone())
             }
             Mode::Proxy => Err(fastpath::Error::Proxy),
         };
@@ -428,12 +431,14 @@ fn followed(result: Result<(), fastpath::Error>) {
 /// Says what became of an update of the XDP program's map.
 fn updated(result: Result<Changed, fastpath::Error>) {
     match result {
-        Ok(changed) => tracing::info!(
-            added = changed.added,
-            replaced = changed.replaced,
-            removed = changed.removed,
-            "XDP has the new machines"
-        ),
+        Ok(Changed { added, replaced, removed, templates, no_slot }) => {
+            tracing::info!(added, replaced, removed, templates, "XDP has the new machines");
+            if no_slot > 0 {
+                tracing::warn!(
+                    "{no_slot} replies have no room in the XDP program and are sent by the daemon: so many machines have boot files or options of their own"
+                );
+            }
+        }
         Err(error) => tracing::error!(
             "XDP: {:#}; machines it does not have are answered by the daemon",
             anyhow::Error::from(error)

@@ -5,13 +5,15 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::{doctor, hosts, import, leases};
-use crate::config::{Given, Mode, Range, Xdp};
+use crate::config::{Given, Mode, Range, Vlan, Xdp};
 
 const EXAMPLES: &str = "\
 Examples:
   netboot serve --interface eth1                     serve ./data on eth1
   netboot serve --interface eth1 --xdp off           answer DHCP without the XDP program
   netboot serve --interface eth1 --mode proxy        boot files alone: another DHCP server gives out the addresses
+  netboot serve --interface eth1.90 --trunk eth1 --vlan 90
+                                                     the VLAN eth1.90, its DHCP answered by XDP on the card eth1
   netboot serve --interface eth1 --pool 192.168.90.100-192.168.90.199
   netboot check /srv/netboot                         what is wrong with a data directory
   netboot check /srv/netboot --print                 and the settings that serve would use
@@ -81,6 +83,12 @@ pub(super) struct Settings {
     /// The PXE interface. `check` holds the hosts against its subnet.
     #[arg(long, value_name = "IF", env = "NETBOOT_INTERFACE")]
     interface: Option<String>,
+    /// The interface that carries the VLAN which --interface is: XDP is attached to it. Goes with --vlan.
+    #[arg(long, value_name = "IF", env = "NETBOOT_TRUNK")]
+    trunk: Option<String>,
+    /// The VLAN's tag on the trunk, 1 to 4094; outer and inner tag (QinQ) as 100.90. Goes with --trunk.
+    #[arg(long, value_name = "ID", env = "NETBOOT_VLAN")]
+    vlan: Option<Vlan>,
     /// Where leases and the like are kept [default: DATA/state].
     #[arg(long, value_name = "DIR", env = "NETBOOT_STATE")]
     state: Option<PathBuf>,
@@ -100,8 +108,8 @@ pub(super) struct Settings {
 
 impl From<Settings> for Given {
     fn from(settings: Settings) -> Self {
-        let Settings { interface, state, http_port, mode, xdp, pool } = settings;
-        Self { interface, state, http_port, mode, xdp, pool }
+        let Settings { interface, trunk, vlan, state, http_port, mode, xdp, pool } = settings;
+        Self { interface, trunk, vlan, state, http_port, mode, xdp, pool }
     }
 }
 
@@ -129,7 +137,7 @@ mod tests {
     #[test]
     fn flags_are_taken_as_typed() {
         let typed = "netboot serve --interface eth1 --data d --state s --http-port 81 --xdp off --mode proxy \
-                     --pool 10.0.0.1-10.0.0.2 --pool 10.0.0.8-10.0.0.9";
+                     --trunk eth0 --vlan 100.90 --pool 10.0.0.1-10.0.0.2 --pool 10.0.0.8-10.0.0.9";
         let Command::Serve(serve) = Arguments::try_parse_from(typed.split_whitespace()).unwrap().command
         else {
             panic!("not serve");
@@ -139,6 +147,10 @@ mod tests {
         assert_eq!(
             (given.interface.as_deref(), given.http_port, given.xdp, given.mode),
             (Some("eth1"), Some(81), Some(Xdp::Off), Some(Mode::Proxy))
+        );
+        assert_eq!(
+            (given.trunk.as_deref(), given.vlan.map(|vlan| vlan.to_string()).as_deref()),
+            (Some("eth0"), Some("100.90"))
         );
         assert_eq!(
             given.pool.iter().map(ToString::to_string).collect::<Vec<_>>(),
@@ -173,6 +185,7 @@ mod tests {
             "netboot serve --mode half",
             "netboot serve --pool 1-2",
             "netboot serve --http-port 0",
+            "netboot serve --vlan 4095",
         ] {
             assert_eq!(
                 Arguments::try_parse_from(typed.split_whitespace()).unwrap_err().exit_code(),

@@ -49,6 +49,7 @@ pub(super) fn examine(
                 .extend(subnet.into_iter().flat_map(|own| config::unfit(&settings.data, pool, subnets, own)));
             problems.extend(boot_files(settings, snapshot.as_ref()));
             problems.extend(options::problems(settings, snapshot.as_ref()));
+            problems.extend(config::vlan::problem(settings));
         }
         Err(Problems(found)) => problems.extend(found.iter().cloned()),
     }

@@ -10,6 +10,7 @@ pub mod problem;
 mod range;
 mod resolve;
 mod subnet;
+pub mod vlan;
 mod written;
 
 use std::net::Ipv4Addr;
@@ -22,12 +23,17 @@ pub use menu::Menu;
 pub use range::BadRange;
 pub use resolve::{FILE, Given, resolve};
 pub use subnet::unfit;
+pub use vlan::Vlan;
 
 /// Everything that can be set, resolved.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Settings {
     /// The PXE interface.
     pub interface: String,
+    /// The interface that carries the VLAN which `interface` is: XDP is attached to it. Goes with `vlan`.
+    pub trunk: Option<String>,
+    /// The tags that the machines' frames have there.
+    pub vlan: Option<Vlan>,
     /// The data directory.
     pub data: PathBuf,
     /// Where the daemon keeps its own state, default `<data>/state`.

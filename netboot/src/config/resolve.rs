@@ -8,7 +8,7 @@ use ipnetwork::Ipv4Network;
 use super::options::Custom;
 use super::problem::{Problem, Problems, Severity};
 use super::written::{Written, interface};
-use super::{Dhcp, Http, Identity, Mode, Range, Settings, Tftp, Unknown, Xdp};
+use super::{Dhcp, Http, Identity, Mode, Range, Settings, Tftp, Unknown, Vlan, Xdp, vlan};
 
 /// Name of the settings file in the data directory.
 pub const FILE: &str = "netboot.json";
@@ -18,6 +18,10 @@ pub const FILE: &str = "netboot.json";
 pub struct Given {
     /// The PXE interface.
     pub interface: Option<String>,
+    /// The interface that carries its VLAN.
+    pub trunk: Option<String>,
+    /// The tags of its frames there.
+    pub vlan: Option<Vlan>,
     /// Where the daemon keeps its state.
     pub state: Option<PathBuf>,
     /// HTTP port.
@@ -54,6 +58,8 @@ fn merge(data: &Path, given: Given, written: Written) -> Settings {
     Settings {
         // An empty variable in the environment is as good as none.
         interface: given.interface.filter(|name| !name.is_empty()).or(written.interface).unwrap_or_default(),
+        trunk: given.trunk.filter(|name| !name.is_empty()).or(written.trunk),
+        vlan: given.vlan.or(written.vlan),
         data: data.to_owned(),
         state: state.unwrap_or_else(|| data.join("state")),
         mode: given.mode.or(written.mode).unwrap_or_default(),
@@ -155,10 +161,10 @@ impl Settings {
     /// The settings, if they are enough to serve with.
     ///
     /// # Errors
-    /// When no interface is named.
+    /// When no interface is named, or `trunk` and `vlan` do not go together.
     pub fn serving(self) -> Result<Self, Problems> {
         if !self.interface.is_empty() {
-            return Ok(self);
+            return vlan::problem(&self).map_or(Ok(self), |problem| Err(Problems(vec![problem])));
         }
         let help =
             "give --interface eth1, set NETBOOT_INTERFACE, or write \"interface\": \"eth1\" into that file";
@@ -210,7 +216,7 @@ mod tests {
     #[test]
     fn the_file_beats_defaults_and_flags_beat_the_file() {
         let text = r#"// all of them
-        { "interface": "eth1", "state": "var", "mode": "proxy", "xdp": "generic", "router_advertisement": "off",
+        { "interface": "eth1", "trunk": "eth9", "vlan": 9, "state": "var", "mode": "proxy", "xdp": "generic", "router_advertisement": "off",
           "dhcp": { "pool": ["10.0.0.10-10.0.0.20"], "lease_secs": 600, "authoritative": false, "router": "10.0.0.1",
                     "dns": ["10.0.0.2", "10.0.0.3"], "domain": "blades.example", "unknown": "hold",
                     "menu": { "prompt": "F8?", "timeout_secs": 9, "items": ["local", "beta"] } },
@@ -218,6 +224,7 @@ mod tests {
           "tftp": { "max_transfers": 9, "max_window": 4, "engine": "plain" }, }"#;
         let file = with(text, Given::default()).unwrap();
         assert_eq!((file.interface.as_str(), file.xdp, file.http.port), ("eth1", Xdp::Generic, 80));
+        assert_eq!((file.trunk.as_deref(), file.vlan), (Some("eth9"), Some("9".parse().unwrap())));
         assert_eq!(file.state, file.data.join("var"));
         assert_eq!(file.mode, Mode::Proxy);
         let items = vec!["local".to_owned(), "beta".to_owned()];
@@ -233,6 +240,8 @@ mod tests {
 
         let given = Given {
             interface: Some("eth2".to_owned()),
+            trunk: Some("eth0".to_owned()),
+            vlan: Some("100.90".parse().unwrap()),
             state: Some("/var/x".into()),
             http_port: Some(81),
             mode: Some(Mode::Full),
@@ -242,6 +251,7 @@ mod tests {
         let both = with(text, given.clone()).unwrap();
         assert_eq!((both.interface.as_str(), both.xdp, both.http.port), ("eth2", Xdp::Off, 81));
         assert_eq!(both.mode, Mode::Full);
+        assert_eq!((&both.trunk, both.vlan), (&given.trunk, given.vlan));
         assert_eq!((Some(both.state), both.dhcp.pool), (given.state, given.pool));
         assert_eq!(both.dhcp.lease_secs, 600);
     }
@@ -266,6 +276,14 @@ mod tests {
             (r#"{"dhcp": []}"#, "netboot.json:1:10: `dhcp` is a list, not an object"),
             (r#"{"interface": 5}"#, "netboot.json:1:15: `interface` is a number, not a string"),
             (r#"{"interface": "a/b"}"#, "netboot.json:1:15: `interface` is \"a/b\"; write the name"),
+            (r#"{"trunk": "a/b"}"#, "netboot.json:1:11: `trunk` is \"a/b\"; write the name"),
+            (
+                r#"{"vlan": 4095}"#,
+                "netboot.json:1:10: `vlan` is 4095; write the number of a VLAN, from 1 to 4094",
+            ),
+            (r#"{"vlan": 100.90}"#, "netboot.json:1:10: `vlan` is 100.90; write the number"),
+            (r#"{"vlan": "100.9o"}"#, "netboot.json:1:10: `vlan` is \"100.9o\"; write the number"),
+            (r#"{"vlan": []}"#, "netboot.json:1:10: `vlan` is a list; write the number"),
             (r#"{"xdp": "fast"}"#, "netboot.json:1:9: `xdp` is \"fast\"; write one of: \"auto\", \"native\""),
             (
                 r#"{"router_advertisement": true}"#,

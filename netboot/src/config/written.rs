@@ -16,8 +16,8 @@ use super::options::{Custom, Place};
 use super::problem::{Problem, Problems};
 use super::range::Addresses;
 use super::{
-    Boot, Engine, Identity, Menu, Mode, Range, RouterAdvertisement, Subnet, Unknown, Xdp, boot, menu,
-    options, subnet,
+    Boot, Engine, Identity, Menu, Mode, Range, RouterAdvertisement, Subnet, Unknown, Vlan, Xdp, boot, menu,
+    options, subnet, vlan,
 };
 
 /// Most routers or name servers: with the rest of a reply they stay within 548 bytes.
@@ -27,6 +27,8 @@ const MOST_SERVERS: usize = 8;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Written {
     pub(super) interface: Option<String>,
+    pub(super) trunk: Option<String>,
+    pub(super) vlan: Option<Vlan>,
     pub(super) state: Option<PathBuf>,
     pub(super) mode: Option<Mode>,
     pub(super) xdp: Option<Xdp>,
@@ -82,6 +84,8 @@ impl Written {
             let (name, value) = (member.name.as_str(), &member.value);
             match name {
                 "interface" => self.interface = checked(reader, name, value, interface),
+                "trunk" => self.trunk = checked(reader, name, value, interface),
+                "vlan" => self.vlan = vlan::read(reader, name, value),
                 "state" => self.state = checked(reader, name, value, not_empty).map(PathBuf::from),
                 "mode" => self.mode = choice(reader, name, value),
                 "xdp" => self.xdp = choice(reader, name, value),
@@ -99,7 +103,7 @@ impl Written {
                     self.tftp(reader, name, key, value)
                 }),
                 _ => {
-                    let known = "use one of: interface, state, mode, xdp, router_advertisement, dhcp, boot, http, tftp";
+                    let known = "use one of: interface, trunk, vlan, state, mode, xdp, router_advertisement, dhcp, boot, http, tftp";
                     reader.error(&member.name, format!("`{name}` is not a setting"), known);
                 }
             }

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::net::Ipv4Addr;
 
 use super::entries::Site;
-use super::{Changed, Error, Mode};
+use super::{Changed, Error, Mode, Trunk};
 use crate::config::Xdp;
 use crate::dhcp::lease::News;
 use crate::inventory::Snapshot;
@@ -29,7 +29,7 @@ impl Fastpath {
     ///
     /// # Errors
     /// Always.
-    pub fn start(_: &Link, _: Site, mode: Xdp, _: Timeline) -> Result<Self, Error> {
+    pub fn start(_: &Link, _: Option<Trunk<'_>>, _: Site, mode: Xdp, _: Timeline) -> Result<Self, Error> {
         Err(if mode == Xdp::Off { Error::Off } else { Error::Absent })
     }
 

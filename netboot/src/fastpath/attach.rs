@@ -7,57 +7,73 @@ use aya::programs::XdpMode;
 use rustix::io::Errno;
 
 use super::loader::{Loaded, chain, errno};
-use super::{Error, Mode};
+use super::place::Place;
+use super::{Error, LOST, Mode};
 use crate::config::Xdp;
-use crate::net::kind::made_up;
-use crate::net::link::Link;
 
-/// How the program got attached, and why not natively.
+/// How the program got attached, and why so.
 #[derive(Debug)]
 pub(super) struct Attached {
     pub(super) mode: Mode,
     pub(super) note: Option<String>,
+    /// Held until the program is gone.
+    _place: Place,
 }
 
 /// Attaches the program as the setting says.
-pub(super) fn attach(loaded: &mut Loaded, link: &Link, setting: Xdp) -> Result<Attached, Error> {
-    match setting {
-        Xdp::Off => Err(Error::Off),
+pub(super) fn attach(loaded: &mut Loaded, place: Place, setting: Xdp) -> Result<Attached, Error> {
+    let Place { name, kind, .. } = &place;
+    let (mode, why) = match setting {
+        Xdp::Off => return Err(Error::Off),
         Xdp::Native => {
-            attach_as(loaded, link, Mode::Native)?;
-            Ok(Attached { mode: Mode::Native, note: None })
+            attach_as(loaded, &place, Mode::Native)?;
+            let trap = (kind.as_deref() == Some("veth")).then(|| {
+                format!(
+                    "{name} is a veth interface: {LOST} unless its other end has an XDP program too; \
+                     with \"xdp\": \"auto\" they are not"
+                )
+            });
+            if let Some(trap) = &trap {
+                tracing::warn!(interface = name, "XDP is native, and {trap}");
+            }
+            (Mode::Native, trap)
         }
         Xdp::Generic => {
-            attach_as(loaded, link, Mode::Generic)?;
-            Ok(Attached { mode: Mode::Generic, note: Some("the setting `xdp` says so".to_owned()) })
+            attach_as(loaded, &place, Mode::Generic)?;
+            (Mode::Generic, Some("the setting `xdp` says so".to_owned()))
         }
         Xdp::Auto => {
-            let why = match made_up(link.index) {
-                Some(kind) => format!("{} is a {kind} interface", link.name),
-                None => match attach_as(loaded, link, Mode::Native) {
-                    Ok(()) => return Ok(Attached { mode: Mode::Native, note: None }),
+            let refused = match kind {
+                Some(kind) => Some(format!("{name} is a {kind} interface")),
+                None => match attach_as(loaded, &place, Mode::Native) {
+                    Ok(()) => None,
                     Err(error @ Error::Permission { .. }) => return Err(error),
-                    Err(error) => error.to_string(),
+                    Err(error) => Some(error.to_string()),
                 },
             };
-            attach_as(loaded, link, Mode::Generic)?;
-            Ok(Attached { mode: Mode::Generic, note: Some(why) })
+            if refused.is_some() {
+                attach_as(loaded, &place, Mode::Generic)?;
+            }
+            (if refused.is_some() { Mode::Generic } else { Mode::Native }, refused)
         }
-    }
+    };
+    let notes: Vec<String> = place.carries.iter().cloned().chain(why).collect();
+    let note = (!notes.is_empty()).then(|| notes.join("; "));
+    Ok(Attached { mode, note, _place: place })
 }
 
-fn attach_as(loaded: &mut Loaded, link: &Link, mode: Mode) -> Result<(), Error> {
+fn attach_as(loaded: &mut Loaded, place: &Place, mode: Mode) -> Result<(), Error> {
     let flags = match mode {
         Mode::Native => XdpMode::Driver,
         Mode::Generic => XdpMode::Skb,
     };
-    let Err(error) = loaded.program()?.attach_to_if_index(link.index, flags) else { return Ok(()) };
+    let Err(error) = loaded.program()?.attach_to_if_index(place.index, flags) else { return Ok(()) };
     let code = errno(&error).map(Errno::from_raw_os_error);
     if code == Some(Errno::PERM) {
         return Err(Error::Permission { what: "attaching the XDP program", source: Errno::PERM.into() });
     }
     let what = chain(&error);
-    let name = &link.name;
+    let name = &place.name;
     let why = match code {
         Some(Errno::BUSY | Errno::EXIST) => {
             format!(

@@ -5,6 +5,7 @@
 
 pub mod entries;
 pub mod sync;
+pub mod trunk;
 
 #[cfg(feature = "fastpath")]
 mod attach;
@@ -14,6 +15,8 @@ mod events;
 mod heartbeat;
 #[cfg(feature = "fastpath")]
 pub mod loader;
+#[cfg(feature = "fastpath")]
+mod place;
 #[cfg(feature = "fastpath")]
 mod running;
 #[cfg(feature = "fastpath")]
@@ -28,9 +31,13 @@ use std::io;
 use std::time::Duration;
 
 pub use sync::Changed;
+pub use trunk::{Card, Tags, Trunk};
 
 /// After this long without a heartbeat the program passes everything.
 pub const GRACE: Duration = Duration::from_secs(3);
+
+/// In the note about a program whose replies do not arrive.
+pub const LOST: &str = "replies are lost";
 
 /// How the program is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +95,14 @@ pub enum Error {
         /// How it was to be attached.
         mode: Mode,
         /// What the kernel said, and what to do.
+        why: String,
+    },
+    /// The interface is not one that the program can be attached to.
+    #[error("XDP cannot be attached to {interface}: {why}")]
+    Place {
+        /// The interface.
+        interface: String,
+        /// Why, and what to do.
         why: String,
     },
     /// A map could not be opened or written.

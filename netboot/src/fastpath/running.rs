@@ -14,9 +14,10 @@ use super::attach::{Attached, attach};
 use super::entries::{self, Leased, LeftOut, Site};
 use super::heartbeat::{Heartbeat, monotonic_ns};
 use super::loader::Loaded;
+use super::place::Place;
 use super::sync::Held;
-use super::{Changed, Error, GRACE, Mode, sync};
-use crate::config::Xdp;
+use super::{Changed, Error, GRACE, Mode, Trunk, sync};
+use crate::config::{Vlan, Xdp};
 use crate::dhcp::lease::News;
 use crate::inventory::Snapshot;
 use crate::mac::Mac;
@@ -50,18 +51,28 @@ pub struct Fastpath {
 }
 
 impl Fastpath {
-    /// Loads and attaches the program. It passes every packet until the first [`update`](Self::update).
+    /// Loads the program and attaches it to the trunk, or without one to the link itself. It passes every packet until the
+    /// first [`update`](Self::update).
     ///
     /// # Errors
     /// When it is switched off, not permitted, or not taken by kernel or interface. The daemon then serves alone.
-    pub fn start(link: &Link, site: Site, mode: Xdp, timeline: Timeline) -> Result<Self, Error> {
+    pub fn start(
+        link: &Link,
+        trunk: Option<Trunk<'_>>,
+        site: Site,
+        mode: Xdp,
+        timeline: Timeline,
+    ) -> Result<Self, Error> {
         if mode == Xdp::Off {
             return Err(Error::Off);
         }
         let rapid_commit = site.subnets.first().is_some_and(|own| own.rapid_commit);
-        let mut loaded = Loaded::load(server(link.addr, link.mac, rapid_commit), &site.relays)?;
+        let place = Place::find(link, trunk)?;
+        let (tags, vlan) = matched(trunk.map(|trunk| trunk.vlan));
+        let server = Server { tags, vlan, ..server(link.addr, link.mac, rapid_commit) };
+        let mut loaded = Loaded::load(server, &site.relays)?;
         let (beat, counters, events) = (loaded.take_beat()?, loaded.take_counters()?, loaded.take_events()?);
-        let attached = attach(&mut loaded, link, mode)?;
+        let attached = attach(&mut loaded, place, mode)?;
 
         Ok(Self {
             loaded: Some(loaded),
@@ -168,6 +179,11 @@ pub fn server(addr: Ipv4Addr, mac: Mac, rapid_commit: bool) -> Server {
     }
 }
 
+/// What the program is told of tags: the fields `tags` and `vlan` of `abi::Server`. The one place where they are made.
+fn matched(vlan: Option<Vlan>) -> (u8, [u16; 2]) {
+    vlan.map_or((0, [0; 2]), |vlan| (vlan.tags(), vlan.ids()))
+}
+
 /// Says which machines are left to the daemon: a setting for everybody can be the reason of thousands.
 fn tell(left_out: &[LeftOut]) {
     let mut by_reason: BTreeMap<&str, Vec<Mac>> = BTreeMap::new();
@@ -192,7 +208,7 @@ fn tell(left_out: &[LeftOut]) {
 
 impl Drop for Fastpath {
     fn drop(&mut self) {
-        // First no more answers, then the last events and counts.
+        // First no more answers, then the last events and counts; the place after it, with the fields.
         drop(self.loaded.take());
         if let Some((sender, thread)) = self.beating.take() {
             drop(sender);

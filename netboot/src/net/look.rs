@@ -1,21 +1,25 @@
-//! One look at the PXE interface: what it is, what it belongs to, and what its driver takes off a frame.
+//! One look at an interface: what it is, what is above and below it, and what its driver takes off a frame.
 //!
 //! Asks the kernel over rtnetlink, and for the offload by ethtool's ioctl; changes nothing and waits for nothing.
 
-use std::io;
-
 use futures_util::TryStreamExt;
-use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp};
-use rustix::ioctl::{Opcode, Updater, ioctl};
-use socket2::{Domain, Socket, Type};
+use rtnetlink::packet_route::link::{
+    InfoData, InfoKind, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp,
+};
 
 use super::link::{Error, State, Watch};
+use super::offload::{Card, Rxvlan};
+
+/// VLAN interfaces on one another; the kernel itself allows eight.
+const DEEPEST: usize = 8;
 
 /// What was seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Look {
     /// Whether it can be used, or what is missing.
     pub state: State,
+    /// Its number in this network namespace; none if it does not exist.
+    pub index: Option<u32>,
     /// Its kind if the kernel made it up (`veth`, `bridge`, `vlan`); none for a network card.
     pub kind: Option<String>,
     /// The interface that it is a part of, and its kind (`bridge`, `bond`).
@@ -24,10 +28,12 @@ pub struct Look {
     pub carrier: bool,
     /// VLAN interfaces on top of it.
     pub vlans: Vec<String>,
+    /// If it is a VLAN interface: its VLAN and the interface below, then that one's, down to what is none.
+    pub below: Vec<(u16, String)>,
     /// An XDP program is attached.
     pub xdp: bool,
     /// Whether the VLAN tag is taken off received frames (`rxvlan`); none if that cannot be told.
-    pub rxvlan: Option<bool>,
+    pub rxvlan: Option<Rxvlan>,
 }
 
 /// Looks at the interface of this name.
@@ -54,12 +60,12 @@ async fn ask(name: &str) -> Result<Look, Error> {
     let all: Result<Vec<LinkMessage>, _> = handle.link().get().execute().try_collect().await;
     connection.abort();
     let all = all.map_err(|source| Error::Query { name: name.to_owned(), source })?;
-    let rxvlan = rxvlan(name).ok();
+    let rxvlan = Card::open(name).and_then(|card| card.rxvlan()).ok();
     Ok(seen(name, &all, state, rxvlan))
 }
 
 /// Finds in the list of all interfaces what concerns this one.
-fn seen(name: &str, all: &[LinkMessage], state: State, rxvlan: Option<bool>) -> Look {
+fn seen(name: &str, all: &[LinkMessage], state: State, rxvlan: Option<Rxvlan>) -> Look {
     let own = all.iter().find(|link| named(link) == Some(name));
     let attributes = own.map(|own| own.attributes.as_slice()).unwrap_or_default();
     let master = attributes.iter().find_map(|attribute| match attribute {
@@ -68,11 +74,7 @@ fn seen(name: &str, all: &[LinkMessage], state: State, rxvlan: Option<bool>) -> 
     });
     let above = |link: &&LinkMessage| {
         let index = own.map(|own| own.header.index);
-        let below = link
-            .attributes
-            .iter()
-            .any(|attribute| matches!(attribute, LinkAttribute::Link(lower) if Some(*lower) == index));
-        below && kind(link) == Some(InfoKind::Vlan)
+        lower(link) == index && index.is_some() && kind(link) == Some(InfoKind::Vlan)
     };
     let attached = |part: &LinkXdp| {
         let id = match part {
@@ -85,6 +87,7 @@ fn seen(name: &str, all: &[LinkMessage], state: State, rxvlan: Option<bool>) -> 
     };
     Look {
         state,
+        index: own.map(|own| own.header.index),
         kind: own.and_then(kind).map(|kind| kind.to_string()),
         master: master.map(|link| {
             let kind = kind(link).map(|kind| kind.to_string());
@@ -92,6 +95,7 @@ fn seen(name: &str, all: &[LinkMessage], state: State, rxvlan: Option<bool>) -> 
         }),
         carrier: own.is_some_and(|own| own.header.flags.contains(LinkFlags::LowerUp)),
         vlans: all.iter().filter(above).filter_map(named).map(str::to_owned).collect(),
+        below: own.map(|own| below(own, all)).unwrap_or_default(),
         xdp: attributes
             .iter()
             .any(|attribute| matches!(attribute, LinkAttribute::Xdp(parts) if parts.iter().any(attached))),
@@ -106,55 +110,63 @@ fn named(link: &LinkMessage) -> Option<&str> {
     })
 }
 
-fn kind(link: &LinkMessage) -> Option<InfoKind> {
-    let infos = link.attributes.iter().find_map(|attribute| match attribute {
-        LinkAttribute::LinkInfo(infos) => Some(infos),
+/// The index of the interface that it is made on.
+fn lower(link: &LinkMessage) -> Option<u32> {
+    link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::Link(lower) => Some(*lower),
         _ => None,
-    });
-    infos?.iter().find_map(|info| match info {
+    })
+}
+
+/// The VLANs that an interface is in, its own first, each with the interface below.
+fn below(own: &LinkMessage, all: &[LinkMessage]) -> Vec<(u16, String)> {
+    let mut found = Vec::new();
+    let mut here = own;
+    while let Some(vlan) = vlan(here)
+        && found.len() < DEEPEST
+    {
+        let lower = lower(here).and_then(|index| all.iter().find(|link| link.header.index == index));
+        // It may be in another network namespace.
+        let Some(lower) = lower else { break };
+        found.push((vlan, named(lower).unwrap_or_default().to_owned()));
+        here = lower;
+    }
+    found
+}
+
+fn kind(link: &LinkMessage) -> Option<InfoKind> {
+    infos(link).iter().find_map(|info| match info {
         LinkInfo::Kind(kind) => Some(kind.clone()),
         _ => None,
     })
 }
 
-/// `struct ethtool_value` of linux/ethtool.h.
-#[repr(C)]
-struct Value {
-    command: u32,
-    data: u32,
+fn vlan(link: &LinkMessage) -> Option<u16> {
+    let data = infos(link).iter().find_map(|info| match info {
+        LinkInfo::Data(InfoData::Vlan(data)) => Some(data),
+        _ => None,
+    });
+    data?.iter().find_map(|part| match part {
+        InfoVlan::Id(id) => Some(*id),
+        _ => None,
+    })
 }
 
-/// `struct ifreq` of linux/if.h: the name, and a union of 24 bytes whose pointer is used here.
-#[repr(C)]
-struct Request {
-    name: [u8; 16],
-    value: *mut Value,
-    rest: [u8; 16],
-}
-
-/// Whether the driver takes the VLAN tag off received frames.
-fn rxvlan(interface: &str) -> io::Result<bool> {
-    const SIOCETHTOOL: Opcode = 0x8946;
-    const GET_FLAGS: u32 = 0x25;
-    const FLAG_RXVLAN: u32 = 1 << 8;
-    let socket = Socket::new(Domain::IPV4, Type::DGRAM.cloexec(), None)?;
-    let mut name = [0; 16];
-    // The last byte stays 0.
-    let place = name.get_mut(..interface.len()).filter(|place| place.len() < 16);
-    place.ok_or(io::ErrorKind::InvalidInput)?.copy_from_slice(interface.as_bytes());
-    let mut value = Value { command: GET_FLAGS, data: 0 };
-    let mut request = Request { name, value: &raw mut value, rest: [0; 16] };
-    // SAFETY: SIOCETHTOOL takes a `struct ifreq` with the name of an interface and a pointer to a command's own structure;
-    // GET_FLAGS has a `struct ethtool_value`, which lives until the call has returned.
-    unsafe { ioctl(&socket, Updater::<'_, SIOCETHTOOL, Request>::new(&mut request)) }?;
-    Ok(value.data & FLAG_RXVLAN != 0)
+fn infos(link: &LinkMessage) -> &[LinkInfo] {
+    let infos = link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::LinkInfo(infos) => Some(infos.as_slice()),
+        _ => None,
+    });
+    infos.unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
-    use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp};
+    use rtnetlink::packet_route::link::{
+        InfoData, InfoKind, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp,
+    };
 
-    use super::{Look, look, rxvlan, seen};
+    use super::{Look, Rxvlan, look, seen};
     use crate::net::link::State;
 
     fn link(index: u32, name: &str, kind: Option<InfoKind>, more: &[LinkAttribute]) -> LinkMessage {
@@ -178,34 +190,60 @@ mod tests {
             link(5, "mv0", Some(InfoKind::MacVlan), &[LinkAttribute::Link(2)]),
         ];
         let state = State::Missing(String::new());
-        let of = |name| seen(name, &all, state.clone(), Some(true));
+        let rxvlan = Some(Rxvlan { on: true, fixed: false });
+        let of = |name| seen(name, &all, state.clone(), rxvlan);
         let expected = Look {
             state: state.clone(),
+            index: Some(2),
             kind: None,
             master: Some(("br0".to_owned(), "bridge".to_owned())),
             carrier: true,
             vlans: vec!["v90".to_owned()],
+            below: Vec::new(),
             xdp: false,
-            rxvlan: Some(true),
+            rxvlan,
         };
         assert_eq!(of("eth1"), expected);
         let vlan = of("v91");
         assert_eq!((vlan.kind.as_deref(), vlan.xdp, vlan.vlans.len()), (Some("vlan"), true, 0));
-        assert!(!of("eth2").carrier && of("eth2").vlans.is_empty());
+        assert!(!of("eth2").carrier && of("eth2").vlans.is_empty() && of("eth2").index.is_none());
+    }
+
+    #[test]
+    fn a_vlan_interface_knows_what_it_is_made_on() {
+        let vlan = |index, name, id, lower| {
+            let mut link = link(index, name, None, &[LinkAttribute::Link(lower)]);
+            let data = InfoData::Vlan(vec![InfoVlan::Id(id)]);
+            let infos = vec![LinkInfo::Kind(InfoKind::Vlan), LinkInfo::Data(data)];
+            link.attributes.push(LinkAttribute::LinkInfo(infos));
+            link
+        };
+        let all = [
+            link(1, "eth1", None, &[]),
+            vlan(2, "eth1.100", 100, 1),
+            vlan(3, "eth1.100.90", 90, 2),
+            // Made on something of another namespace that has the same number here.
+            vlan(4, "loop", 7, 4),
+            vlan(5, "far", 7, 99),
+        ];
+        let below = |name| seen(name, &all, State::Missing(String::new()), None).below;
+        assert_eq!(below("eth1.100.90"), [(90, "eth1.100".to_owned()), (100, "eth1".to_owned())]);
+        assert_eq!(below("eth1.100"), [(100, "eth1".to_owned())]);
+        assert!(below("eth1").is_empty() && below("far").is_empty());
+        assert_eq!(below("loop").len(), super::DEEPEST);
     }
 
     #[test]
     fn the_loopback_is_no_ethernet_and_nothing_is_on_it() {
         let seen = look("lo").unwrap();
         assert!(!seen.xdp && seen.vlans.is_empty() && seen.master.is_none() && seen.kind.is_none());
-        assert_eq!(rxvlan("lo").ok(), seen.rxvlan);
+        assert_eq!(seen.rxvlan, Some(Rxvlan { on: false, fixed: true }));
     }
 
     #[test]
     fn what_is_not_there_is_missing() {
         let seen = look("nosuchif0").unwrap();
         assert!(matches!(seen.state, State::Missing(why) if why.contains("does not exist")));
-        assert!((!seen.carrier) && seen.rxvlan.is_none());
-        assert!(rxvlan("a-name-that-is-too-long").is_err());
+        assert!((!seen.carrier) && seen.rxvlan.is_none() && seen.index.is_none());
     }
 }

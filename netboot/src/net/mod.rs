@@ -2,8 +2,8 @@
 pub mod arp;
 pub mod frames;
 pub mod hear;
-pub mod kind;
 pub mod link;
 pub mod look;
+pub mod offload;
 pub mod ports;
 pub mod ra;

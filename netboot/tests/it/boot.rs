@@ -5,6 +5,8 @@
 
 mod proxy;
 mod rack;
+#[cfg(feature = "fastpath")]
+mod tagged;
 mod uefi;
 
 use std::collections::BTreeSet;

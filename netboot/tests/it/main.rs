@@ -22,6 +22,8 @@ mod ra;
 mod relay;
 mod sample;
 mod tftp;
+#[cfg(feature = "fastpath")]
+mod trunk;
 mod vagrant;
 mod wire;
 #[cfg(feature = "fastpath")]

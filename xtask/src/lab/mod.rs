@@ -8,10 +8,13 @@ mod namespace;
 mod network;
 mod payload;
 mod server;
+mod tags;
+mod vlan;
 
 pub use blade::{Accel, Blade, Firmware, Report};
 pub(crate) use namespace::run;
 pub use namespace::{Child, Namespace, enter, wait_for};
-pub use network::{Capture, Lab, SERVER_ADDR, remove_leftovers};
+pub use network::{Capture, Lab, SERVER_ADDR, Trunk, remove_leftovers};
 pub use payload::data_directory;
 pub use server::{READY, Server, Step, sentence};
+pub use vlan::Vlan;

@@ -4,6 +4,12 @@
 //! server namespace          switch namespace              client namespaces, virtual machines
 //! pxe0 192.168.90.2/24 ──── uplink ─ br0 ─ port1, tap2 ── eth0, virtio-net
 //! ```
+//!
+//! [`Lab::trunk`] makes the wire between the two a trunk: `pxe0.90` has the address, and the machines know of no tag.
+//!
+//! ```text
+//! pxe0.90 ─ Vlan ─ pxe0 ──── uplink ─ Vlan ─ access ─ br0
+//! ```
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -14,6 +20,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use super::namespace::{Child, Namespace, run};
+use super::vlan::Vlan;
 
 /// The server's address on the PXE network, a /24.
 pub const SERVER_ADDR: Ipv4Addr = Ipv4Addr::new(192, 168, 90, 2);
@@ -78,6 +85,24 @@ impl Lab {
         Ok(tap)
     }
 
+    /// From now on frames have these tags (outer first) on the wire between server and switch, and the server's address is
+    /// on its VLAN's own interface, `pxe0.90`, whose Ethernet address is not that of `pxe0`.
+    ///
+    /// # Errors
+    /// When there is no `/dev/net/tun` or the kernel refuses a link.
+    pub fn trunk(&self, tags: &[u16]) -> Result<Trunk> {
+        let Self { server, switch, .. } = self;
+        switch.ip("link set uplink nomaster")?;
+        let access = Vlan::start(switch, "uplink", "access", tags)?;
+        switch.ip("link set access master br0")?;
+        let numbers: Vec<String> = tags.iter().map(u16::to_string).collect();
+        let interface = format!("pxe0.{}", numbers.join("."));
+        let own = Vlan::start(server, "pxe0", &interface, tags)?;
+        server.ip("addr flush dev pxe0")?;
+        server.ip(&format!("addr add {SERVER_ADDR}/24 dev {interface}"))?;
+        Ok(Trunk { interface, own, access })
+    }
+
     /// Records the DHCP between the server and everybody else into a pcap file. Taken on the switch: what the XDP
     /// program sends never reaches a capture on the server's own interface.
     ///
@@ -109,6 +134,17 @@ impl Lab {
     fn next_port(&self, kind: &str) -> String {
         format!("{kind}{}", self.ports.fetch_add(1, Ordering::Relaxed))
     }
+}
+
+/// The two ends of a trunk.
+#[derive(Debug)]
+pub struct Trunk {
+    /// The VLAN's own interface in the server's namespace.
+    pub interface: String,
+    /// What takes the tags off there.
+    pub own: Vlan,
+    /// What puts them on the frames of the machines.
+    pub access: Vlan,
 }
 
 /// A running capture.

@@ -28,10 +28,24 @@ impl Server {
     /// # Errors
     /// When it ends or is not ready in time; the error has its log.
     pub fn start(lab: &Lab, netboot: &Path, data: &Path, arguments: &[&str]) -> Result<Self> {
+        Self::start_on("pxe0", lab, netboot, data, arguments)
+    }
+
+    /// The same on another interface of the server's namespace.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn start_on(
+        interface: &str,
+        lab: &Lab,
+        netboot: &Path,
+        data: &Path,
+        arguments: &[&str],
+    ) -> Result<Self> {
         let mut command = lab.server.command(netboot.to_str().context("the program's path is not UTF-8")?);
         forget_settings(&mut command, std::env::vars_os().map(|(name, _)| name));
         command
-            .args(["serve", "--interface", "pxe0", "--log-format", "json", "--data"])
+            .args(["serve", "--interface", interface, "--log-format", "json", "--data"])
             .arg(data)
             .args(arguments);
         let child = Child::spawn(command)?;

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use rustix::thread::{CapabilitySet, capabilities};
 
 use super::super::{ask, check, leases};
-use super::facts::{Clock, Data, Disk, Facts, Interface, Port, PortState, Usable, Wire};
+use super::facts::{Clock, Data, Disk, Facts, Interface, Port, PortState, Seen, Trunk, Usable, Wire};
 use crate::config::{Mode, Settings, Xdp};
 use crate::dhcp::rival;
 use crate::net::hear;
@@ -41,6 +41,8 @@ const WANTED: [(CapabilitySet, &str); 5] = [
 pub(super) fn facts(settings: Settings, quiet_wire: bool) -> Facts {
     let lacking = lacking();
     let (interface, link) = interface(&settings.interface);
+    let trunk = settings.trunk.as_deref().zip(settings.vlan);
+    let trunk = trunk.map(|(name, vlan)| trunk_of(&settings.interface, fastpath::Trunk { name, vlan }));
     let told = told(&settings);
     let ports = ports(&settings, link.as_ref(), told.is_some());
     let running = told.is_some() || ports.iter().any(|port| matches!(port.state, PortState::Ours));
@@ -65,6 +67,7 @@ pub(super) fn facts(settings: Settings, quiet_wire: bool) -> Facts {
         engine,
         relays,
         interface,
+        trunk,
         running,
         running_xdp: told.filter(|told| !told.is_empty()),
         kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
@@ -115,7 +118,7 @@ fn interface(name: &str) -> (Interface, Option<Link>) {
     if name.is_empty() {
         return (Interface::Unnamed, None);
     }
-    let Look { state, kind, master, carrier, vlans, xdp, rxvlan } = match look(name) {
+    let Look { state, kind, master, carrier, vlans, xdp, rxvlan, .. } = match look(name) {
         Ok(look) => look,
         Err(error) => return (Interface::Missing(format!("{:#}", anyhow::Error::from(error))), None),
     };
@@ -136,6 +139,17 @@ fn interface(name: &str) -> (Interface, Option<Link>) {
             };
             (Interface::Usable(usable), Some(link))
         }
+    }
+}
+
+fn trunk_of(interface: &str, trunk: fastpath::Trunk<'_>) -> Trunk {
+    let seen = look(trunk.name).ok().filter(|seen| seen.index.is_some());
+    let own = look(interface).ok();
+    Trunk {
+        name: trunk.name.to_owned(),
+        vlan: trunk.vlan.to_string(),
+        mismatch: own.and_then(|own| trunk.mismatch(interface, &own)),
+        seen: seen.map(|Look { kind, carrier, xdp, rxvlan, .. }| Seen { kind, carrier, xdp, rxvlan }),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 
 use crate::config::{Engine, Mode, Xdp};
+use crate::net::offload::Rxvlan;
 
 /// Everything that was seen.
 #[derive(Clone, Debug)]
@@ -13,6 +14,8 @@ pub(super) struct Facts {
     /// Subnets behind relay agents are served.
     pub(super) relays: bool,
     pub(super) interface: Interface,
+    /// What carries the VLAN of the interface, if the settings say so.
+    pub(super) trunk: Option<Trunk>,
     /// Capabilities that `serve` wants and this process does not have.
     pub(super) lacking: Vec<&'static str>,
     /// A netboot serves with this state directory.
@@ -63,7 +66,28 @@ pub(super) struct Usable {
     pub(super) carrier: bool,
     pub(super) vlans: Vec<String>,
     pub(super) xdp: bool,
-    pub(super) rxvlan: Option<bool>,
+    pub(super) rxvlan: Option<Rxvlan>,
+}
+
+/// What the settings `trunk` and `vlan` name.
+#[derive(Clone, Debug)]
+pub(super) struct Trunk {
+    pub(super) name: String,
+    pub(super) vlan: String,
+    /// The fast path's own words for what does not fit.
+    pub(super) mismatch: Option<String>,
+    /// None if there is no such interface.
+    pub(super) seen: Option<Seen>,
+}
+
+/// A trunk that there is.
+#[derive(Clone, Debug)]
+pub(super) struct Seen {
+    /// None for a network card.
+    pub(super) kind: Option<String>,
+    pub(super) carrier: bool,
+    pub(super) xdp: bool,
+    pub(super) rxvlan: Option<Rxvlan>,
 }
 
 /// A port that `serve` takes.

@@ -3,6 +3,7 @@
 use super::facts::{Data, Facts, Interface, Port, PortState, Usable, Wire};
 use crate::config::{Mode, Xdp};
 
+mod attach;
 mod system;
 
 /// How it is with one thing.
@@ -39,8 +40,6 @@ impl Finding {
     }
 }
 
-/// A native program and the rest of its page hold no larger packets.
-const NATIVE_MTU: u32 = 3506;
 const SUDO: &str = "sudo netboot doctor";
 
 /// Everything, in the order in which an operator would ask.
@@ -53,8 +52,9 @@ pub(super) fn all(facts: &Facts) -> Vec<Finding> {
     findings.extend(usable.and_then(master));
     findings.push(privileges(facts));
     findings.push(kernel(facts));
-    findings.push(attach(facts, usable));
-    findings.extend(usable.map(|usable| rxvlan(facts, usable)));
+    findings.extend(facts.trunk.as_ref().map(|trunk| attach::trunk(trunk, facts)));
+    findings.push(attach::attach(facts, usable));
+    findings.extend(attach::rxvlan(facts, usable));
     findings.extend(usable.map(mtu));
     findings.extend(facts.ports.iter().map(|one| port(one, facts)));
     findings.push(wire(facts));
@@ -152,71 +152,6 @@ fn kernel(facts: &Facts) -> Finding {
 
 fn wants_xdp(facts: &Facts) -> bool {
     facts.mode == Mode::Full && facts.xdp != Xdp::Off
-}
-
-/// How the program would be attached, and why.
-fn attach(facts: &Facts, usable: Option<&Usable>) -> Finding {
-    let finding = |state, message: String| Finding::new("xdp", state, message);
-    if facts.mode == Mode::Proxy {
-        return finding(State::Ok, "off: XDP answers full DHCP only, and the mode is proxy".to_owned());
-    }
-    if facts.xdp == Xdp::Off {
-        return finding(State::Ok, "off by the setting `xdp`: the daemon answers everything".to_owned());
-    }
-    if let Some(told) = &facts.running_xdp {
-        let off = told.starts_with("off");
-        let state = if off { State::Warning } else { State::Ok };
-        return finding(state, format!("the running netboot says: {told}"));
-    }
-    let Some(Usable { name, kind, mtu, xdp, .. }) = usable else {
-        return finding(State::Skipped, "how it would be attached depends on the interface".to_owned());
-    };
-    if *xdp && !facts.running {
-        let message =
-            format!("another XDP program is attached to {name}; the daemon would answer everything");
-        return finding(State::Warning, message).fix(format!("ip link set dev {name} xdp off"));
-    }
-    let large = *mtu > NATIVE_MTU;
-    match (facts.xdp, kind) {
-        (Xdp::Generic, _) => finding(State::Ok, "generic: the setting `xdp` says so".to_owned()),
-        (Xdp::Auto | Xdp::Off, Some(kind)) => {
-            finding(State::Ok, format!("generic: {name} is a {kind} interface"))
-        }
-        (Xdp::Native, Some(kind)) if kind == "veth" => {
-            let message =
-                format!("native: {name} is a veth interface, on which replies of a native program are lost");
-            finding(State::Wrong, message).fix("`\"xdp\": \"auto\"` in netboot.json")
-        }
-        (Xdp::Native, Some(kind)) => {
-            let message = format!("native: {name} is a {kind} interface, which has no such mode as a rule");
-            finding(State::Warning, message).fix("`\"xdp\": \"auto\"` in netboot.json")
-        }
-        (_, None) if large => {
-            let message = format!(
-                "native is tried on {name}, and its MTU of {mtu} is too large for most drivers (over {NATIVE_MTU})"
-            );
-            finding(State::Warning, message).fix(format!("ip link set {name} mtu 1500"))
-        }
-        (_, None) => finding(State::Ok, format!("native is tried: {name} is a network card")),
-    }
-}
-
-fn rxvlan(facts: &Facts, usable: &Usable) -> Finding {
-    let Usable { name, vlans, rxvlan, .. } = usable;
-    let finding = |state, message: &str| Finding::new("rxvlan", state, message);
-    match rxvlan {
-        None => finding(State::Skipped, "whether the card takes VLAN tags off cannot be told")
-            .fix(format!("ethtool -k {name} | grep rx-vlan")),
-        Some(true) if !vlans.is_empty() && wants_xdp(facts) => {
-            let vlans = vlans.join(", ");
-            let message = format!(
-                "VLAN tags are taken off before XDP sees them, and there are VLANs on {name}: {vlans}"
-            );
-            finding(State::Warning, &message).fix(format!("ethtool -K {name} rxvlan off"))
-        }
-        Some(true) => finding(State::Ok, "VLAN tags are taken off, which hides nothing from XDP here"),
-        Some(false) => finding(State::Ok, "VLAN tags stay on"),
-    }
 }
 
 fn mtu(usable: &Usable) -> Finding {

@@ -89,7 +89,7 @@ fn xdp_answers_real_frames() {
     let (wire, capture) = (Wire::open(&client, "eth0"), Capture::open(&client, "eth0"));
     let (link, timeline) = (link(&server, "pxe0"), Timeline::default());
     let mut fastpath = server
-        .inside(|| Fastpath::start(&link, site(), Xdp::Auto, timeline.clone()))
+        .inside(|| Fastpath::start(&link, None, site(), Xdp::Auto, timeline.clone()))
         .unwrap()
         .unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(fastpath.mode(), Mode::Generic);
@@ -148,8 +148,10 @@ fn xdp_does_not_answer_before_the_first_snapshot() {
     server.veth("pxe0", &client, "eth0").unwrap();
     let (link, timeline) = (link(&server, "pxe0"), Timeline::default());
     let wire = Wire::open(&client, "eth0");
-    let mut fastpath =
-        server.inside(|| Fastpath::start(&link, site(), Xdp::Generic, timeline.clone())).unwrap().unwrap();
+    let mut fastpath = server
+        .inside(|| Fastpath::start(&link, None, site(), Xdp::Generic, timeline.clone()))
+        .unwrap()
+        .unwrap();
     wire.send(&Request::new(DISCOVER, Class::Plain).frame());
     fastpath.update(&snapshot(), &BTreeSet::new()).unwrap();
     let stale = || timeline.counters().get("xdp").and_then(|names| names.get("stale-heartbeat")).copied();
@@ -157,7 +159,7 @@ fn xdp_does_not_answer_before_the_first_snapshot() {
     assert_eq!(timeline.counters()["xdp"]["offer"], 0);
     // Another program cannot be attached over this one, and says why.
     let error = server
-        .inside(|| Fastpath::start(&link, site(), Xdp::Generic, timeline.clone()))
+        .inside(|| Fastpath::start(&link, None, site(), Xdp::Generic, timeline.clone()))
         .unwrap()
         .unwrap_err();
     assert!(

@@ -1,7 +1,7 @@
 //! Where the program cannot run: each reason has its own error, for the daemon to say and to serve without.
 
 use netboot::config::Xdp;
-use netboot::fastpath::{Error, Fastpath, Mode};
+use netboot::fastpath::{Error, Fastpath, Mode, Trunk};
 use netboot::net::link::Link;
 use netboot::timeline::Timeline;
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
@@ -11,7 +11,7 @@ use super::live::link;
 use super::site;
 
 fn start(namespace: &Namespace, link: &Link, mode: Xdp) -> Result<Fastpath, Error> {
-    namespace.inside(|| Fastpath::start(link, site(), mode, Timeline::default())).unwrap()
+    namespace.inside(|| Fastpath::start(link, None, site(), mode, Timeline::default())).unwrap()
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn xdp_needs_three_capabilities_and_no_more() {
                     inheritable: CapabilitySet::empty(),
                 };
                 set_capabilities(None, sets).unwrap();
-                Fastpath::start(&bridge, site(), Xdp::Generic, Timeline::default()).map(drop)
+                Fastpath::start(&bridge, None, site(), Xdp::Generic, Timeline::default()).map(drop)
             })
             .unwrap()
     };
@@ -59,4 +59,67 @@ fn xdp_needs_three_capabilities_and_no_more() {
         assert!(error.to_string().contains("CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN"), "{error}");
     }
     with(all).unwrap_or_else(|error| panic!("{error}"));
+}
+
+/// What `ethtool` says of the receive offload.
+fn rxvlan(namespace: &Namespace, name: &str) -> bool {
+    let shown = namespace.shell(&format!("ethtool -k {name}")).unwrap();
+    let (_, rest) = shown.split_once("rx-vlan-offload: ").unwrap();
+    rest.starts_with("on")
+}
+
+#[test]
+fn tags_are_left_on_as_long_as_the_program_is_attached_to_a_trunk() {
+    let namespace = Namespace::new("server").unwrap();
+    namespace.ip("link add trunk0 type veth peer name far0").unwrap();
+    namespace.ip("link add br0 type bridge").unwrap();
+    let (own, trunk0) = (link(&namespace, "br0"), link(&namespace, "trunk0"));
+    let on = |name| {
+        let trunk = Trunk { name, vlan: "90".parse().unwrap() };
+        namespace
+            .inside(|| Fastpath::start(&own, Some(trunk), &subnet(), Xdp::Auto, Timeline::default()))
+            .unwrap()
+    };
+    let fastpath = on("trunk0").unwrap();
+    assert_eq!(fastpath.note(), Some("on the trunk trunk0 for VLAN 90; trunk0 is a veth interface"));
+    assert!(namespace.ip("-d link show trunk0").unwrap().contains("xdpgeneric"));
+    assert!(!namespace.ip("-d link show br0").unwrap().contains("xdp"));
+    assert!(!rxvlan(&namespace, "trunk0"));
+    // Dropped in another network namespace than it was started in.
+    drop(fastpath);
+    assert!(rxvlan(&namespace, "trunk0") && !namespace.ip("-d link show trunk0").unwrap().contains("xdp"));
+
+    // Who has turned it off before keeps it so.
+    namespace.shell("ethtool -K trunk0 rxvlan off").unwrap();
+    drop(on("trunk0").unwrap());
+    assert!(!rxvlan(&namespace, "trunk0"));
+    namespace.shell("ethtool -K trunk0 rxvlan on").unwrap();
+
+    // A start that fails half-way leaves nothing behind.
+    let other = start(&namespace, &trunk0, Xdp::Generic).unwrap();
+    assert!(rxvlan(&namespace, "trunk0"), "nobody has a tag there");
+    let error = on("trunk0").unwrap_err();
+    assert!(error.to_string().contains("another XDP program"), "{error}");
+    assert!(rxvlan(&namespace, "trunk0"));
+    drop(other);
+}
+
+#[test]
+fn a_trunk_that_is_none_is_refused_with_what_to_do() {
+    let namespace = Namespace::new("server").unwrap();
+    namespace.ip("link add trunk0 type veth peer name far0").unwrap();
+    namespace.ip("link add br0 type bridge").unwrap();
+    let own = link(&namespace, "trunk0");
+    for (name, message) in [
+        ("eth9", "XDP cannot be attached to eth9: there is no such interface"),
+        ("br0", "br0 is a bridge interface, whose frames have lost their VLAN tags before XDP sees them"),
+        ("br0", "leave out `trunk` and `vlan`: then XDP is attached to trunk0"),
+    ] {
+        let trunk = Trunk { name, vlan: "90".parse().unwrap() };
+        let error = namespace
+            .inside(|| Fastpath::start(&own, Some(trunk), &subnet(), Xdp::Auto, Timeline::default()))
+            .unwrap()
+            .unwrap_err();
+        assert!(matches!(error, Error::Place { .. }) && error.to_string().contains(message), "{error}");
+    }
 }

@@ -19,6 +19,8 @@ pub(super) fn rp_filter(facts: &Facts, usable: Option<&Usable>) -> Finding {
     match (facts.rp_filter, usable) {
         (Some(1), Some(Usable { name, .. })) if facts.relays => {
             let message = "strict: what relay agents send is dropped unless the route back goes out here";
+            // A dot in a name, as in eth1.90, is a slash to sysctl.
+            let name = name.replace('.', "/");
             finding(State::Warning, message).fix(format!("sysctl -w net.ipv4.conf.{name}.rp_filter=2"))
         }
         (Some(1), Some(_)) => finding(State::Ok, "strict, which does no harm without relay agents"),

@@ -3,6 +3,9 @@ use std::net::Ipv4Addr;
 use super::super::facts::{Clock, Data, Disk, Facts, Interface, Port, PortState, Usable, Wire};
 use super::{Finding, State, all};
 use crate::config::{Engine, Mode, Xdp};
+use crate::net::offload::Rxvlan;
+
+mod attach;
 
 /// A network card on a machine on which nothing is wrong.
 fn usable() -> Usable {
@@ -16,7 +19,7 @@ fn usable() -> Usable {
         carrier: true,
         vlans: Vec::new(),
         xdp: false,
-        rxvlan: Some(true),
+        rxvlan: Some(Rxvlan { on: true, fixed: false }),
     }
 }
 
@@ -27,6 +30,7 @@ fn healthy() -> Facts {
         engine: Engine::Auto,
         relays: false,
         interface: Interface::Usable(usable()),
+        trunk: None,
         lacking: Vec::new(),
         running: false,
         running_xdp: None,
@@ -155,7 +159,7 @@ fn what_is_wrong_is_said_with_the_command_that_mends_it() {
         (
             "xdp",
             State::Wrong,
-            "replies of a native program are lost",
+            "its replies are lost",
             "auto",
             found(|f| {
                 f.xdp = Xdp::Native;
@@ -245,22 +249,12 @@ fn what_may_go_wrong_is_a_warning() {
             "ip link set dev eth1 xdp off",
             found(on(|u| u.xdp = true)),
         ),
-        ("xdp", State::Warning, "3506", "ip link set eth1 mtu 1500", found(on(|u| u.mtu = 9000))),
         (
             "xdp",
             State::Warning,
             "off (no rights)",
             "",
             found(|f| f.running_xdp = Some("off (no rights)".to_owned())),
-        ),
-        (
-            "rxvlan",
-            State::Warning,
-            "there are VLANs on eth1: v90",
-            "ethtool -K eth1 rxvlan off",
-            found(on(|u| {
-                u.vlans = vec!["v90".to_owned()];
-            })),
         ),
         ("mtu", State::Warning, "1400", "mtu 1500", found(on(|u| u.mtu = 1400))),
         (
@@ -276,6 +270,16 @@ fn what_may_go_wrong_is_a_warning() {
             "relay agents",
             "net.ipv4.conf.eth1.rp_filter=2",
             found(|f| f.relays = true),
+        ),
+        (
+            "rp_filter",
+            State::Warning,
+            "relay agents",
+            "net.ipv4.conf.eth1/90.rp_filter=2",
+            found(|f| {
+                f.relays = true;
+                on(|u| u.name = "eth1.90".to_owned())(f);
+            }),
         ),
         ("gc_thresh", State::Warning, "1024 neighbours", "gc_thresh3=4096", found(|f| f.hosts = 1024)),
         (
@@ -366,7 +370,6 @@ fn what_is_as_it_should_be_is_said_with_its_reason() {
                 (f.no_uring, f.engine) = (Some("EPERM".to_owned()), Engine::Plain);
             }),
         ),
-        ("rxvlan", State::Ok, "stay on", "", found(on(|u| u.rxvlan = Some(false)))),
     ];
     hold(rows);
 }
