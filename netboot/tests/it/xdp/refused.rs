@@ -77,7 +77,7 @@ fn tags_are_left_on_as_long_as_the_program_is_attached_to_a_trunk() {
     let on = |name| {
         let trunk = Trunk { name, vlan: "90".parse().unwrap() };
         namespace
-            .inside(|| Fastpath::start(&own, Some(trunk), &subnet(), Xdp::Auto, Timeline::default()))
+            .inside(|| Fastpath::start(&own, Some(trunk), site(), Xdp::Auto, Timeline::default()))
             .unwrap()
     };
     let fastpath = on("trunk0").unwrap();
@@ -117,7 +117,7 @@ fn a_trunk_that_is_none_is_refused_with_what_to_do() {
     ] {
         let trunk = Trunk { name, vlan: "90".parse().unwrap() };
         let error = namespace
-            .inside(|| Fastpath::start(&own, Some(trunk), &subnet(), Xdp::Auto, Timeline::default()))
+            .inside(|| Fastpath::start(&own, Some(trunk), site(), Xdp::Auto, Timeline::default()))
             .unwrap()
             .unwrap_err();
         assert!(matches!(error, Error::Place { .. }) && error.to_string().contains(message), "{error}");
