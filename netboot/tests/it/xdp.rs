@@ -15,6 +15,7 @@ mod packets;
 mod refused;
 mod rig;
 mod roads;
+mod size;
 mod table;
 
 use std::collections::BTreeMap;
