@@ -61,7 +61,7 @@ fn a_uefi_machine_boots_by_pxe_and_ipxe() {
     let Some(_turn) = turn() else { return };
     let boot = boot_with(Firmware::UefiPxe, RESERVED, &[], ipxe);
     is_the_first_blade(&boot.report);
-    assert_eq!(answered(&boot), [("efi64", "daemon"), ("ipxe", "xdp"), ("plain", "xdp")]);
+    assert_eq!(answered(&boot), [("efi64", "xdp"), ("ipxe", "xdp"), ("plain", "xdp")]);
     assert_eq!(over_tftp(&boot), BTreeSet::from(["boot.ipxe", "snponly.efi"]));
     let kernel = "GET /tftp/coreos_stable_pxe.vmlinuz";
     assert!(over_http(&boot).contains(kernel), "{:?}", boot.steps);
@@ -84,7 +84,7 @@ fn a_uefi_machine_boots_by_http() {
     let boot = boot_with(Firmware::UefiHttp, RESERVED, &[], ipxe);
     is_the_first_blade(&boot.report);
     // iPXE comes as PXEClient after a boot by HTTP, too; its option 77 tells.
-    assert_eq!(answered(&boot), [("http64", "daemon"), ("ipxe", "xdp"), ("plain", "xdp")]);
+    assert_eq!(answered(&boot), [("http64", "xdp"), ("ipxe", "xdp"), ("plain", "xdp")]);
     let loader = ["HEAD /tftp/snponly.efi", "GET /tftp/snponly.efi"];
     assert!(over_http(&boot).is_superset(&BTreeSet::from(loader)), "{:?}", boot.steps);
     assert_eq!(over_tftp(&boot), BTreeSet::from(["boot.ipxe"]), "the loader came over HTTP alone");
