@@ -19,6 +19,22 @@ pub fn probe() -> Result<(), Error> {
     Err(Error::Absent)
 }
 
+/// Says that it is not there.
+///
+/// # Errors
+/// Always.
+pub fn pinnable() -> Result<(), String> {
+    Err(Error::Absent.to_string())
+}
+
+/// Whether a netboot has left its program on the interface. This build cannot tell.
+pub fn is_left(_: &Link) -> bool {
+    false
+}
+
+/// Leaves what another build has left: this one cannot tell what it is.
+pub fn clear(_: &Link) {}
+
 /// The fast path; there is no value of it in this build.
 #[derive(Debug)]
 pub struct Fastpath(Infallible);
@@ -33,7 +49,7 @@ impl Fastpath {
     }
 
     /// How the program is attached.
-    pub fn mode(&self) -> Mode {
+    pub fn mode(&self) -> Option<Mode> {
         match self.0 {}
     }
 
@@ -47,6 +63,14 @@ impl Fastpath {
     /// # Errors
     /// Never: there is no value to call it on.
     pub fn update(&mut self, _: &Snapshot, _: &BTreeSet<Ipv4Addr>) -> Result<Changed, Error> {
+        match self.0 {}
+    }
+
+    /// Leaves the program for a successor.
+    ///
+    /// # Errors
+    /// Never, as above.
+    pub fn leave(self) -> Result<(), String> {
         match self.0 {}
     }
 

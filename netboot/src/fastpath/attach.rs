@@ -4,6 +4,8 @@
 //! mode. So interfaces that the kernel made up take the generic mode at once.
 
 use aya::programs::XdpMode;
+use aya::programs::links::FdLink;
+use aya::programs::xdp::XdpLinkId;
 use rustix::io::Errno;
 
 use super::loader::{Loaded, chain, errno};
@@ -20,38 +22,62 @@ pub(super) struct Attached {
 }
 
 /// Attaches the program as the setting says.
-pub(super) fn attach(loaded: &mut Loaded, link: &Link, setting: Xdp) -> Result<Attached, Error> {
-    match setting {
-        Xdp::Off => Err(Error::Off),
-        Xdp::Native => {
-            attach_as(loaded, link, Mode::Native)?;
-            Ok(Attached { mode: Mode::Native, note: None })
+pub(super) fn attach(loaded: &mut Loaded, link: &Link, setting: Xdp) -> Result<(Attached, XdpLinkId), Error> {
+    if setting == Xdp::Off {
+        return Err(Error::Off);
+    }
+    let why = match why_generic(link, setting) {
+        Some(why) => why,
+        None => match attach_as(loaded, link, Mode::Native) {
+            Ok(id) => return Ok((Attached { mode: Mode::Native, note: None }, id)),
+            Err(error) if setting == Xdp::Native || matches!(error, Error::Permission { .. }) => {
+                return Err(error);
+            }
+            Err(error) => error.to_string(),
+        },
+    };
+    let id = attach_as(loaded, link, Mode::Generic)?;
+    Ok((Attached { mode: Mode::Generic, note: Some(why) }, id))
+}
+
+/// Puts the program into the place of the one before, in the mode of that. No packet is without a program meanwhile.
+pub(super) fn replace(loaded: &mut Loaded, link: FdLink) -> Result<XdpLinkId, String> {
+    let link = link.try_into().map_err(|error| chain(&error))?;
+    let program = loaded.program().map_err(|error| chain(&error))?;
+    program.attach_to_link(link).map_err(|error| chain(&error))
+}
+
+/// Whether a program that is attached in this mode is so as the setting says, and why. What `auto` has fallen back to it keeps:
+/// to find out anew would take the program off.
+pub(super) fn keeps(link: &Link, setting: Xdp, mode: Mode) -> Option<Attached> {
+    let why = why_generic(link, setting);
+    match (setting, mode) {
+        (Xdp::Native | Xdp::Auto, Mode::Native) if why.is_none() => Some(Attached { mode, note: None }),
+        (Xdp::Generic | Xdp::Auto, Mode::Generic) => {
+            Some(Attached { mode, note: why.or(Some("as the netboot before had it".to_owned())) })
         }
-        Xdp::Generic => {
-            attach_as(loaded, link, Mode::Generic)?;
-            Ok(Attached { mode: Mode::Generic, note: Some("the setting `xdp` says so".to_owned()) })
-        }
-        Xdp::Auto => {
-            let why = match made_up(link.index) {
-                Some(kind) => format!("{} is a {kind} interface", link.name),
-                None => match attach_as(loaded, link, Mode::Native) {
-                    Ok(()) => return Ok(Attached { mode: Mode::Native, note: None }),
-                    Err(error @ Error::Permission { .. }) => return Err(error),
-                    Err(error) => error.to_string(),
-                },
-            };
-            attach_as(loaded, link, Mode::Generic)?;
-            Ok(Attached { mode: Mode::Generic, note: Some(why) })
-        }
+        _ => None,
     }
 }
 
-fn attach_as(loaded: &mut Loaded, link: &Link, mode: Mode) -> Result<(), Error> {
+/// Why native mode is not even tried; `None` where it is.
+fn why_generic(link: &Link, setting: Xdp) -> Option<String> {
+    match setting {
+        Xdp::Off | Xdp::Native => None,
+        Xdp::Generic => Some("the setting `xdp` says so".to_owned()),
+        Xdp::Auto => made_up(link.index).map(|kind| format!("{} is a {kind} interface", link.name)),
+    }
+}
+
+fn attach_as(loaded: &mut Loaded, link: &Link, mode: Mode) -> Result<XdpLinkId, Error> {
     let flags = match mode {
         Mode::Native => XdpMode::Driver,
         Mode::Generic => XdpMode::Skb,
     };
-    let Err(error) = loaded.program()?.attach_to_if_index(link.index, flags) else { return Ok(()) };
+    let error = match loaded.program()?.attach_to_if_index(link.index, flags) {
+        Ok(id) => return Ok(id),
+        Err(error) => error,
+    };
     let code = errno(&error).map(Errno::from_raw_os_error);
     if code == Some(Errno::PERM) {
         return Err(Error::Permission { what: "attaching the XDP program", source: Errno::PERM.into() });

@@ -15,10 +15,11 @@ use rustix::thread::{CapabilitySet, capabilities};
 
 use super::Error;
 use super::entries::Entry;
+use super::pins::{self, Handle};
 use super::sync::Table;
 use crate::mac::Mac;
 
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/netboot-ebpf"));
+pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/netboot-ebpf"));
 
 /// A key or value of the program's maps.
 #[repr(transparent)]
@@ -43,6 +44,7 @@ pub type Events = RingBuf<MapData>;
 #[derive(Debug)]
 pub struct Loaded {
     ebpf: Ebpf,
+    handles: Vec<Handle>,
     replies: HashMap<MapData, Plain<ReplyKey>, Plain<Reply>>,
     stamp: u64,
 }
@@ -54,6 +56,7 @@ impl Loaded {
     /// When the kernel refuses it.
     pub fn load(addr: Ipv4Addr, mac: Mac, grace: Duration, rapid_commit: bool) -> Result<Self, Error> {
         let mut ebpf = EbpfLoader::new().load(OBJECT).map_err(|error| load_error(&error))?;
+        let handles = pins::handles(&ebpf).map_err(|error| Error::Load { why: chain(&error) })?;
         let replies =
             HashMap::try_from(take(&mut ebpf, map::REPLIES)?).map_err(|error| open(map::REPLIES, &error))?;
         let mut server: Array<_, Plain<Server>> =
@@ -67,7 +70,7 @@ impl Loaded {
             pad: [0; 5],
         };
         server.set(0, Plain(value), 0).map_err(|error| write(map::SERVER, &error))?;
-        let mut loaded = Self { ebpf, replies, stamp: 0 };
+        let mut loaded = Self { ebpf, handles, replies, stamp: 0 };
         loaded.program()?.load().map_err(|error| load_error(&error.into()))?;
         Ok(loaded)
     }
@@ -81,6 +84,11 @@ impl Loaded {
         program.ok_or_else(|| Error::Load {
             why: format!("its object file has no XDP program {}", abi::PROGRAM),
         })
+    }
+
+    /// All maps, to be pinned.
+    pub(super) fn handles(&self) -> &[Handle] {
+        &self.handles
     }
 
     /// The map of heartbeats. Each of the maps can be taken once.

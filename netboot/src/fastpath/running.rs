@@ -3,13 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::Ipv4Addr;
+use std::sync::Once;
 use std::sync::mpsc::{self, Sender};
 use std::thread::{self, JoinHandle};
 
-use super::attach::{Attached, attach};
 use super::entries::{self, Entries, LeftOut};
-use super::heartbeat::Heartbeat;
+use super::heartbeat::{End, Heartbeat};
 use super::loader::Loaded;
+use super::pins::{self, Pins};
+use super::place::{Placed, place};
+use super::predecessor::Predecessor;
 use super::{Changed, Error, GRACE, Mode, sync};
 use crate::config::Xdp;
 use crate::dhcp::options::Subnet;
@@ -21,6 +24,23 @@ use crate::timeline::Timeline;
 /// Machines that are named in one line of the log.
 const MOST_TOLD: usize = 5;
 
+/// Whether a netboot that was killed, or ended for a successor, has left its program on the interface.
+pub fn is_left(link: &Link) -> bool {
+    Pins::look(link).is_some_and(|pins| pins.find().is_some())
+}
+
+/// Takes off what a netboot before has left on the interface, where there is to be no program.
+pub fn clear(link: &Link) {
+    if let Some(pins) = Pins::look(link) {
+        pins::sweep();
+        let found = pins.find().map(|found| found.place);
+        if found.is_some() {
+            tracing::info!("removed the XDP program of the netboot before");
+        }
+        pins.remove(found.as_deref());
+    }
+}
+
 /// Whether the kernel takes the program: it is loaded, attached to nothing, and gone again.
 ///
 /// # Errors
@@ -29,75 +49,143 @@ pub fn probe() -> Result<(), Error> {
     Loaded::load(Ipv4Addr::UNSPECIFIED, Mac([0; 6]), GRACE, false).map(drop)
 }
 
-/// The program, attached to the PXE interface. It answers from the first [`update`](Self::update) on, and until
-/// this value is dropped.
+/// The program on the PXE interface. It answers from the first [`update`](Self::update) on, and until this value is dropped
+/// or, after [`leave`](Self::leave), until a successor takes its place.
 pub struct Fastpath {
-    /// `None` once detached.
+    /// `None` once detached, or when it could not be attached.
     loaded: Option<Loaded>,
     held: Entries,
     subnet: Subnet,
-    attached: Attached,
     /// Taken by the first update.
-    heartbeat: Option<Heartbeat>,
-    beating: Option<(Sender<()>, JoinHandle<()>)>,
+    start: Option<Start>,
+    placed: Option<Placed>,
+    beating: Option<(Sender<End>, JoinHandle<()>)>,
+}
+
+/// What the first update needs beside.
+struct Start {
+    link: Link,
+    setting: Xdp,
+    heartbeat: Heartbeat,
+    /// Or why nothing can be pinned.
+    pins: Result<Pins, String>,
+    before: Option<Predecessor>,
 }
 
 impl Fastpath {
-    /// Loads and attaches the program. It passes every packet until the first [`update`](Self::update).
+    /// Loads the program. It is attached, or takes the place of the one that a netboot before has left, at the end of the first
+    /// [`update`](Self::update); until then that one is kept alive.
     ///
     /// # Errors
-    /// When it is switched off, not permitted, or not taken by kernel or interface. The daemon then serves alone.
+    /// When it is switched off, not permitted, or not taken by the kernel. The daemon then serves alone.
     pub fn start(link: &Link, subnet: &Subnet, mode: Xdp, timeline: Timeline) -> Result<Self, Error> {
         if mode == Xdp::Off {
+            clear(link);
             return Err(Error::Off);
         }
-        let mut loaded = Loaded::load(link.addr, link.mac, GRACE, subnet.rapid_commit)?;
-        let (beat, counters, events) = (loaded.take_beat()?, loaded.take_counters()?, loaded.take_events()?);
-        let attached = attach(&mut loaded, link, mode)?;
-
+        let pins = Pins::open(link);
+        if pins.is_ok() {
+            pins::sweep();
+        }
+        let before = pins.as_ref().ok().and_then(Predecessor::find);
+        let load = || -> Result<_, Error> {
+            let mut loaded = Loaded::load(link.addr, link.mac, GRACE, subnet.rapid_commit)?;
+            let (beat, counters, events) =
+                (loaded.take_beat()?, loaded.take_counters()?, loaded.take_events()?);
+            Ok((loaded, Heartbeat { beat, counters, events, before: None, timeline }))
+        };
+        let (loaded, heartbeat) = load().inspect_err(|_| clear(link))?;
         Ok(Self {
             loaded: Some(loaded),
             held: Entries::new(),
             subnet: subnet.clone(),
-            attached,
-            heartbeat: Some(Heartbeat { beat, counters, events, timeline }),
+            start: Some(Start { link: link.clone(), setting: mode, heartbeat, pins, before }),
+            placed: None,
             beating: None,
         })
     }
 
-    /// How the program is attached.
-    pub fn mode(&self) -> Mode {
-        self.attached.mode
+    /// How the program is attached; `None` before the first update, and if that could not attach it.
+    pub fn mode(&self) -> Option<Mode> {
+        self.placed.as_ref().map(|placed| placed.attached.mode)
     }
 
     /// Why it is attached so and not natively.
     pub fn note(&self) -> Option<&str> {
-        self.attached.note.as_deref()
+        self.placed.as_ref()?.attached.note.as_deref()
     }
 
     /// Takes a new snapshot into the program's map, but for reserved addresses that others still have a lease of; lets the
     /// program answer if it is the first.
     ///
     /// # Errors
-    /// When the map cannot be written; the machines concerned are then answered by the daemon.
+    /// When the map cannot be written; the machines concerned are then answered by the daemon. At the first update also when
+    /// the interface does not take the program; then it has no [`mode`](Self::mode).
     pub fn update(&mut self, snapshot: &Snapshot, taken: &BTreeSet<Ipv4Addr>) -> Result<Changed, Error> {
         let (wanted, left_out) = entries::build(snapshot, &self.subnet);
         tell(&left_out);
         let Some(loaded) = &mut self.loaded else { return Ok(Changed::default()) };
         let result = sync::apply(loaded, &mut self.held, entries::without(wanted, taken));
-        if let Some(heartbeat) = self.heartbeat.take() {
-            let (sender, stop) = mpsc::channel();
-            let thread = thread::Builder::new()
-                .name("xdp-heartbeat".to_owned())
-                .spawn(move || heartbeat.run(&stop))
-                .map_err(Error::Thread)?;
-            self.beating = Some((sender, thread));
+        if let Some(start) = self.start.take() {
+            self.begin(start).inspect_err(|_| self.end(End::Gone))?;
         }
         result
     }
 
+    /// Lets the program answer: now it has something to say.
+    fn begin(&mut self, start: Start) -> Result<(), Error> {
+        let Start { link, setting, mut heartbeat, pins, before } = start;
+        let Some(loaded) = &mut self.loaded else { return Ok(()) };
+        heartbeat.beat();
+        let placed = place(loaded, &link, setting, &mut heartbeat, pins, before)?;
+        if let Err(why) = &placed.pinned {
+            static TOLD: Once = Once::new();
+            TOLD.call_once(|| {
+                tracing::warn!(
+                    "the XDP program is not pinned, and so SIGUSR1 stops it as SIGTERM does: {why}"
+                );
+            });
+        }
+        let (sender, end) = mpsc::channel();
+        let thread = thread::Builder::new()
+            .name("xdp-heartbeat".to_owned())
+            .spawn(move || heartbeat.run(&end))
+            .map_err(Error::Thread)?;
+        self.beating = Some((sender, thread));
+        self.placed = Some(placed);
+        Ok(())
+    }
+
+    /// Leaves the program to answer for a grace time, in which a successor can take its place. Afterwards it passes everything.
+    ///
+    /// # Errors
+    /// Why it could not stay: it was detached, as by [`close`](Self::close).
+    pub fn leave(mut self) -> Result<(), String> {
+        match self.placed.take() {
+            Some(Placed { pinned: Ok(_pins), .. }) => {
+                self.end(End::Stays);
+                Ok(())
+            }
+            Some(Placed { pinned: Err(why), .. }) => Err(why),
+            None => Err("it is not attached".to_owned()),
+        }
+    }
+
     /// Detaches the program; from then on the daemon sees every packet. Dropping does the same.
     pub fn close(self) {}
+
+    fn end(&mut self, end: End) {
+        // First no more answers, then the last events and counts.
+        if let Some(Placed { pinned: Ok(pinned), .. }) = self.placed.take() {
+            pinned.release();
+        }
+        drop(self.loaded.take());
+        if let Some((sender, thread)) = self.beating.take() {
+            // It may have ended by a panic.
+            let _ = sender.send(end);
+            let _ = thread.join();
+        }
+    }
 }
 
 /// Says which machines are left to the daemon: a setting for everybody can be the reason of thousands.
@@ -124,19 +212,14 @@ fn tell(left_out: &[LeftOut]) {
 
 impl Drop for Fastpath {
     fn drop(&mut self) {
-        // First no more answers, then the last events and counts.
-        drop(self.loaded.take());
-        if let Some((sender, thread)) = self.beating.take() {
-            drop(sender);
-            let _ = thread.join();
-        }
+        self.end(End::Gone);
     }
 }
 
 impl fmt::Debug for Fastpath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Fastpath")
-            .field("attached", &self.attached)
+            .field("placed", &self.placed)
             .field("held", &self.held.len())
             .finish_non_exhaustive()
     }

@@ -1,26 +1,52 @@
-//! What an interface is: a network card, or something that the kernel made up (veth, bridge, VLAN).
+//! What an interface is: a network card, or something that the kernel made up (veth, bridge, VLAN); and which XDP program is
+//! on it.
 
 use futures_util::TryStreamExt;
-use rtnetlink::packet_route::link::{LinkAttribute, LinkInfo};
+use rtnetlink::packet_route::link::{LinkAttribute, LinkInfo, LinkXdp};
+
+/// An XDP program on an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Program {
+    /// The kernel's number of it.
+    pub id: u32,
+    /// On the socket buffer, not in the driver.
+    pub generic: bool,
+}
 
 /// The kind of a made-up interface (`veth`, `bridge`, `vlan`); `None` for a network card, or when the kernel does not say.
 pub fn made_up(index: u32) -> Option<String> {
+    attributes(index)?.into_iter().find_map(|attribute| match attribute {
+        LinkAttribute::LinkInfo(infos) => infos.into_iter().find_map(|info| match info {
+            LinkInfo::Kind(kind) => Some(kind.to_string()),
+            _ => None,
+        }),
+        _ => None,
+    })
+}
+
+/// The XDP program that is attached to an interface; `None` if there is none, or when the kernel does not say.
+pub fn program(index: u32) -> Option<Program> {
+    attributes(index)?.into_iter().find_map(|attribute| match attribute {
+        LinkAttribute::Xdp(parts) => parts.into_iter().find_map(|part| match part {
+            LinkXdp::DrvProgId(id) => Some(Program { id, generic: false }),
+            LinkXdp::SkbProgId(id) => Some(Program { id, generic: true }),
+            _ => None,
+        }),
+        _ => None,
+    })
+}
+
+fn attributes(index: u32) -> Option<Vec<LinkAttribute>> {
     // On a thread of its own, for the caller may or may not be within a runtime; it is in the same network namespace.
     std::thread::scope(|scope| scope.spawn(|| ask(index)).join().ok().flatten())
 }
 
-fn ask(index: u32) -> Option<String> {
+fn ask(index: u32) -> Option<Vec<LinkAttribute>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().ok()?;
     runtime.block_on(async {
         let (connection, handle, _) = rtnetlink::new_connection().ok()?;
         tokio::spawn(connection);
         let message = handle.link().get().match_index(index).execute().try_next().await.ok()??;
-        message.attributes.into_iter().find_map(|attribute| match attribute {
-            LinkAttribute::LinkInfo(infos) => infos.into_iter().find_map(|info| match info {
-                LinkInfo::Kind(kind) => Some(kind.to_string()),
-                _ => None,
-            }),
-            _ => None,
-        })
+        Some(message.attributes)
     })
 }
