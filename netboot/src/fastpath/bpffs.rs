@@ -30,7 +30,7 @@ pub fn pinnable() -> Result<(), String> {
     if !mounted() {
         return Err(format!("no BPF file system is mounted at {ROOT}: mount -t bpf bpf {ROOT}"));
     }
-    access(ROOT, Access::WRITE_OK).map_err(|error| refused(error.into()))
+    access(ROOT, Access::WRITE_OK).map_err(|error| refused(&error.into()))
 }
 
 /// Makes what is needed to pin something: the mount, if there is none and this process may, and the directory.
@@ -55,7 +55,7 @@ pub(super) fn ensure() -> Result<(), String> {
     match fs::DirBuilder::new().mode(0o700).create(DIRECTORY) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => trusted(),
-        Err(error) => Err(refused(error)),
+        Err(error) => Err(refused(&error)),
     }
 }
 
@@ -65,7 +65,7 @@ pub(super) fn ensure() -> Result<(), String> {
 /// # Errors
 /// When somebody else keeps it, or it cannot be had at all.
 pub(super) fn lock() -> Result<File, String> {
-    let root = File::open(ROOT).map_err(refused)?;
+    let root = File::open(ROOT).map_err(|error| refused(&error))?;
     let deadline = Instant::now() + PATIENCE;
     loop {
         match flock(&root, FlockOperation::NonBlockingLockExclusive) {
@@ -82,13 +82,13 @@ fn mounted() -> bool {
     statfs(ROOT).is_ok_and(|found| found.f_type as u64 & 0xffff_ffff == MAGIC)
 }
 
-fn refused(error: io::Error) -> String {
-    format!("{ROOT} cannot be written ({error}): run as root, or give {ROOT} to the user of netboot")
+fn refused(error: &io::Error) -> String {
+    format!("{ROOT} cannot be written ({error}): run as root")
 }
 
 /// A file system mounted without `mode=700` lets anybody make that directory.
 fn trusted() -> Result<(), String> {
-    let found = fs::symlink_metadata(DIRECTORY).map_err(refused)?;
+    let found = fs::symlink_metadata(DIRECTORY).map_err(|error| refused(&error))?;
     if found.is_dir() && found.uid() == geteuid().as_raw() && found.mode() & 0o022 == 0 {
         return Ok(());
     }

@@ -152,7 +152,7 @@ impl Pins {
                 tidy(&self.directory);
             }
             Err(why) => {
-                tracing::error!("pins of the XDP program stay in {}: {why}", self.directory.display())
+                tracing::error!("pins of the XDP program stay in {}: {why}", self.directory.display());
             }
         }
     }

@@ -69,6 +69,7 @@ pub(super) fn facts(settings: Settings, quiet_wire: bool) -> Facts {
         running_xdp: told.filter(|told| !told.is_empty()),
         kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
         program,
+        pinning: pinning(),
         ports,
         wire,
         rp_filter: number(&format!("net/ipv4/conf/{name}/rp_filter"))
@@ -88,6 +89,16 @@ pub(super) fn facts(settings: Settings, quiet_wire: bool) -> Facts {
 /// The number in a file of /proc/sys.
 fn number(name: &str) -> Option<u64> {
     fs::read_to_string(Path::new("/proc/sys").join(name)).ok()?.trim().parse().ok()
+}
+
+/// Whether a program can outlive its daemon here.
+fn pinning() -> Result<bool, String> {
+    let may_mount = || capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN));
+    match fastpath::pinnable() {
+        Ok(()) => Ok(true),
+        Err(_) if may_mount() => Ok(false),
+        Err(why) => Err(why),
+    }
 }
 
 fn lacking() -> Vec<&'static str> {
@@ -132,6 +143,7 @@ fn interface(name: &str) -> (Interface, Option<Link>) {
                 carrier,
                 vlans,
                 xdp,
+                left: xdp && fastpath::is_left(&link),
                 rxvlan,
             };
             (Interface::Usable(usable), Some(link))

@@ -54,6 +54,7 @@ pub(super) fn all(facts: &Facts) -> Vec<Finding> {
     findings.push(privileges(facts));
     findings.push(kernel(facts));
     findings.push(attach(facts, usable));
+    findings.extend(wants_xdp(facts).then(|| system::pinning(facts)));
     findings.extend(usable.map(|usable| rxvlan(facts, usable)));
     findings.extend(usable.map(mtu));
     findings.extend(facts.ports.iter().map(|one| port(one, facts)));
@@ -168,9 +169,14 @@ fn attach(facts: &Facts, usable: Option<&Usable>) -> Finding {
         let state = if off { State::Warning } else { State::Ok };
         return finding(state, format!("the running netboot says: {told}"));
     }
-    let Some(Usable { name, kind, mtu, xdp, .. }) = usable else {
+    let Some(Usable { name, kind, mtu, xdp, left, .. }) = usable else {
         return finding(State::Skipped, "how it would be attached depends on the interface".to_owned());
     };
+    if *left && !facts.running {
+        let message =
+            format!("a netboot that has ended left its program on {name}; the next one takes it over");
+        return finding(State::Ok, message);
+    }
     if *xdp && !facts.running {
         let message =
             format!("another XDP program is attached to {name}; the daemon would answer everything");
