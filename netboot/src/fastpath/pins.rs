@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use aya::Ebpf;
 use aya::maps::{Map, MapData};
@@ -23,6 +24,10 @@ use crate::net::link::Link;
 const LINK: &str = "link";
 /// The network namespace of this very thread.
 const NAMESPACE: &str = "/proc/thread-self/ns/net";
+
+/// The kernel may take a program off a moment after its link is closed.
+const TAKEN_OFF: Duration = Duration::from_secs(1);
+const AGAIN: Duration = Duration::from_millis(5);
 
 /// A map by its name.
 pub(super) type Handle = (String, MapData);
@@ -144,7 +149,7 @@ impl Pins {
     }
 
     /// Removes all pins of the interface, and those at `before`, and directories that are empty then.
-    pub(super) fn remove(&self, before: Option<&Path>) {
+    fn remove(&self, before: Option<&Path>) {
         match bpffs::lock() {
             Ok(_lock) => {
                 let places = entries(&self.directory).into_iter().chain(before.map(Path::to_owned));
@@ -157,9 +162,20 @@ impl Pins {
         }
     }
 
-    /// The kernel's number of the interface.
-    pub(super) fn index(&self) -> u32 {
-        self.index
+    /// Takes the program off the interface, and leaves nothing behind. `link` is `None` if that is closed already.
+    pub(super) fn take_off(&self, link: Option<FdLink>, before: Option<&Path>) {
+        self.remove(before);
+        // The last that holds it: a pin that does so is let go by the kernel only later.
+        drop(link);
+        self.wait_until_off();
+    }
+
+    /// Waits until the interface has no program: another cannot be attached before.
+    pub(super) fn wait_until_off(&self) {
+        let deadline = Instant::now() + TAKEN_OFF;
+        while kind::program(self.index).is_some() && Instant::now() < deadline {
+            std::thread::park_timeout(AGAIN);
+        }
     }
 }
 

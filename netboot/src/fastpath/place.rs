@@ -2,8 +2,6 @@
 //!
 //! Called when the program has all that it needs to answer, so that no packet in between is without one.
 
-use std::time::{Duration, Instant};
-
 use aya::programs::links::FdLink;
 use aya::programs::xdp::XdpLinkId;
 
@@ -14,12 +12,7 @@ use super::loader::{Loaded, chain};
 use super::pins::Pins;
 use super::predecessor::Predecessor;
 use crate::config::Xdp;
-use crate::net::kind;
 use crate::net::link::Link;
-
-/// The kernel may take a link off a moment after its last pin is gone.
-const TAKEN_OFF: Duration = Duration::from_secs(1);
-const AGAIN: Duration = Duration::from_millis(5);
 
 /// The program on the interface.
 #[derive(Debug)]
@@ -40,10 +33,7 @@ impl Pinned {
     /// Takes the program off and leaves nothing behind.
     pub(super) fn release(self) {
         let Self { link, pins } = self;
-        pins.remove(None);
-        // The last that holds it.
-        drop(link);
-        wait_until_off(&pins);
+        pins.take_off(Some(link), None);
     }
 }
 
@@ -78,7 +68,7 @@ pub(super) fn place(
         Ok(link) => Ok(Placed { attached, pinned: Ok(Pinned { link, pins }) }),
         Err(why) => {
             // The link is gone with its pins.
-            wait_until_off(&pins);
+            pins.wait_until_off();
             let (attached, _) = attach(loaded, interface, setting)?;
             Ok(Placed { attached, pinned: Err(why) })
         }
@@ -114,9 +104,7 @@ fn take_over(
         },
     };
     tracing::warn!("the XDP program of the netboot before is removed, to attach anew: {why}");
-    pins.remove(Some(&place));
-    drop(link);
-    wait_until_off(pins);
+    pins.take_off(link, Some(&place));
     None
 }
 
@@ -126,12 +114,4 @@ fn take_link(loaded: &mut Loaded, id: XdpLinkId) -> Result<FdLink, String> {
     let link = program.take_link(id).map_err(|error| chain(&error))?;
     // On every kernel that takes the program it is one with a file.
     link.try_into().map_err(|error| chain(&error))
-}
-
-/// Waits until the interface has no program: another cannot be attached before.
-fn wait_until_off(pins: &Pins) {
-    let deadline = Instant::now() + TAKEN_OFF;
-    while kind::program(pins.index()).is_some() && Instant::now() < deadline {
-        std::thread::park_timeout(AGAIN);
-    }
 }

@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 use super::entries::{self, Entries, LeftOut};
 use super::heartbeat::{End, Heartbeat};
 use super::loader::Loaded;
-use super::pins::{self, Pins};
+use super::pins::{self, Found, Pins};
 use super::place::{Placed, place};
 use super::predecessor::Predecessor;
 use super::{Changed, Error, GRACE, Mode, sync};
@@ -33,11 +33,10 @@ pub fn is_left(link: &Link) -> bool {
 pub fn clear(link: &Link) {
     if let Some(pins) = Pins::look(link) {
         pins::sweep();
-        let found = pins.find().map(|found| found.place);
-        if found.is_some() {
+        if let Some(Found { link, place, .. }) = pins.find() {
+            pins.take_off(Some(link), Some(&place));
             tracing::info!("removed the XDP program of the netboot before");
         }
-        pins.remove(found.as_deref());
     }
 }
 
