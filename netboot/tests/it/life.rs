@@ -187,6 +187,7 @@ fn a_hand_over_leaves_no_discover_unanswered() {
         }
         assert!(log.contains(TAKEN) && log.contains("\"known\":true"), "{log}");
         heard.check();
+        assert!(!log.contains("\"by\":\"daemon\""), "in place: no packet went by a program: {log}");
         return;
     }
     panic!("no start was quick enough to tell");
