@@ -84,6 +84,7 @@ fn nothing_is_wrong_with_a_healthy_machine() {
         "capabilities",
         "kernel",
         "xdp",
+        "bpffs",
         "rxvlan",
         "mtu",
         "port",
