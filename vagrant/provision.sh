@@ -41,7 +41,9 @@ After=network.target
 [Service]
 Type=notify
 ExecStart=/usr/local/bin/netboot serve --interface $interface --data $data
-Restart=on-failure
+# Another binary or other settings without a gap: systemctl reload netboot
+ExecReload=/bin/kill -USR1 \$MAINPID
+Restart=always
 
 [Install]
 WantedBy=multi-user.target

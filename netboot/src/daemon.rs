@@ -47,14 +47,15 @@ const AT_ONCE: usize = 256;
 /// How often it is tried.
 const AGAIN: Duration = Duration::from_millis(20);
 
-/// Serves until SIGTERM or SIGINT.
+/// Serves until SIGTERM, SIGINT or SIGUSR1.
 ///
 /// # Errors
 /// When something that it cannot do without fails; `Problems` when the hosts do not fit the interface's subnet.
 pub async fn serve(settings: Settings, inventory: Arc<Inventory>) -> Result<()> {
     let stop = CancellationToken::new();
+    let for_successor = Arc::new(AtomicBool::new(false));
     let mut background = JoinSet::new();
-    background.spawn(signals(Arc::clone(&inventory), stop.clone())?);
+    background.spawn(signals(Arc::clone(&inventory), stop.clone(), Arc::clone(&for_successor))?);
     background.spawn(Arc::clone(&inventory).watch(stop.clone()));
     let timeline = Timeline::default();
 
@@ -87,7 +88,13 @@ pub async fn serve(settings: Settings, inventory: Arc<Inventory>) -> Result<()> 
             continue;
         }
         served = true;
-        let parts = Parts { settings: &settings, inventory: &inventory, timeline: &timeline, link: &link };
+        let parts = Parts {
+            settings: &settings,
+            inventory: &inventory,
+            timeline: &timeline,
+            link: &link,
+            for_successor: &for_successor,
+        };
         if let Err(error) = parts.serve(&mut watch, &stop).await {
             // An address that went away in the middle of it is no failure of ours.
             if stop.is_cancelled() || !watch.stirred().await {
@@ -119,8 +126,14 @@ fn unfit(settings: &Settings, own: Ipv4Network) -> Vec<Problem> {
     config::unfit(&settings.data, &settings.dhcp.pool, &settings.dhcp.subnets, own)
 }
 
-/// Turns signals into what they mean here: SIGTERM and SIGINT stop, SIGHUP reads the data directory again.
-fn signals(inventory: Arc<Inventory>, stop: CancellationToken) -> Result<impl Future<Output = ()>> {
+/// Turns signals into what they mean here: SIGTERM and SIGINT stop, SIGUSR1 stops for a successor, SIGHUP reads the data
+/// directory again.
+fn signals(
+    inventory: Arc<Inventory>,
+    stop: CancellationToken,
+    for_successor: Arc<AtomicBool>,
+) -> Result<impl Future<Output = ()>> {
+    let mut user = signal(SignalKind::user_defined1()).context("listen for SIGUSR1")?;
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
     let mut hangup = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
@@ -129,6 +142,11 @@ fn signals(inventory: Arc<Inventory>, stop: CancellationToken) -> Result<impl Fu
             tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
+                _ = user.recv() => {
+                    tracing::info!("SIGUSR1: stopping for a successor");
+                    for_successor.store(true, Ordering::Release);
+                    break;
+                }
                 _ = hangup.recv() => {
                     tracing::info!("SIGHUP: reading the data directory again");
                     let inventory = Arc::clone(&inventory);
@@ -147,12 +165,14 @@ struct Parts<'a> {
     inventory: &'a Arc<Inventory>,
     timeline: &'a Timeline,
     link: &'a Link,
+    /// When told to stop: the XDP program is to stay.
+    for_successor: &'a Arc<AtomicBool>,
 }
 
 impl Parts<'_> {
     /// Starts everything on the link, and ends it when told to stop or when the link is no longer what it was.
     async fn serve(&self, watch: &mut Watch, stop: &CancellationToken) -> Result<()> {
-        let Self { settings, inventory, timeline, link } = *self;
+        let Self { settings, inventory, timeline, link, for_successor } = *self;
         tracing::info!(interface = link.name, addr = %link.addr, prefix = %link.prefix, mac = %link.mac, "serving {} on {}", link.prefix, link.name);
         let subnet = Subnet::new(link, settings);
         for (gap, help) in dhcp::boot::gaps(&settings.boot, &settings.dhcp.custom, &inventory.snapshot()) {
@@ -211,7 +231,8 @@ impl Parts<'_> {
                 Ok(())
             });
         }
-        tasks.spawn(follow(contested, fastpath, Arc::clone(inventory), changes, bound, ends.clone()));
+        let (off, stays) = (CancellationToken::new(), Arc::clone(for_successor));
+        tasks.spawn(follow(contested, fastpath, Arc::clone(inventory), changes, bound, off.clone(), stays));
 
         ready.store(true, Ordering::Release);
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
@@ -240,8 +261,16 @@ impl Parts<'_> {
         };
         ready.store(false, Ordering::Release);
         ends.cancel();
+        // What stays for a successor does so from the very end on; else nobody is answered any more by a server that ends.
+        if !for_successor.load(Ordering::Acquire) {
+            off.cancel();
+        }
         let mut ending = Ok(());
-        while let Some(ended) = tasks.join_next().await {
+        loop {
+            if tasks.len() <= 1 {
+                off.cancel();
+            }
+            let Some(ended) = tasks.join_next().await else { break };
             ending = ending.and(ended.map_err(Into::into).flatten());
         }
         result.and(ending)
@@ -330,22 +359,29 @@ impl Parts<'_> {
         taken: &BTreeSet<Ipv4Addr>,
     ) -> (Option<Fastpath>, String) {
         let Self { settings, timeline, link, .. } = self;
+        let trunk = settings.trunk.as_deref().zip(settings.vlan);
+        let trunk = trunk.map(|(name, vlan)| Trunk { name, vlan });
         let started = match settings.mode {
             Mode::Full => {
-                let trunk = settings.trunk.as_deref().zip(settings.vlan);
-                let trunk = trunk.map(|(name, vlan)| Trunk { name, vlan });
                 let site = Site::new(subnet, &settings.dhcp);
                 Fastpath::start(link, trunk, site, settings.xdp, (*timeline).clone())
             }
-            Mode::Proxy => Err(fastpath::Error::Proxy),
+            Mode::Proxy => {
+                fastpath::clear(link, trunk);
+                Err(fastpath::Error::Proxy)
+            }
         };
-        match started {
-            Ok(mut fastpath) => {
-                let mode = fastpath.mode().name();
+        let attached =
+            started.and_then(|mut fastpath| match (fastpath.update(snapshot, taken), fastpath.mode()) {
+                (Err(error), None) => Err(error),
+                // The machines that do not fit into the map are no reason to do without it for the others.
+                (result, mode) => Ok((fastpath, mode.map_or("off", fastpath::Mode::name), result)),
+            });
+        match attached {
+            Ok((fastpath, mode, result)) => {
                 let text = fastpath.note().map_or_else(|| mode.to_owned(), |note| format!("{mode} ({note})"));
                 tracing::info!(mode, "XDP answers reserved machines: {text}");
-                // The machines that do not fit into the map are no reason to do without it for the others.
-                updated(fastpath.update(snapshot, taken));
+                updated(result);
                 (Some(fastpath), text)
             }
             Err(error) => {
@@ -364,7 +400,7 @@ impl Parts<'_> {
 }
 
 /// Looks at each new snapshot for reserved addresses that others have, and gives it to the XDP program without these, until
-/// told to stop; then detaches the program.
+/// told to stop; then detaches the program, or leaves it for a successor.
 async fn follow(
     mut contested: Contested,
     mut fastpath: Option<Fastpath>,
@@ -372,6 +408,7 @@ async fn follow(
     mut news: watch::Receiver<u64>,
     mut bound: Option<mpsc::UnboundedReceiver<News>>,
     stop: CancellationToken,
+    stays: Arc<AtomicBool>,
 ) -> Result<()> {
     let mut leases = Vec::new();
     loop {
@@ -409,7 +446,11 @@ async fn follow(
         })
         .await?;
     }
-    tokio::task::spawn_blocking(move || fastpath.map(Fastpath::close)).await?;
+    let stays = stays.load(Ordering::Acquire);
+    tokio::task::spawn_blocking(
+        move || if stays { leave(fastpath) } else { fastpath.map_or((), Fastpath::close) },
+    )
+    .await?;
     Ok(())
 }
 
@@ -425,6 +466,17 @@ async fn received(bound: &mut Option<mpsc::UnboundedReceiver<News>>, leases: &mu
 fn followed(result: Result<(), fastpath::Error>) {
     if let Err(error) = result {
         tracing::debug!("XDP: {error:#}; the machines concerned are answered by the daemon");
+    }
+}
+
+/// Leaves the program for a successor, and says what became of that.
+fn leave(fastpath: Option<Fastpath>) {
+    match fastpath.map_or_else(|| Err("XDP is off".to_owned()), Fastpath::leave) {
+        Ok(()) => tracing::info!(
+            "XDP answers for {} s more; a netboot that starts on this interface takes it over, later it passes everything",
+            fastpath::GRACE.as_secs()
+        ),
+        Err(why) => tracing::warn!("SIGUSR1 is like SIGTERM here, nothing answers for a successor: {why}"),
     }
 }
 

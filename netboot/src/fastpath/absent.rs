@@ -20,6 +20,22 @@ pub fn probe() -> Result<(), Error> {
     Err(Error::Absent)
 }
 
+/// Says that it is not there.
+///
+/// # Errors
+/// Always.
+pub fn pinnable() -> Result<(), String> {
+    Err(Error::Absent.to_string())
+}
+
+/// Whether a netboot has left its program on the interface. This build cannot tell.
+pub fn is_left(_: &str, _: u32) -> bool {
+    false
+}
+
+/// Leaves what another build has left: this one cannot tell what it is.
+pub fn clear(_: &Link, _: Option<Trunk<'_>>) {}
+
 /// The fast path; there is no value of it in this build.
 #[derive(Debug)]
 pub struct Fastpath(Infallible);
@@ -34,7 +50,7 @@ impl Fastpath {
     }
 
     /// How the program is attached.
-    pub fn mode(&self) -> Mode {
+    pub fn mode(&self) -> Option<Mode> {
         match self.0 {}
     }
 
@@ -56,6 +72,14 @@ impl Fastpath {
     /// # Errors
     /// Never: there is no value to call it on.
     pub fn follow_leases(&mut self, _: &[News], _: &Snapshot) -> Result<(), Error> {
+        match self.0 {}
+    }
+
+    /// Leaves the program for a successor.
+    ///
+    /// # Errors
+    /// Never, as above.
+    pub fn leave(self) -> Result<(), String> {
         match self.0 {}
     }
 

@@ -4,6 +4,8 @@
 //! mode. So interfaces that the kernel made up take the generic mode at once.
 
 use aya::programs::XdpMode;
+use aya::programs::links::FdLink;
+use aya::programs::xdp::XdpLinkId;
 use rustix::io::Errno;
 
 use super::loader::{Loaded, chain, errno};
@@ -16,58 +18,91 @@ use crate::config::Xdp;
 pub(super) struct Attached {
     pub(super) mode: Mode,
     pub(super) note: Option<String>,
-    /// Held until the program is gone.
-    _place: Place,
+}
+
+impl Attached {
+    fn new(place: &Place, mode: Mode, why: Option<String>) -> Self {
+        let notes: Vec<String> = place.carries.iter().cloned().chain(why).collect();
+        Self { mode, note: (!notes.is_empty()).then(|| notes.join("; ")) }
+    }
 }
 
 /// Attaches the program as the setting says.
-pub(super) fn attach(loaded: &mut Loaded, place: Place, setting: Xdp) -> Result<Attached, Error> {
-    let Place { name, kind, .. } = &place;
-    let (mode, why) = match setting {
-        Xdp::Off => return Err(Error::Off),
-        Xdp::Native => {
-            attach_as(loaded, &place, Mode::Native)?;
-            let trap = (kind.as_deref() == Some("veth")).then(|| {
-                format!(
-                    "{name} is a veth interface: {LOST} unless its other end has an XDP program too; \
-                     with \"xdp\": \"auto\" they are not"
-                )
-            });
-            if let Some(trap) = &trap {
-                tracing::warn!(interface = name, "XDP is native, and {trap}");
+pub(super) fn attach(
+    loaded: &mut Loaded,
+    place: &Place,
+    setting: Xdp,
+) -> Result<(Attached, XdpLinkId), Error> {
+    if setting == Xdp::Off {
+        return Err(Error::Off);
+    }
+    let why = match why_generic(place, setting) {
+        Some(why) => why,
+        None => match attach_as(loaded, place, Mode::Native) {
+            Ok(id) => return Ok((native(place), id)),
+            Err(error) if setting == Xdp::Native || matches!(error, Error::Permission { .. }) => {
+                return Err(error);
             }
-            (Mode::Native, trap)
-        }
-        Xdp::Generic => {
-            attach_as(loaded, &place, Mode::Generic)?;
-            (Mode::Generic, Some("the setting `xdp` says so".to_owned()))
-        }
-        Xdp::Auto => {
-            let refused = match kind {
-                Some(kind) => Some(format!("{name} is a {kind} interface")),
-                None => match attach_as(loaded, &place, Mode::Native) {
-                    Ok(()) => None,
-                    Err(error @ Error::Permission { .. }) => return Err(error),
-                    Err(error) => Some(error.to_string()),
-                },
-            };
-            if refused.is_some() {
-                attach_as(loaded, &place, Mode::Generic)?;
-            }
-            (if refused.is_some() { Mode::Generic } else { Mode::Native }, refused)
-        }
+            Err(error) => error.to_string(),
+        },
     };
-    let notes: Vec<String> = place.carries.iter().cloned().chain(why).collect();
-    let note = (!notes.is_empty()).then(|| notes.join("; "));
-    Ok(Attached { mode, note, _place: place })
+    let id = attach_as(loaded, place, Mode::Generic)?;
+    Ok((Attached::new(place, Mode::Generic, Some(why)), id))
 }
 
-fn attach_as(loaded: &mut Loaded, place: &Place, mode: Mode) -> Result<(), Error> {
+/// It is native, which on a veth is a trap.
+fn native(place: &Place) -> Attached {
+    let name = &place.name;
+    let trap = (place.kind.as_deref() == Some("veth")).then(|| {
+        format!(
+            "{name} is a veth interface: {LOST} unless its other end has an XDP program too; \
+             with \"xdp\": \"auto\" they are not"
+        )
+    });
+    if let Some(trap) = &trap {
+        tracing::warn!(interface = name, "XDP is native, and {trap}");
+    }
+    Attached::new(place, Mode::Native, trap)
+}
+
+/// Puts the program into the place of the one before, in the mode of that. No packet is without a program meanwhile.
+pub(super) fn replace(loaded: &mut Loaded, link: FdLink) -> Result<XdpLinkId, String> {
+    let link = link.try_into().map_err(|error| chain(&error))?;
+    let program = loaded.program().map_err(|error| chain(&error))?;
+    program.attach_to_link(link).map_err(|error| chain(&error))
+}
+
+/// Whether a program that is attached in this mode is so as the setting says, and why. What `auto` has fallen back to it keeps:
+/// to find out anew would take the program off.
+pub(super) fn keeps(place: &Place, setting: Xdp, mode: Mode) -> Option<Attached> {
+    let why = why_generic(place, setting);
+    match (setting, mode) {
+        (Xdp::Native | Xdp::Auto, Mode::Native) if why.is_none() => Some(native(place)),
+        (Xdp::Generic | Xdp::Auto, Mode::Generic) => {
+            Some(Attached::new(place, mode, why.or(Some("as the netboot before had it".to_owned()))))
+        }
+        _ => None,
+    }
+}
+
+/// Why native mode is not even tried; `None` where it is.
+fn why_generic(place: &Place, setting: Xdp) -> Option<String> {
+    match setting {
+        Xdp::Off | Xdp::Native => None,
+        Xdp::Generic => Some("the setting `xdp` says so".to_owned()),
+        Xdp::Auto => place.kind.as_ref().map(|kind| format!("{} is a {kind} interface", place.name)),
+    }
+}
+
+fn attach_as(loaded: &mut Loaded, place: &Place, mode: Mode) -> Result<XdpLinkId, Error> {
     let flags = match mode {
         Mode::Native => XdpMode::Driver,
         Mode::Generic => XdpMode::Skb,
     };
-    let Err(error) = loaded.program()?.attach_to_if_index(place.index, flags) else { return Ok(()) };
+    let error = match loaded.program()?.attach_to_if_index(place.index, flags) {
+        Ok(id) => return Ok(id),
+        Err(error) => error,
+    };
     let code = errno(&error).map(Errno::from_raw_os_error);
     if code == Some(Errno::PERM) {
         return Err(Error::Permission { what: "attaching the XDP program", source: Errno::PERM.into() });

@@ -14,10 +14,11 @@ use rustix::io::Errno;
 use rustix::thread::{CapabilitySet, capabilities};
 
 use super::Error;
+use super::pins::{self, Handle};
 use super::sync::Table;
 use crate::mac::Mac;
 
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/netboot-ebpf"));
+pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/netboot-ebpf"));
 
 /// A key or value of the program's maps.
 #[repr(transparent)]
@@ -43,6 +44,7 @@ pub type Events = RingBuf<MapData>;
 /// The loaded program, not attached. When dropped, the program is detached and gone.
 pub struct Loaded {
     ebpf: Ebpf,
+    handles: Vec<Handle>,
     hosts: HashMap<MapData, Plain<HostKey>, Plain<Host>>,
     templates: Array<MapData, Plain<Template>>,
     stamp: u64,
@@ -61,6 +63,7 @@ impl Loaded {
             loader.map_max_entries(map::GUARD, 1);
         }
         let mut ebpf = loader.load(OBJECT).map_err(|error| load_error(&error))?;
+        let handles = pins::handles(&ebpf).map_err(|error| Error::Load { why: chain(&error) })?;
         let hosts =
             HashMap::try_from(take(&mut ebpf, map::HOSTS)?).map_err(|error| open(map::HOSTS, &error))?;
         let templates = Array::try_from(take(&mut ebpf, map::TEMPLATES)?)
@@ -74,7 +77,7 @@ impl Loaded {
         let mut place: Array<_, Plain<Server>> =
             Array::try_from(take(&mut ebpf, map::SERVER)?).map_err(|error| open(map::SERVER, &error))?;
         place.set(0, Plain(server), 0).map_err(|error| write(map::SERVER, &error))?;
-        let mut loaded = Self { ebpf, hosts, templates, stamp: 0 };
+        let mut loaded = Self { ebpf, handles, hosts, templates, stamp: 0 };
         loaded.program()?.load().map_err(|error| load_error(&error.into()))?;
         Ok(loaded)
     }
@@ -88,6 +91,11 @@ impl Loaded {
         program.ok_or_else(|| Error::Load {
             why: format!("its object file has no XDP program {}", abi::PROGRAM),
         })
+    }
+
+    /// All maps, to be pinned.
+    pub(super) fn handles(&self) -> &[Handle] {
+        &self.handles
     }
 
     /// The map of heartbeats. Each of the maps can be taken once.

@@ -10,22 +10,32 @@ pub mod trunk;
 #[cfg(feature = "fastpath")]
 mod attach;
 #[cfg(feature = "fastpath")]
+mod bpffs;
+#[cfg(feature = "fastpath")]
 mod events;
 #[cfg(feature = "fastpath")]
 mod heartbeat;
 #[cfg(feature = "fastpath")]
 pub mod loader;
 #[cfg(feature = "fastpath")]
+mod pins;
+#[cfg(feature = "fastpath")]
 mod place;
+#[cfg(feature = "fastpath")]
+mod predecessor;
 #[cfg(feature = "fastpath")]
 mod running;
 #[cfg(feature = "fastpath")]
-pub use running::{Fastpath, probe, server};
+mod takeover;
+#[cfg(feature = "fastpath")]
+pub use bpffs::pinnable;
+#[cfg(feature = "fastpath")]
+pub use running::{Fastpath, clear, is_left, probe, server};
 
 #[cfg(not(feature = "fastpath"))]
 mod absent;
 #[cfg(not(feature = "fastpath"))]
-pub use absent::{Fastpath, probe};
+pub use absent::{Fastpath, clear, is_left, pinnable, probe};
 
 use std::io;
 use std::time::Duration;

@@ -18,10 +18,39 @@ pub(super) struct Place {
     pub(super) kind: Option<String>,
     /// The trunk and its VLAN, in words.
     pub(super) carries: Option<String>,
-    _untouched: Option<Untouched>,
+    untouched: Option<Untouched>,
 }
 
 impl Place {
+    /// The interface or trunk by name and number, if it is there.
+    pub(super) fn named<'a>(link: &'a Link, trunk: Option<Trunk<'a>>) -> Option<(&'a str, u32)> {
+        match trunk {
+            None => Some((&link.name, link.index)),
+            Some(trunk) => Some((trunk.name, look(trunk.name).ok()?.index?)),
+        }
+    }
+
+    /// The netboot before has made the driver leave the tags on, and left it so: now it is this one that puts it right.
+    pub(super) fn adopt(&mut self) {
+        if self.untouched.is_none() {
+            self.untouched = Untouched::adopt(&self.name)
+                .inspect_err(|error| tracing::debug!(%error, "rxvlan will not be turned on again"))
+                .ok();
+        }
+    }
+
+    /// The driver does otherwise with tags than it did before.
+    pub(super) fn is_changed(&self) -> bool {
+        self.untouched.is_some()
+    }
+
+    /// Leaves the driver so, for the program stays.
+    pub(super) fn leave(self) {
+        if let Some(untouched) = self.untouched {
+            untouched.leave();
+        }
+    }
+
     /// The trunk if there is one, else the sockets' own interface.
     ///
     /// # Errors
@@ -59,7 +88,7 @@ impl Place {
             index,
             carries: trunk.map(|trunk| format!("on the trunk {} for VLAN {}", trunk.name, trunk.vlan)),
             kind: seen.kind,
-            _untouched: untouched,
+            untouched,
         })
     }
 }

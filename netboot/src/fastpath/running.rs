@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::Ipv4Addr;
+use std::sync::Once;
 use std::sync::mpsc::{self, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -10,22 +11,44 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use netboot_ebpf::abi::Server;
 use netboot_ebpf::guard::Limits;
 
-use super::attach::{Attached, attach};
 use super::entries::{self, Leased, LeftOut, Site};
-use super::heartbeat::{Heartbeat, monotonic_ns};
+use super::heartbeat::{End, Heartbeat, monotonic_ns};
 use super::loader::Loaded;
+use super::pins::{self, Found, Pins};
 use super::place::Place;
+use super::predecessor::Predecessor;
 use super::sync::Held;
+use super::takeover::{self, Placed};
 use super::{Changed, Error, GRACE, Mode, Trunk, sync};
 use crate::config::{Vlan, Xdp};
 use crate::dhcp::lease::News;
 use crate::inventory::Snapshot;
 use crate::mac::Mac;
 use crate::net::link::Link;
+use crate::net::offload::Untouched;
 use crate::timeline::Timeline;
 
 /// Machines that are named in one line of the log.
 const MOST_TOLD: usize = 5;
+
+/// Whether a netboot that was killed, or ended for a successor, has left its program on the interface.
+pub fn is_left(interface: &str, index: u32) -> bool {
+    Pins::look(interface, index).is_some_and(|pins| pins.find().is_some())
+}
+
+/// Takes off what a netboot before has left on the interface or trunk, where there is to be no program.
+pub fn clear(link: &Link, trunk: Option<Trunk<'_>>) {
+    let Some((name, index)) = Place::named(link, trunk) else { return };
+    if let Some(pins) = Pins::look(name, index) {
+        pins::sweep();
+        if let Some(Found { link, place, hides_tags, .. }) = pins.find() {
+            pins.take_off(Some(link), Some(&place));
+            // Dropped at once: the driver does with tags as before.
+            drop(hides_tags.then(|| Untouched::adopt(name)));
+            tracing::info!("removed the XDP program of the netboot before");
+        }
+    }
+}
 
 /// Whether the kernel takes the program: it is loaded, attached to nothing, and gone again.
 ///
@@ -35,27 +58,37 @@ pub fn probe() -> Result<(), Error> {
     Loaded::load(server(Ipv4Addr::UNSPECIFIED, Mac([0; 6]), false), &[]).map(drop)
 }
 
-/// The program, attached to the PXE interface. It answers from the first [`update`](Self::update) on, and until
-/// this value is dropped.
+/// The program on the PXE interface. It answers from the first [`update`](Self::update) on, and until this value is dropped
+/// or, after [`leave`](Self::leave), until a successor takes its place.
 pub struct Fastpath {
-    /// `None` once detached.
+    /// `None` once detached, or when it could not be attached.
     loaded: Option<Loaded>,
     held: Held,
     site: Site,
     /// The leases of the pool that are on disk.
     leases: BTreeMap<Mac, Leased>,
-    attached: Attached,
     /// Taken by the first update.
-    heartbeat: Option<Heartbeat>,
-    beating: Option<(Sender<()>, JoinHandle<()>)>,
+    start: Option<Start>,
+    placed: Option<Placed>,
+    beating: Option<(Sender<End>, JoinHandle<()>)>,
+}
+
+/// What the first update needs beside.
+struct Start {
+    place: Place,
+    setting: Xdp,
+    heartbeat: Heartbeat,
+    /// Or why nothing can be pinned.
+    pins: Result<Pins, String>,
+    before: Option<Predecessor>,
 }
 
 impl Fastpath {
-    /// Loads the program and attaches it to the trunk, or without one to the link itself. It passes every packet until the
-    /// first [`update`](Self::update).
+    /// Loads the program. It is attached, or takes the place of the one that a netboot before has left, at the end of the first
+    /// [`update`](Self::update); until then that one is kept alive.
     ///
     /// # Errors
-    /// When it is switched off, not permitted, or not taken by kernel or interface. The daemon then serves alone.
+    /// When it is switched off, not permitted, or not taken by the kernel. The daemon then serves alone.
     pub fn start(
         link: &Link,
         trunk: Option<Trunk<'_>>,
@@ -64,42 +97,55 @@ impl Fastpath {
         timeline: Timeline,
     ) -> Result<Self, Error> {
         if mode == Xdp::Off {
+            clear(link, trunk);
             return Err(Error::Off);
         }
+        let mut place = Place::find(link, trunk)?;
+        let pins = Pins::open(&place.name, place.index);
+        if pins.is_ok() {
+            pins::sweep();
+        }
+        let before = pins.as_ref().ok().and_then(Predecessor::find);
+        if before.as_ref().is_some_and(|before| before.hides_tags) {
+            place.adopt();
+        }
         let rapid_commit = site.subnets.first().is_some_and(|own| own.rapid_commit);
-        let place = Place::find(link, trunk)?;
         let (tags, vlan) = matched(trunk.map(|trunk| trunk.vlan));
         let server = Server { tags, vlan, ..server(link.addr, link.mac, rapid_commit) };
-        let mut loaded = Loaded::load(server, &site.relays)?;
-        let (beat, counters, events) = (loaded.take_beat()?, loaded.take_counters()?, loaded.take_events()?);
-        let attached = attach(&mut loaded, place, mode)?;
-
+        let load = || -> Result<_, Error> {
+            let mut loaded = Loaded::load(server, &site.relays)?;
+            let (beat, counters, events) =
+                (loaded.take_beat()?, loaded.take_counters()?, loaded.take_events()?);
+            Ok((loaded, Heartbeat { beat, counters, events, before: None, timeline }))
+        };
+        let (loaded, heartbeat) = load().inspect_err(|_| clear(link, trunk))?;
         Ok(Self {
             loaded: Some(loaded),
             held: Held::default(),
             site,
             leases: BTreeMap::new(),
-            attached,
-            heartbeat: Some(Heartbeat { beat, counters, events, timeline }),
+            start: Some(Start { place, setting: mode, heartbeat, pins, before }),
+            placed: None,
             beating: None,
         })
     }
 
-    /// How the program is attached.
-    pub fn mode(&self) -> Mode {
-        self.attached.mode
+    /// How the program is attached; `None` before the first update, and if that could not attach it.
+    pub fn mode(&self) -> Option<Mode> {
+        self.placed.as_ref().map(|placed| placed.attached.mode)
     }
 
     /// Why it is attached so and not natively.
     pub fn note(&self) -> Option<&str> {
-        self.attached.note.as_deref()
+        self.placed.as_ref()?.attached.note.as_deref()
     }
 
     /// Takes a new snapshot into the program's map, but for reserved addresses that others still have a lease of; lets the
     /// program answer if it is the first.
     ///
     /// # Errors
-    /// When the map cannot be written; the machines concerned are then answered by the daemon.
+    /// When the map cannot be written; the machines concerned are then answered by the daemon. At the first update also when
+    /// the interface does not take the program; then it has no [`mode`](Self::mode).
     pub fn update(&mut self, snapshot: &Snapshot, taken: &BTreeSet<Ipv4Addr>) -> Result<Changed, Error> {
         let (mut wanted, left_out) = entries::build(snapshot, &self.site);
         tell(&left_out);
@@ -108,15 +154,34 @@ impl Fastpath {
         entries::add_leases(&mut wanted, snapshot, &self.site, self.leases.iter());
         let Some(loaded) = &mut self.loaded else { return Ok(Changed::default()) };
         let result = sync::apply(loaded, &mut self.held, &wanted.without(taken));
-        if let Some(heartbeat) = self.heartbeat.take() {
-            let (sender, stop) = mpsc::channel();
-            let thread = thread::Builder::new()
-                .name("xdp-heartbeat".to_owned())
-                .spawn(move || heartbeat.run(&stop))
-                .map_err(Error::Thread)?;
-            self.beating = Some((sender, thread));
+        if let Some(start) = self.start.take() {
+            self.begin(start).inspect_err(|_| self.end(End::Gone))?;
         }
         result
+    }
+
+    /// Lets the program answer: now it has something to say.
+    fn begin(&mut self, start: Start) -> Result<(), Error> {
+        let Start { place, setting, mut heartbeat, pins, before } = start;
+        let Some(loaded) = &mut self.loaded else { return Ok(()) };
+        heartbeat.beat();
+        let placed = takeover::put(loaded, place, setting, &mut heartbeat, pins, before)?;
+        if let Err(why) = &placed.pinned {
+            static TOLD: Once = Once::new();
+            TOLD.call_once(|| {
+                tracing::warn!(
+                    "the XDP program is not pinned, and so SIGUSR1 stops it as SIGTERM does: {why}"
+                );
+            });
+        }
+        let (sender, end) = mpsc::channel();
+        let thread = thread::Builder::new()
+            .name("xdp-heartbeat".to_owned())
+            .spawn(move || heartbeat.run(&end))
+            .map_err(Error::Thread)?;
+        self.beating = Some((sender, thread));
+        self.placed = Some(placed);
+        Ok(())
     }
 
     /// Takes in what became of leases of the pool.
@@ -155,8 +220,37 @@ impl Fastpath {
         result
     }
 
+    /// Leaves the program to answer for a grace time, in which a successor can take its place. Afterwards it passes everything.
+    ///
+    /// # Errors
+    /// Why it could not stay: it was detached, as by [`close`](Self::close).
+    pub fn leave(mut self) -> Result<(), String> {
+        match self.placed.take() {
+            Some(Placed { pinned: Ok(_pins), place, .. }) => {
+                place.leave();
+                self.end(End::Stays);
+                Ok(())
+            }
+            Some(Placed { pinned: Err(why), .. }) => Err(why),
+            None => Err("it is not attached".to_owned()),
+        }
+    }
+
     /// Detaches the program; from then on the daemon sees every packet. Dropping does the same.
     pub fn close(self) {}
+
+    fn end(&mut self, end: End) {
+        // First no more answers, then the last events and counts.
+        if let Some(Placed { pinned: Ok(pinned), .. }) = self.placed.take() {
+            pinned.release();
+        }
+        drop(self.loaded.take());
+        if let Some((sender, thread)) = self.beating.take() {
+            // It may have ended by a panic.
+            let _ = sender.send(end);
+            let _ = thread.join();
+        }
+    }
 }
 
 /// Seconds since 1970.
@@ -208,19 +302,14 @@ fn tell(left_out: &[LeftOut]) {
 
 impl Drop for Fastpath {
     fn drop(&mut self) {
-        // First no more answers, then the last events and counts; the place after it, with the fields.
-        drop(self.loaded.take());
-        if let Some((sender, thread)) = self.beating.take() {
-            drop(sender);
-            let _ = thread.join();
-        }
+        self.end(End::Gone);
     }
 }
 
 impl fmt::Debug for Fastpath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Fastpath")
-            .field("attached", &self.attached)
+            .field("placed", &self.placed)
             .field("held", &self.held.len())
             .finish_non_exhaustive()
     }

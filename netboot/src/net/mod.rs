@@ -6,4 +6,5 @@ pub mod link;
 pub mod look;
 pub mod offload;
 pub mod ports;
+pub mod program;
 pub mod ra;

@@ -147,6 +147,19 @@ impl Untouched {
         card.set_rxvlan(false)?;
         Ok(Some(Self(card)))
     }
+
+    /// One that somebody has turned off and left to this process.
+    ///
+    /// # Errors
+    /// When there are no more sockets.
+    pub fn adopt(interface: &str) -> io::Result<Self> {
+        Card::open(interface).map(Self)
+    }
+
+    /// Leaves it off for whoever comes.
+    pub fn leave(self) {
+        std::mem::forget(self);
+    }
 }
 
 impl Drop for Untouched {

@@ -150,6 +150,21 @@ fn a_running_netboot_is_nothing_wrong() {
 }
 
 #[test]
+fn what_a_killed_netboot_has_left_is_nothing_wrong() {
+    let (lab, data) = (lab(), directory());
+    let mut server = Server::start(&lab, Path::new(NETBOOT), data.path(), &["--xdp", "generic"]).unwrap();
+    server.child().signal("KILL").unwrap();
+    assert!(wait_for(SOON, || !server.is_running()));
+    let (text, code) = screen(&lab, &data, &["--interface", "pxe0", "--quiet-wire"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(
+        line(&text, "ok", "xdp").contains("left its program on pxe0; the next one takes it over"),
+        "{text}"
+    );
+    line(&text, "ok", "bpffs");
+}
+
+#[test]
 fn without_capabilities_it_says_what_it_could_not_see_and_does_not_fail() {
     let (lab, data) = (lab(), directory());
     let mut command = lab.server.command("setpriv");

@@ -15,6 +15,8 @@ mod house;
 mod http;
 mod import;
 mod kill;
+#[cfg(feature = "fastpath")]
+mod life;
 mod options;
 mod overload;
 mod proxy;

@@ -13,7 +13,7 @@ mod vlan;
 
 pub use blade::{Accel, Blade, Firmware, Report};
 pub(crate) use namespace::run;
-pub use namespace::{Child, Namespace, enter, wait_for};
+pub use namespace::{Child, Namespace, enter, pin_directories, remove_pins, wait_for};
 pub use network::{Capture, Lab, SERVER_ADDR, Trunk, remove_leftovers};
 pub use payload::data_directory;
 pub use server::{READY, Server, Step, sentence};

@@ -3,6 +3,8 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
@@ -12,6 +14,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+/// Where netboot pins the links and maps of its programs.
+const PINS: &str = "/sys/fs/bpf/netboot";
 
 /// A network namespace, deleted when dropped.
 #[derive(Debug)]
@@ -108,10 +113,38 @@ pub fn enter(name: &str) -> Result<()> {
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        if let Err(error) = run(Command::new("ip").args(["netns", "del", &self.name])) {
+        if let Err(error) = delete(&self.name) {
             eprintln!("{error:#}");
         }
     }
+}
+
+/// Deletes the namespace of this name, and what a netboot that was killed in it has left pinned: that would stay until another
+/// netboot starts.
+pub(super) fn delete(name: &str) -> Result<()> {
+    let directories = pin_directories(name);
+    run(Command::new("ip").args(["netns", "del", name]))?;
+    remove_pins(&directories);
+    Ok(())
+}
+
+/// The directories in which a netboot pins what is to outlive it, for the interfaces of the namespace of this name.
+pub fn pin_directories(name: &str) -> Vec<PathBuf> {
+    let Ok(namespace) = std::fs::metadata(Path::new("/run/netns").join(name)) else { return Vec::new() };
+    let end = format!("-{}", namespace.ino());
+    let entries = std::fs::read_dir(PINS).into_iter().flatten().flatten();
+    let of = entries.filter(|entry| entry.file_name().to_string_lossy().ends_with(&end));
+    of.map(|entry| entry.path()).collect()
+}
+
+/// Removes such directories.
+pub fn remove_pins(directories: &[PathBuf]) {
+    for directory in directories {
+        // A netboot that starts may be quicker: it sweeps as well.
+        let _ = std::fs::remove_dir_all(directory);
+    }
+    // The last takes this with it.
+    let _ = std::fs::remove_dir(PINS);
 }
 
 /// Runs a command to its end and returns its standard output.

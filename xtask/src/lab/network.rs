@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use super::namespace::{Child, Namespace, run};
+use super::namespace::{Child, Namespace, delete, run};
 use super::vlan::Vlan;
 
 /// The server's address on the PXE network, a /24.
@@ -204,8 +204,8 @@ pub fn remove_leftovers() -> Result<Vec<String>> {
             // It may end by itself in between.
             let _ = run(Command::new("kill").args(["-s", "KILL", pid]));
         }
-        match run(Command::new("ip").args(["netns", "del", name])) {
-            Ok(_) => removed.push(name.to_owned()),
+        match delete(name) {
+            Ok(()) => removed.push(name.to_owned()),
             Err(error) if Path::new("/run/netns").join(name).exists() => bail!(error),
             Err(_) => {}
         }

@@ -77,8 +77,20 @@ impl Server {
     ///
     /// # Errors
     /// When it does not end in time or not with exit code 0; the error has its log.
-    pub fn stop(mut self) -> Result<String> {
-        self.child.signal("TERM")?;
+    pub fn stop(self) -> Result<String> {
+        self.end("TERM")
+    }
+
+    /// Ends it with SIGUSR1, for a successor, and returns its whole log.
+    ///
+    /// # Errors
+    /// As of [`Server::stop`].
+    pub fn hand_over(self) -> Result<String> {
+        self.end("USR1")
+    }
+
+    fn end(mut self, signal: &str) -> Result<String> {
+        self.child.signal(signal)?;
         let status = self.child.wait(Duration::from_secs(20))?;
         let log = self.child.output();
         anyhow::ensure!(status.success(), "netboot ended with {status}; its log:\n{log}");

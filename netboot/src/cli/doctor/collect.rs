@@ -72,6 +72,7 @@ pub(super) fn facts(settings: Settings, quiet_wire: bool) -> Facts {
         running_xdp: told.filter(|told| !told.is_empty()),
         kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
         program,
+        pinning: pinning(),
         ports,
         wire,
         rp_filter: number(&format!("net/ipv4/conf/{name}/rp_filter"))
@@ -91,6 +92,16 @@ pub(super) fn facts(settings: Settings, quiet_wire: bool) -> Facts {
 /// The number in a file of /proc/sys.
 fn number(name: &str) -> Option<u64> {
     fs::read_to_string(Path::new("/proc/sys").join(name)).ok()?.trim().parse().ok()
+}
+
+/// Whether a program can outlive its daemon here.
+fn pinning() -> Result<bool, String> {
+    let may_mount = || capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN));
+    match fastpath::pinnable() {
+        Ok(()) => Ok(true),
+        Err(_) if may_mount() => Ok(false),
+        Err(why) => Err(why),
+    }
 }
 
 fn lacking() -> Vec<&'static str> {
@@ -135,6 +146,7 @@ fn interface(name: &str) -> (Interface, Option<Link>) {
                 carrier,
                 vlans,
                 xdp,
+                left: xdp && fastpath::is_left(&link.name, link.index),
                 rxvlan,
             };
             (Interface::Usable(usable), Some(link))
@@ -149,7 +161,10 @@ fn trunk_of(interface: &str, trunk: fastpath::Trunk<'_>) -> Trunk {
         name: trunk.name.to_owned(),
         vlan: trunk.vlan.to_string(),
         mismatch: own.and_then(|own| trunk.mismatch(interface, &own)),
-        seen: seen.map(|Look { kind, carrier, xdp, rxvlan, .. }| Seen { kind, carrier, xdp, rxvlan }),
+        seen: seen.map(|Look { kind, carrier, xdp, rxvlan, index, .. }| {
+            let left = xdp && index.is_some_and(|index| fastpath::is_left(trunk.name, index));
+            Seen { kind, carrier, xdp, left, rxvlan }
+        }),
     }
 }
 

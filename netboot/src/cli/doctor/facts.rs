@@ -25,6 +25,8 @@ pub(super) struct Facts {
     pub(super) kernel: String,
     /// Whether the kernel takes the XDP program, or why not.
     pub(super) program: Result<(), String>,
+    /// Whether the program can be pinned: true at once, false when `serve` has mounted what it needs; or why not.
+    pub(super) pinning: Result<bool, String>,
     pub(super) ports: Vec<Port>,
     pub(super) wire: Wire,
     pub(super) rp_filter: Option<u64>,
@@ -66,6 +68,8 @@ pub(super) struct Usable {
     pub(super) carrier: bool,
     pub(super) vlans: Vec<String>,
     pub(super) xdp: bool,
+    /// A netboot that has ended has left that program.
+    pub(super) left: bool,
     pub(super) rxvlan: Option<Rxvlan>,
 }
 
@@ -87,6 +91,8 @@ pub(super) struct Seen {
     pub(super) kind: Option<String>,
     pub(super) carrier: bool,
     pub(super) xdp: bool,
+    /// A netboot that has ended has left that program.
+    pub(super) left: bool,
     pub(super) rxvlan: Option<Rxvlan>,
 }
 

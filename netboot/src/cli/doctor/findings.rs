@@ -54,6 +54,7 @@ pub(super) fn all(facts: &Facts) -> Vec<Finding> {
     findings.push(kernel(facts));
     findings.extend(facts.trunk.as_ref().map(|trunk| attach::trunk(trunk, facts)));
     findings.push(attach::attach(facts, usable));
+    findings.extend(wants_xdp(facts).then(|| system::pinning(facts)));
     findings.extend(attach::rxvlan(facts, usable));
     findings.extend(usable.map(mtu));
     findings.extend(facts.ports.iter().map(|one| port(one, facts)));

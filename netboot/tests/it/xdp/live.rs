@@ -11,7 +11,7 @@ use netboot::timeline::Timeline;
 use netboot_ebpf::verdict::message::{DISCOVER, REQUEST};
 use netboot_ebpf::{Answer, Class};
 use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
-use xtask::lab::{Child, Namespace, wait_for};
+use xtask::lab::{Child, Namespace, pin_directories, remove_pins, wait_for};
 
 use super::packets::{Request, SERVER_MAC};
 use super::{SERVER, site, snapshot, subnet};
@@ -92,10 +92,10 @@ fn xdp_answers_real_frames() {
         .inside(|| Fastpath::start(&link, None, site(), Xdp::Auto, timeline.clone()))
         .unwrap()
         .unwrap_or_else(|e| panic!("{e}"));
-    assert_eq!(fastpath.mode(), Mode::Generic);
+    let changed = server.inside(|| fastpath.update(&snapshot(), &BTreeSet::new())).unwrap().unwrap();
+    assert_eq!(fastpath.mode(), Some(Mode::Generic));
     assert_eq!(fastpath.note(), Some("pxe0 is a veth interface"));
     assert!(server.ip("-d link show pxe0").unwrap().contains("xdpgeneric"));
-    let changed = fastpath.update(&snapshot(), &BTreeSet::new()).unwrap();
     assert_eq!((changed.added, changed.replaced, changed.removed), (2, 0, 0));
 
     let counted = |component: &str, name: &str| {
@@ -143,27 +143,23 @@ fn xdp_answers_real_frames() {
 }
 
 #[test]
-fn xdp_does_not_answer_before_the_first_snapshot() {
+fn xdp_is_not_there_before_the_first_snapshot() {
     let (server, client) = (Namespace::new("server").unwrap(), Namespace::new("client").unwrap());
     server.veth("pxe0", &client, "eth0").unwrap();
     let (link, timeline) = (link(&server, "pxe0"), Timeline::default());
-    let wire = Wire::open(&client, "eth0");
-    let mut fastpath = server
-        .inside(|| Fastpath::start(&link, None, site(), Xdp::Generic, timeline.clone()))
-        .unwrap()
-        .unwrap();
-    wire.send(&Request::new(DISCOVER, Class::Plain).frame());
-    fastpath.update(&snapshot(), &BTreeSet::new()).unwrap();
-    let stale = || timeline.counters().get("xdp").and_then(|names| names.get("stale-heartbeat")).copied();
-    assert!(wait_for(SOON, || stale() == Some(1)), "{:?}", timeline.counters());
-    assert_eq!(timeline.counters()["xdp"]["offer"], 0);
-    // Another program cannot be attached over this one, and says why.
-    let error = server
-        .inside(|| Fastpath::start(&link, None, site(), Xdp::Generic, timeline.clone()))
-        .unwrap()
-        .unwrap_err();
+    let start = || Fastpath::start(&link, None, site(), Xdp::Generic, timeline.clone());
+    let mut fastpath = server.inside(start).unwrap().unwrap();
+    assert!(!server.ip("-d link show pxe0").unwrap().contains("xdp"));
+    assert_eq!(fastpath.mode(), None);
+    server.inside(|| fastpath.update(&snapshot(), &BTreeSet::new())).unwrap().unwrap();
+    assert!(server.ip("-d link show pxe0").unwrap().contains("xdpgeneric"));
+    // One that netboot has not pinned is never replaced.
+    remove_pins(&pin_directories(server.name()));
+    let mut second = server.inside(start).unwrap().unwrap();
+    let error = server.inside(|| second.update(&snapshot(), &BTreeSet::new())).unwrap().unwrap_err();
     assert!(
         matches!(error, Error::Attach { .. }) && error.to_string().contains("another XDP program"),
         "{error}"
     );
+    assert_eq!(second.mode(), None);
 }

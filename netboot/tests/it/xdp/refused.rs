@@ -1,5 +1,7 @@
 //! Where the program cannot run: each reason has its own error, for the daemon to say and to serve without.
 
+use std::collections::BTreeSet;
+
 use netboot::config::Xdp;
 use netboot::fastpath::{Error, Fastpath, Mode, Trunk};
 use netboot::net::link::Link;
@@ -8,10 +10,17 @@ use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 use xtask::lab::Namespace;
 
 use super::live::link;
-use super::site;
+use super::{site, snapshot};
 
+/// Loads and attaches the program.
 fn start(namespace: &Namespace, link: &Link, mode: Xdp) -> Result<Fastpath, Error> {
-    namespace.inside(|| Fastpath::start(link, None, site(), mode, Timeline::default())).unwrap()
+    namespace.inside(|| begin(link, mode)).unwrap()
+}
+
+fn begin(link: &Link, mode: Xdp) -> Result<Fastpath, Error> {
+    let mut fastpath = Fastpath::start(link, None, site(), mode, Timeline::default())?;
+    fastpath.update(&snapshot(), &BTreeSet::new())?;
+    Ok(fastpath)
 }
 
 #[test]
@@ -25,7 +34,7 @@ fn xdp_says_why_it_is_not_there() {
     assert!(matches!(error, Error::Attach { mode: Mode::Native, .. }), "{error}");
     assert!(error.to_string().contains("br0 does not take the XDP program in native mode"), "{error}");
     let fastpath = start(&namespace, &bridge, Xdp::Auto).unwrap();
-    assert_eq!((fastpath.mode(), fastpath.note()), (Mode::Generic, Some("br0 is a bridge interface")));
+    assert_eq!((fastpath.mode(), fastpath.note()), (Some(Mode::Generic), Some("br0 is a bridge interface")));
     drop(fastpath);
 
     let gone = Link { name: "eth9".to_owned(), index: 9999, ..bridge };
@@ -47,7 +56,7 @@ fn xdp_needs_three_capabilities_and_no_more() {
                     inheritable: CapabilitySet::empty(),
                 };
                 set_capabilities(None, sets).unwrap();
-                Fastpath::start(&bridge, None, site(), Xdp::Generic, Timeline::default()).map(drop)
+                begin(&bridge, Xdp::Generic).map(drop)
             })
             .unwrap()
     };

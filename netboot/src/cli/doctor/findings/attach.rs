@@ -34,16 +34,37 @@ pub(super) fn trunk(trunk: &Trunk, facts: &Facts) -> Finding {
     }
 }
 
-/// The interface that the program would be attached to, and whether one is; `None` if there is none.
-fn card<'a>(facts: &'a Facts, usable: Option<&'a Usable>) -> Option<(Card<'a>, bool)> {
+/// A program on the interface.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Program {
+    None,
+    /// A netboot that has ended has left it.
+    Left,
+    Another,
+}
+
+impl Program {
+    const fn new(xdp: bool, left: bool) -> Self {
+        match (xdp, left) {
+            (false, _) => Self::None,
+            (true, true) => Self::Left,
+            (true, false) => Self::Another,
+        }
+    }
+}
+
+/// The interface that the program would be attached to, and what is; `None` if there is none.
+fn card<'a>(facts: &'a Facts, usable: Option<&'a Usable>) -> Option<(Card<'a>, Program)> {
     let own = usable?;
     let Some(trunk) = &facts.trunk else {
-        let Usable { name, kind, vlans, xdp, rxvlan, .. } = own;
-        return Some((Card { name, kind: kind.as_deref(), vlans, rxvlan: *rxvlan, carries: None }, *xdp));
+        let Usable { name, kind, vlans, xdp, left, rxvlan, .. } = own;
+        let card = Card { name, kind: kind.as_deref(), vlans, rxvlan: *rxvlan, carries: None };
+        return Some((card, Program::new(*xdp, *left)));
     };
-    let Seen { kind, xdp, rxvlan, .. } = trunk.seen.as_ref().filter(|_| trunk.mismatch.is_none())?;
+    let Seen { kind, xdp, left, rxvlan, .. } = trunk.seen.as_ref().filter(|_| trunk.mismatch.is_none())?;
     let carries = Some(own.name.as_str());
-    Some((Card { name: &trunk.name, kind: kind.as_deref(), vlans: &[], rxvlan: *rxvlan, carries }, *xdp))
+    let card = Card { name: &trunk.name, kind: kind.as_deref(), vlans: &[], rxvlan: *rxvlan, carries };
+    Some((card, Program::new(*xdp, *left)))
 }
 
 /// How the program would be attached, and why.
@@ -64,7 +85,12 @@ pub(super) fn attach(facts: &Facts, usable: Option<&Usable>) -> Finding {
         return finding(State::Skipped, "how it would be attached depends on the interface".to_owned());
     };
     let name = card.name;
-    if attached && !facts.running {
+    if attached == Program::Left && !facts.running {
+        let message =
+            format!("a netboot that has ended left its program on {name}; the next one takes it over");
+        return finding(State::Ok, message);
+    }
+    if attached == Program::Another && !facts.running {
         let message =
             format!("another XDP program is attached to {name}; the daemon would answer everything");
         return finding(State::Warning, message).fix(format!("ip link set dev {name} xdp off"));

@@ -1,7 +1,7 @@
 //! What the kernel's settings, the clock and the disk do to a rack of machines.
 
 use super::super::facts::{Clock, Disk, Facts, Usable};
-use super::{Finding, State};
+use super::{Finding, SUDO, State};
 use crate::config::Engine;
 
 /// Room in the socket for a rack that is switched on at once, as `dhcp::sockets` asks for.
@@ -12,6 +12,21 @@ const DISK_FULL: u64 = 16 << 20;
 const DISK_SHORT: u64 = 256 << 20;
 /// 2025-01-01: before that the program did not exist.
 const EARLIEST: u64 = 1_735_689_600;
+
+/// What is pinned outlives the daemon, until its successor has taken over.
+pub(super) fn pinning(facts: &Facts) -> Finding {
+    let finding = |state, message: &str| Finding::new("bpffs", state, message);
+    match &facts.pinning {
+        Ok(true) => finding(State::Ok, "the program can be pinned: SIGUSR1 and a new start leave no gap"),
+        Ok(false) => finding(State::Ok, "no BPF file system is mounted; serve mounts it"),
+        Err(why) => {
+            let (what, fix) = why.split_once(": ").unwrap_or((why, SUDO));
+            let state = if facts.lacking.is_empty() { State::Warning } else { State::Skipped };
+            finding(state, &format!("{what}; a replacement of netboot leaves a gap"))
+                .fix(if facts.lacking.is_empty() { fix } else { SUDO })
+        }
+    }
+}
 
 /// The reverse path filter takes away what comes by another way than its answer would go.
 pub(super) fn rp_filter(facts: &Facts, usable: Option<&Usable>) -> Finding {

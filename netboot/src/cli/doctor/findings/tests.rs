@@ -19,6 +19,7 @@ fn usable() -> Usable {
         carrier: true,
         vlans: Vec::new(),
         xdp: false,
+        left: false,
         rxvlan: Some(Rxvlan { on: true, fixed: false }),
     }
 }
@@ -36,6 +37,7 @@ fn healthy() -> Facts {
         running_xdp: None,
         kernel: "6.18.0".to_owned(),
         program: Ok(()),
+        pinning: Ok(true),
         ports: vec![port(PortState::Free)],
         wire: Wire::Heard(Vec::new(), 5),
         rp_filter: Some(1),
@@ -86,6 +88,7 @@ fn nothing_is_wrong_with_a_healthy_machine() {
         "capabilities",
         "kernel",
         "xdp",
+        "bpffs",
         "rxvlan",
         "mtu",
         "port",
@@ -250,6 +253,13 @@ fn what_may_go_wrong_is_a_warning() {
             found(on(|u| u.xdp = true)),
         ),
         (
+            "bpffs",
+            State::Warning,
+            "no BPF file system; a replacement",
+            "mount -t bpf bpf /sys/fs/bpf",
+            found(|f| f.pinning = Err("no BPF file system: mount -t bpf bpf /sys/fs/bpf".to_owned())),
+        ),
+        (
             "xdp",
             State::Warning,
             "off (no rights)",
@@ -334,6 +344,8 @@ fn what_is_as_it_should_be_is_said_with_its_reason() {
             "",
             found(on(|u| u.kind = Some("veth".to_owned()))),
         ),
+        ("xdp", State::Ok, "the next one takes it over", "", found(on(|u| (u.xdp, u.left) = (true, true)))),
+        ("bpffs", State::Ok, "serve mounts it", "", found(|f| f.pinning = Ok(false))),
         ("xdp", State::Ok, "generic: the setting", "", found(|f| f.xdp = Xdp::Generic)),
         ("xdp", State::Ok, "off by the setting", "", found(|f| f.xdp = Xdp::Off)),
         (
@@ -390,13 +402,14 @@ fn who_is_not_root_is_told_so_and_nothing_is_wrong_for_that_alone() {
         facts.lacking =
             vec!["CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_NET_BIND_SERVICE", "CAP_BPF", "CAP_PERFMON"];
         facts.program = Err("not permitted".to_owned());
+        facts.pinning = Err("/sys/fs/bpf cannot be written: run as root".to_owned());
         facts.ports =
             vec![port(PortState::Unknown("Permission denied".to_owned())), port(PortState::TakenUnseen)];
         facts.wire = Wire::Unasked("Operation not permitted".to_owned());
         (facts.rmem_max, facts.gc_thresh3, facts.data.unseen) = (None, None, 1);
     });
     assert!(findings.iter().all(|finding| finding.state < State::Wrong), "{findings:#?}");
-    for check in ["data", "capabilities", "kernel", "port", "other-dhcp"] {
+    for check in ["data", "capabilities", "kernel", "bpffs", "port", "other-dhcp"] {
         let line = findings.iter().find(|finding| finding.check == check).unwrap();
         assert!(line.state > State::Ok, "{line:?}");
         assert_eq!(line.fix.as_deref(), Some("sudo netboot doctor"), "{line:?}");
