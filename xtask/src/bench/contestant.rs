@@ -210,6 +210,11 @@ impl Running {
         Ok((id, number("/mode") == Some(2)))
     }
 
+    /// Where it runs.
+    pub(super) fn namespace(&self) -> &Namespace {
+        &self.namespaces.0
+    }
+
     /// Does something in the server's namespace.
     ///
     /// # Errors

@@ -18,10 +18,11 @@ impl Report {
                 "rounds": cost.turns.iter().map(|turn| turn.mean_ns).collect::<Vec<_>>(), "test_run_ns": cost.tests,
             })
         };
-        let rate = |(place, rate): (usize, &Rate)| {
+        let rate = |rate: &Rate| {
             let line = Line::of(&rate.turns);
             json!({
-                "against": if place == 0 { "reflector" } else { "netboot with XDP" }, "hosts": rate.hosts,
+                "against": if rate.hosts == 0 { "reflector" } else { "netboot with XDP" }, "hosts": rate.hosts,
+                "processors": rate.processors(), "of_ceiling": self.of_ceiling(rate.hosts, rate.apart),
                 "sent_per_second": line.sent, "back_per_second": line.back, "invalid": line.invalid,
                 "rounds": rate.turns.iter().map(Turn::rate).collect::<Vec<_>>(),
                 "cpu_us": { "server": line.server, "generator": line.own, "machine": line.busy },
@@ -65,7 +66,7 @@ impl Report {
         json!({
             "machine": self.machine, "seconds": self.seconds, "rounds": self.rounds, "hosts": self.hosts, "many": self.many,
             "kernel": self.costs.iter().map(cost).collect::<Vec<_>>(),
-            "rates": self.rates.iter().enumerate().map(rate).collect::<Vec<_>>(),
+            "rates": self.rates.iter().map(rate).collect::<Vec<_>>(),
             "blades": rows, "starts": self.starts.iter().map(start).collect::<Vec<_>>(),
             "floods": self.floods.iter().map(flood).collect::<Vec<_>>(), "targets": targets.collect::<Vec<_>>(),
         })

@@ -1,6 +1,7 @@
 //! `cargo xtask bench xdp`: what the XDP program costs, how fast it answers, and what that is beside Kea, dnsmasq and the
 //! daemon alone, for a site and a large site, in turns in one run.
 
+mod apart;
 mod bpf;
 mod cost;
 mod flood;
@@ -24,6 +25,7 @@ use super::contestant::{ALL, Contestant, MOST_HOSTS, MOST_OF_ALL, Program, Runni
 use super::drive::{first, sample};
 use super::machine;
 use super::samples::Sample;
+use apart::Apart;
 use bpf::{Action, count_runs};
 use cost::{Cost, TRAFFIC};
 use frames::Kind;
@@ -106,11 +108,20 @@ pub(super) fn run(
     let mut served = start(setting, options, work, &mut report, stop)?;
     blades(&mut served, options, &mut report, stop)?;
     served.retain(|server| server.who.program == Program::Netboot { xdp: true });
+    served.sort_by_key(|server| server.number);
     let reflector = Reflector::new(setting.peers, Action::Reflect)?;
-    rates(&served, &reflector, options, &mut report, stop)?;
-    drop(reflector);
-    costs(&served, setting, options, &mut report, stop)?;
-    drop(served);
+    let empty = Reflector::new(setting.peers, Action::Pass)?;
+    rates(&served, &reflector, false, options, &mut report, stop)?;
+    let apart = Apart::new()?;
+    if let Some(apart) = &apart {
+        let all = served.iter().map(|server| server.running.namespace());
+        for namespace in all.chain([reflector.namespace(), empty.namespace()]) {
+            apart.receive(namespace)?;
+        }
+        rates(&served, &reflector, true, options, &mut report, stop)?;
+    }
+    costs(&served, &empty, options, &mut report, stop)?;
+    drop((apart, served));
     floods(setting, options, work, &mut report, stop)?;
     Ok((report.text(), report.json()))
 }
@@ -181,6 +192,7 @@ fn blades(served: &mut [Served], options: &Options, report: &mut Report, stop: &
 fn rates(
     served: &[Served],
     reflector: &Reflector,
+    apart: bool,
     options: &Options,
     report: &mut Report,
     stop: &AtomicBool,
@@ -190,33 +202,32 @@ fn rates(
     for server in served {
         lines.push((Some(server), Generator::new(Kind::Discover, server.running.plan)));
     }
-    report.rates = lines
+    let mut rates: Vec<Rate> = lines
         .iter()
-        .map(|(server, _)| Rate { hosts: server.map_or(0, |server| server.hosts), turns: Vec::new() })
+        .map(|(server, _)| Rate { hosts: server.map_or(0, |server| server.hosts), apart, turns: Vec::new() })
         .collect();
     for round in 0..options.rounds {
-        for ((server, generator), rate) in lines.iter_mut().zip(&mut report.rates) {
+        for ((server, generator), rate) in lines.iter_mut().zip(&mut rates) {
             let running = server.map(|server| &server.running);
             let wire = running.map_or(&reflector.wire, |running| &running.wire);
             let turn = rate::turn(wire, generator, running, Duration::from_secs(options.seconds), stop)?;
-            let what = if running.is_some() { "replies" } else { "reflected" };
-            eprintln!("  round {} {:>6} machines: {:>8.0} {what}/s", round + 1, rate.hosts, turn.rate());
+            eprintln!("  round {} {:<31} {:>8.0}/s", round + 1, rate.name(), turn.rate());
             rate.turns.push(turn);
         }
     }
+    report.rates.extend(rates);
     Ok(())
 }
 
 /// The kernel's own statistics.
 fn costs(
     served: &[Served],
-    setting: &Setting<'_>,
+    empty: &Reflector,
     options: &Options,
     report: &mut Report,
     stop: &AtomicBool,
 ) -> Result<()> {
     let Some(any) = served.first() else { return Ok(()) };
-    let empty = Reflector::new(setting.peers, Action::Pass)?;
     let mut lines = Vec::new();
     for one in served {
         let (id, generic) = one.running.xdp_program()?;

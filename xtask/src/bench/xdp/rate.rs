@@ -19,7 +19,7 @@ pub(super) struct Turn {
     pub(super) invalid: u64,
     pub(super) took: Duration,
     pub(super) server_cpu: Duration,
-    /// Of the generator's thread, with the softirq that it ran: on a veth that is the whole way there and back.
+    /// Of the generator's thread, with the softirq that it ran: on one processor that is the whole way there and back.
     pub(super) own_cpu: Duration,
     /// Of the whole machine, whoever it was.
     pub(super) busy: Duration,
@@ -38,7 +38,24 @@ impl Turn {
 pub(super) struct Rate {
     /// 0: the reflector.
     pub(super) hosts: u32,
+    /// The program runs on another processor than the generator.
+    pub(super) apart: bool,
     pub(super) turns: Vec<Turn>,
+}
+
+impl Rate {
+    /// What was sent to.
+    pub(super) fn name(&self) -> String {
+        match self.hosts {
+            0 => "reflector (the ceiling)".to_owned(),
+            hosts => format!("netboot, {hosts} machines"),
+        }
+    }
+
+    /// How many processors generator and program had.
+    pub(super) fn processors(&self) -> u8 {
+        if self.apart { 2 } else { 1 }
+    }
 }
 
 /// Sends for a time.

@@ -19,7 +19,7 @@ pub(super) struct Reflector {
     pub(super) program: Program,
     pub(super) wire: Socket,
     _link: OwnedFd,
-    _namespaces: (Namespace, Namespace),
+    namespaces: (Namespace, Namespace),
 }
 
 impl Reflector {
@@ -36,6 +36,11 @@ impl Reflector {
             program.attach(index).context("attach a program of two instructions")
         })??;
         let wire = client.inside(|| Socket::open("eth0"))?.context("open the generator's socket")?;
-        Ok(Self { program, wire, _link: link, _namespaces: (server, client) })
+        Ok(Self { program, wire, _link: link, namespaces: (server, client) })
+    }
+
+    /// Where the program is.
+    pub(super) fn namespace(&self) -> &Namespace {
+        &self.namespaces.0
     }
 }

@@ -39,7 +39,7 @@ pub(super) struct Report {
     pub(super) starts: Vec<Start>,
     /// Each with the place of its server in `starts`.
     pub(super) samples: Samples,
-    /// The reflector first.
+    /// On one processor, then on two.
     pub(super) rates: Vec<Rate>,
     pub(super) costs: Vec<Cost>,
     pub(super) floods: Vec<Flood>,
@@ -60,10 +60,10 @@ impl Report {
         (rate * FLOOD).max(LEAST_FLOOD)
     }
 
-    /// Replies with so many machines, as a share of what the reflector sends back.
-    pub(super) fn of_ceiling(&self, hosts: u32) -> f64 {
-        let Some((ceiling, rest)) = self.rates.split_first() else { return 0.0 };
-        let Some(ours) = rest.iter().find(|rate| rate.hosts == hosts) else { return 0.0 };
+    /// What came back of a line, as a share of what the reflector sends back on as many processors.
+    pub(super) fn of_ceiling(&self, hosts: u32, apart: bool) -> f64 {
+        let line = |hosts| self.rates.iter().find(|rate| rate.hosts == hosts && rate.apart == apart);
+        let Some((ours, ceiling)) = line(hosts).zip(line(0)) else { return 0.0 };
         let pairs = ours.turns.iter().zip(&ceiling.turns);
         median(&pairs.map(|(ours, ceiling)| ours.rate() / ceiling.rate()).collect::<Vec<_>>())
     }
@@ -115,21 +115,21 @@ impl Report {
 
     fn rate_table(&self, text: &mut String) {
         text.push_str(
-            "| generator against | machines | sent/s | back/s | (slowest–fastest) | of the ceiling | CPU server, µs each | + generator | whole machine | invalid |\n\
+            "| generator against | processors | sent/s | back/s | (slowest–fastest) | of the ceiling | CPU server, µs each | + generator | whole machine | invalid |\n\
              |---|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
         );
-        for (place, rate) in self.rates.iter().enumerate() {
+        for rate in &self.rates {
             let line = Line::of(&rate.turns);
             let _ = writeln!(
                 text,
                 "| {} | {} | {:.0} | {:.0} | ({:.0}–{:.0}) | {:.0} % | {:.2} | {:.2} | {:.2} | {} |",
-                if place == 0 { "the reflector (its ceiling)" } else { "netboot with XDP" },
-                machines(rate.hosts),
+                rate.name(),
+                rate.processors(),
                 line.sent,
                 line.back,
                 line.slowest,
                 line.fastest,
-                if place == 0 { 100.0 } else { self.of_ceiling(rate.hosts) * 100.0 },
+                self.of_ceiling(rate.hosts, rate.apart) * 100.0,
                 line.server,
                 line.server + line.own,
                 line.busy,
@@ -314,7 +314,9 @@ pub(super) mod tests {
             }
         }
         report.samples = Samples(samples);
-        for (hosts, back) in [(0, 600_000), (1000, 300_000), (100_000, 200_000)] {
+        for (hosts, apart, back) in
+            [(0, false, 600_000), (1000, false, 300_000), (100_000, false, 200_000), (1000, true, 1)]
+        {
             let turn = Turn {
                 sent: 600_000,
                 back,
@@ -324,7 +326,7 @@ pub(super) mod tests {
                 own_cpu: second,
                 busy: second * 2,
             };
-            report.rates.push(Rate { hosts, turns: vec![turn] });
+            report.rates.push(Rate { hosts, apart, turns: vec![turn] });
         }
         for (hosts, nanos) in
             [(1000, [240.0, 250.0, 41.0, 15.0, 13.0]), (100_000, [390.0, 399.0, 39.0, 15.0, 13.0])]
@@ -335,6 +337,9 @@ pub(super) mod tests {
                 report.costs.push(cost);
             }
         }
+        let mut least = Cost::new("a program of two instructions", None, 0);
+        least.turns.push(cost::Turn { mean_ns: 48.0, taken: 0.0 });
+        report.costs.push(least);
         report.floods.push(Flood {
             who: ALL[1],
             wanted: 1000.0,
@@ -361,9 +366,9 @@ pub(super) mod tests {
         }
         let table = "| netboot with XDP | 1000 | 32 | 30000 | (30000–30000) | 300.0 | 150.0 | 2 | 2 | 9 | 9 | 33 | 67 | 0 | 0 |";
         assert!(text.contains(table), "{text}");
-        assert!(text.contains("| netboot with XDP | 100000 | 600000 | 200000 | (200000–200000) | 33 % | 0.00 | 5.00 | 10.00 | 0 |"), "{text}");
+        assert!(text.contains("| netboot, 100000 machines | 1 | 600000 | 200000 | (200000–200000) | 33 % | 0.00 | 5.00 | 10.00 | 0 |"), "{text}");
         assert!(
-            text.contains("| miss: unknown MAC, 1000 machines | ≤ 40 ns | 41 ns | **missed** |"),
+            text.contains("| miss: unknown MAC, 1000 machines | ≤ 40 ns | 41 ns (two instructions: 48) | **missed** |"),
             "{text}"
         );
         assert!(text.contains("| netboot with XDP | 1000 | 50 % | 500 | 500 | 0 | 0 | 4 | 4 | 5 | 5 | 10000 | 10500 | 10600 |"), "{text}");
@@ -388,7 +393,7 @@ pub(super) mod tests {
     fn a_script_gets_all_of_it() {
         let json = report().json();
         for (name, count) in
-            [("kernel", 10), ("rates", 3), ("blades", 16), ("starts", 8), ("floods", 1), ("targets", 20)]
+            [("kernel", 11), ("rates", 4), ("blades", 16), ("starts", 8), ("floods", 1), ("targets", 20)]
         {
             assert_eq!(json[name].as_array().unwrap().len(), count, "{name}");
         }

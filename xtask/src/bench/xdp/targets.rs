@@ -91,7 +91,10 @@ fn nanos(report: &Report, cost: &Cost) -> Option<Target> {
         let measured = format!("the program took {:.0} % alone", cost.taken() * 100.0);
         return Some(Target { what, goal: goal_text, measured, reached: None });
     }
-    Some(Target { what, goal: goal_text, measured: format!("{mean:.0} ns"), reached: Some(mean <= goal) })
+    // No program is faster than this, as the kernel measures it.
+    let least = report.costs.iter().find(|cost| cost.kind.is_none()).map_or(0.0, |cost| cost.nanos()[0]);
+    let measured = format!("{mean:.0} ns (two instructions: {least:.0})");
+    Some(Target { what, goal: goal_text, measured, reached: Some(mean <= goal) })
 }
 
 fn rate(report: &Report, hosts: u32, peer: Program, name: &str, times: f64) -> Target {
@@ -102,7 +105,7 @@ fn rate(report: &Report, hosts: u32, peer: Program, name: &str, times: f64) -> T
         return Target { what, goal, measured: format!("{name} did not serve"), reached: None };
     };
     let ratio = report.samples.ratio(ours, peer, 32);
-    let ceiling = report.of_ceiling(hosts);
+    let ceiling = report.of_ceiling(hosts, false);
     let measured = format!("{ratio:.1}; {:.0} % of the ceiling", ceiling * 100.0);
     Target { what, goal, measured, reached: Some(ratio >= times || ceiling >= CEILING) }
 }
@@ -136,9 +139,18 @@ mod tests {
     #[test]
     fn each_target_is_held_against_its_own_number() {
         let mut report = report();
-        assert_eq!(verdict(&report, "reply: OFFER, 1000"), (Some(true), "240 ns".to_owned()));
-        assert_eq!(verdict(&report, "reply: OFFER, 100000"), (Some(true), "390 ns".to_owned()));
-        assert_eq!(verdict(&report, "miss: unknown MAC, 1000"), (Some(false), "41 ns".to_owned()));
+        assert_eq!(
+            verdict(&report, "reply: OFFER, 1000"),
+            (Some(true), "240 ns (two instructions: 48)".to_owned())
+        );
+        assert_eq!(
+            verdict(&report, "reply: OFFER, 100000"),
+            (Some(true), "390 ns (two instructions: 48)".to_owned())
+        );
+        assert_eq!(
+            verdict(&report, "miss: unknown MAC, 1000"),
+            (Some(false), "41 ns (two instructions: 48)".to_owned())
+        );
         let ratio = "DORA/s with XDP, 32 clients, 1000 machines, in units of dnsmasq's";
         assert_eq!(verdict(&report, ratio), (Some(true), "300.0; 50 % of the ceiling".to_owned()));
         let kea = "DORA/s with XDP, 32 clients, 100000 machines, in units of Kea's";
