@@ -45,45 +45,57 @@ pub(super) const BATCH: usize = 64;
 const ROOM: usize = 2048;
 
 /// Frames that are sent or received by one system call.
-#[derive(Debug)]
 pub(super) struct Batch {
     bytes: Vec<u8>,
     lengths: [usize; BATCH],
+    /// How many of the frames are any.
+    count: usize,
+    vectors: [libc::iovec; BATCH],
+    headers: [libc::mmsghdr; BATCH],
+}
+
+impl std::fmt::Debug for Batch {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Batch").field("count", &self.count).finish_non_exhaustive()
+    }
 }
 
 impl Batch {
-    /// Empty frames.
+    /// No frames.
     pub(super) fn new() -> Self {
-        Self { bytes: vec![0; BATCH * ROOM], lengths: [0; BATCH] }
+        Self {
+            bytes: vec![0; BATCH * ROOM],
+            lengths: [0; BATCH],
+            count: 0,
+            vectors: [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; BATCH],
+            // SAFETY: integers and pointers; null and 0 say that there is none.
+            headers: unsafe { std::mem::zeroed() },
+        }
     }
 
-    /// The rooms of all frames.
-    pub(super) fn rooms(&mut self) -> impl Iterator<Item = &mut [u8]> {
-        self.bytes.chunks_exact_mut(ROOM)
+    /// The rooms of so many frames of this length, which hold what they held before.
+    pub(super) fn rooms(&mut self, count: usize, length: usize) -> impl Iterator<Item = &mut [u8]> {
+        self.count = count.min(BATCH);
+        self.lengths = [length.min(ROOM); BATCH];
+        self.bytes.chunks_exact_mut(ROOM).take(self.count)
     }
 
-    /// The first frames.
-    pub(super) fn frames(&self, count: usize) -> impl Iterator<Item = &[u8]> {
-        let rooms = self.bytes.chunks_exact(ROOM).zip(self.lengths).take(count);
+    /// The frames.
+    pub(super) fn frames(&self) -> impl Iterator<Item = &[u8]> {
+        let rooms = self.bytes.chunks_exact(ROOM).zip(self.lengths).take(self.count);
         rooms.map(|(room, length)| room.get(..length).unwrap_or_default())
     }
 
-    /// What the kernel reads and writes: a header and a vector for each of the first frames.
-    fn with<R>(&mut self, count: usize, length: usize, call: impl FnOnce(&mut [libc::mmsghdr]) -> R) -> R {
-        let mut vectors = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: length.min(ROOM) }; BATCH];
-        // SAFETY: integers and pointers; null and 0 say that there is none.
-        let mut headers: [libc::mmsghdr; BATCH] = unsafe { std::mem::zeroed() };
-        let rooms = self.bytes.chunks_exact_mut(ROOM);
-        for ((header, vector), room) in headers.iter_mut().zip(&mut vectors).zip(rooms) {
-            vector.iov_base = room.as_mut_ptr().cast();
+    /// What the kernel reads and writes: a header and a vector for each of the first rooms.
+    fn headers(&mut self, count: usize) -> &mut [libc::mmsghdr] {
+        let parts = self.headers.iter_mut().zip(&mut self.vectors);
+        let rooms = self.bytes.chunks_exact_mut(ROOM).zip(self.lengths);
+        for ((header, vector), (room, length)) in parts.zip(rooms).take(count) {
+            *vector = libc::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: length };
             header.msg_hdr.msg_iov = vector;
             header.msg_hdr.msg_iovlen = 1;
         }
-        let result = call(headers.get_mut(..count.min(BATCH)).unwrap_or_default());
-        for (length, header) in self.lengths.iter_mut().zip(&headers) {
-            *length = usize::try_from(header.msg_len).unwrap_or_default().min(ROOM);
-        }
-        result
+        self.headers.get_mut(..count).unwrap_or_default()
     }
 }
 
@@ -135,17 +147,15 @@ impl Socket {
         }
     }
 
-    /// Sends the first frames of a batch, all of this length; returns how many the kernel took.
+    /// Sends as many frames of a batch as the kernel takes; returns how many that are.
     ///
     /// # Errors
     /// When the interface is gone.
-    pub(super) fn send_all(&self, batch: &mut Batch, count: usize, length: usize) -> io::Result<usize> {
-        let sent = batch.with(count, length, |headers| {
-            let count = u32::try_from(headers.len()).unwrap_or_default();
-            // SAFETY: so many headers, each with one vector that lies within the batch; all outlive the call.
-            unsafe { libc::sendmmsg(self.0.as_raw_fd(), headers.as_mut_ptr(), count, 0) }
-        });
-        counted(sent)
+    pub(super) fn send_some(&self, batch: &mut Batch) -> io::Result<usize> {
+        let headers = batch.headers(batch.count);
+        let count = u32::try_from(headers.len()).unwrap_or_default();
+        // SAFETY: so many headers, each with one vector that lies within the batch; all outlive the call.
+        counted(unsafe { libc::sendmmsg(self.0.as_raw_fd(), headers.as_mut_ptr(), count, 0) })
     }
 
     /// Receives into a batch what is there; returns how many frames that are.
@@ -153,14 +163,18 @@ impl Socket {
     /// # Errors
     /// When the interface is gone.
     pub(super) fn receive_all(&self, batch: &mut Batch) -> io::Result<usize> {
-        let received = batch.with(BATCH, ROOM, |headers| {
-            let count = u32::try_from(headers.len()).unwrap_or_default();
-            // SAFETY: as for sending; the vectors may be written to.
-            unsafe {
-                libc::recvmmsg(self.0.as_raw_fd(), headers.as_mut_ptr(), count, 0, std::ptr::null_mut())
-            }
-        });
-        counted(received)
+        batch.lengths = [ROOM; BATCH];
+        let headers = batch.headers(BATCH);
+        let count = u32::try_from(headers.len()).unwrap_or_default();
+        // SAFETY: as for sending; the vectors may be written to.
+        let received = unsafe {
+            libc::recvmmsg(self.0.as_raw_fd(), headers.as_mut_ptr(), count, 0, std::ptr::null_mut())
+        };
+        batch.count = counted(received)?;
+        for (length, header) in batch.lengths.iter_mut().zip(&batch.headers).take(batch.count) {
+            *length = usize::try_from(header.msg_len).unwrap_or_default().min(ROOM);
+        }
+        Ok(batch.count)
     }
 
     /// Sleeps until there is a frame or the time is up.

@@ -9,6 +9,7 @@ use super::frames::{Kind, is_strangers};
 use super::generator::Generator;
 use crate::bench::blades::{Blades, MOST, Next, PATIENCE, Tally};
 use crate::bench::contestant::{Contestant, Running};
+use crate::bench::samples::percentile;
 use crate::bench::socket::BATCH;
 
 /// From the end of a reserved machine's exchange to the beginning of the next one's.
@@ -29,6 +30,31 @@ pub(super) struct Flood {
     pub(super) tally: Tally,
     /// KiB in use before, after half of the time, and at the end.
     pub(super) memory: [u64; 3],
+}
+
+impl Flood {
+    /// DISCOVERs of unknown machines a second.
+    #[allow(clippy::cast_precision_loss, reason = "the count of some seconds")]
+    pub(super) fn rate(&self) -> f64 {
+        self.sent as f64 / self.took.as_secs_f64()
+    }
+
+    /// The share of them that got an OFFER.
+    #[allow(clippy::cast_precision_loss, reason = "counts of some seconds")]
+    pub(super) fn offered(&self) -> f64 {
+        self.offered as f64 / self.sent.max(1) as f64
+    }
+}
+
+/// p50 and p99 of OFFER, and of ACK, of the reserved machines.
+pub(super) fn latency(flood: &Flood) -> [u32; 4] {
+    let of = |times: &[u32]| {
+        let mut times = times.to_vec();
+        times.sort_unstable();
+        [50, 99].map(|percent| percentile(&times, percent))
+    };
+    let ([a, b], [c, d]) = (of(&flood.tally.offers), of(&flood.tally.acks));
+    [a, b, c, d]
 }
 
 /// Floods a server at this rate for a time.

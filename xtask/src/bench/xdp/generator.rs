@@ -49,7 +49,7 @@ impl Generator {
         let mut random = Random::new(kind as u64 + 1);
         let template = Template::new(kind, plan.server);
         let mut out = Batch::new();
-        out.rooms().for_each(|room| template.lay(room));
+        out.rooms(BATCH, template.len()).for_each(|room| template.lay(room));
         let order = random.shuffled(plan.hosts);
         Self {
             plan,
@@ -94,10 +94,10 @@ impl Generator {
     pub(super) fn burst(&mut self, wire: &Socket, count: usize) -> Result<()> {
         let count = count.min(BATCH);
         let senders: Vec<Sender> = (0..count).map(|_| self.sender()).collect();
-        for (room, sender) in self.out.rooms().zip(senders) {
+        for (room, sender) in self.out.rooms(count, self.template.len()).zip(senders) {
             self.template.fill(room, &sender);
         }
-        let sent = wire.send_all(&mut self.out, count, self.template.len()).context("send")?;
+        let sent = wire.send_some(&mut self.out).context("send")?;
         self.count.sent += sent as u64;
         Ok(())
     }
@@ -112,7 +112,7 @@ impl Generator {
         for _ in 0..4 {
             let count = wire.receive_all(&mut self.back).context("receive")?;
             any |= count > 0;
-            for frame in self.back.frames(count) {
+            for frame in self.back.frames() {
                 if !is_reply(frame) {
                     self.count.reflected += 1;
                     continue;

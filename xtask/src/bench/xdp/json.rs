@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 
 use super::cost::Cost;
-use super::flood::Flood;
-use super::rate::{Rate, Turn};
-use super::report::{CLIENTS, Line, Report, Start, latency};
+use super::flood::{Flood, latency};
+use super::rate::{Line, Rate, Turn};
+use super::report::{Report, Start};
 use super::targets::targets;
 use crate::bench::contestant::Program;
 
@@ -32,14 +32,15 @@ impl Report {
         for (number, start) in
             self.starts.iter().enumerate().filter(|(_, start)| start.first_millis.is_some())
         {
-            for clients in CLIENTS {
-                let row = self.samples.row(number, clients);
+            for (clients, apart) in self.turns() {
+                let row = self.samples(apart).row(number, clients);
                 let [offer_p50, offer_p99, ack_p50, ack_p99] = row.latency;
                 let times = |peer| {
-                    self.number(peer, start.hosts).map(|peer| self.samples.ratio(number, peer, clients))
+                    self.number(peer, start.hosts)
+                        .map(|peer| self.samples(apart).ratio(number, peer, clients))
                 };
                 rows.push(json!({
-                    "server": start.who.name, "hosts": start.hosts, "clients": clients, "dora_per_second": row.rate,
+                    "server": start.who.name, "hosts": start.hosts, "clients": clients, "processors": if apart { 2 } else { 1 }, "dora_per_second": row.rate,
                     "to_dnsmasq": times(Program::Dnsmasq), "to_kea": times(Program::Kea),
                     "offer_us": { "p50": offer_p50, "p99": offer_p99 }, "ack_us": { "p50": ack_p50, "p99": ack_p99 },
                     "cpu_us": { "server": row.server_cpu, "client": row.client_cpu },

@@ -32,7 +32,7 @@ use frames::Kind;
 use generator::Generator;
 use rate::Rate;
 use reflector::Reflector;
-use report::{CLIENTS, Report, Start};
+use report::{Report, Start, TURNS};
 
 /// What can be set.
 #[derive(Clone, Debug, clap::Args)]
@@ -106,11 +106,9 @@ pub(super) fn run(
         ..Report::default()
     };
     let mut served = start(setting, options, work, &mut report, stop)?;
-    blades(&mut served, options, &mut report, stop)?;
-    served.retain(|server| server.who.program == Program::Netboot { xdp: true });
-    served.sort_by_key(|server| server.number);
     let reflector = Reflector::new(setting.peers, Action::Reflect)?;
     let empty = Reflector::new(setting.peers, Action::Pass)?;
+    blades(&mut served, false, options, &mut report, stop)?;
     rates(&served, &reflector, false, options, &mut report, stop)?;
     let apart = Apart::new()?;
     if let Some(apart) = &apart {
@@ -118,6 +116,7 @@ pub(super) fn run(
         for namespace in all.chain([reflector.namespace(), empty.namespace()]) {
             apart.receive(namespace)?;
         }
+        blades(&mut served, true, options, &mut report, stop)?;
         rates(&served, &reflector, true, options, &mut report, stop)?;
     }
     costs(&served, &empty, options, &mut report, stop)?;
@@ -164,9 +163,15 @@ fn start(
 }
 
 /// Virtual blades.
-fn blades(served: &mut [Served], options: &Options, report: &mut Report, stop: &AtomicBool) -> Result<()> {
+fn blades(
+    served: &mut [Served],
+    apart: bool,
+    options: &Options,
+    report: &mut Report,
+    stop: &AtomicBool,
+) -> Result<()> {
     for round in 0..options.rounds {
-        for clients in CLIENTS {
+        for (clients, _) in TURNS.into_iter().filter(|turn| turn.1 == apart) {
             // Another one begins each time.
             served.rotate_left(1);
             for Served { number, who, hosts, running, blades } in &mut *served {
@@ -174,18 +179,28 @@ fn blades(served: &mut [Served], options: &Options, report: &mut Report, stop: &
                 let sample = sample(running, blades, clients, time, stop)
                     .with_context(|| format!("measure {} with {hosts} machines", who.name))?;
                 eprintln!(
-                    "  round {} {:<18} {hosts:>6} machines {clients:>3} clients: {:>8.0} DORA/s, {} lost, {} invalid",
+                    "  round {} {:<18} {hosts:>6} machines {clients:>3} clients, {}: {:>8.0} DORA/s, {} lost, {} invalid",
                     round + 1,
                     who.name,
+                    if apart { "2 processors" } else { "1 processor" },
                     sample.rate(),
                     sample.tally.lost,
                     sample.tally.invalid,
                 );
-                report.samples.0.push(Sample { contestant: *number, ..sample });
+                report.samples_mut(apart).0.push(Sample { contestant: *number, ..sample });
             }
         }
     }
     Ok(())
+}
+
+/// The servers whose replies come from the kernel.
+fn with_xdp(served: &[Served]) -> Vec<&Served> {
+    let mut found: Vec<&Served> =
+        served.iter().filter(|server| server.who.program == Program::Netboot { xdp: true }).collect();
+    // Whoever began the last turn.
+    found.sort_by_key(|server| server.number);
+    found
 }
 
 /// The generator against the program and against the reflector.
@@ -199,7 +214,7 @@ fn rates(
 ) -> Result<()> {
     let Some(any) = served.first() else { return Ok(()) };
     let mut lines = vec![(None, Generator::new(Kind::Discover, any.running.plan))];
-    for server in served {
+    for server in with_xdp(served) {
         lines.push((Some(server), Generator::new(Kind::Discover, server.running.plan)));
     }
     let mut rates: Vec<Rate> = lines
@@ -229,7 +244,7 @@ fn costs(
 ) -> Result<()> {
     let Some(any) = served.first() else { return Ok(()) };
     let mut lines = Vec::new();
-    for one in served {
+    for one in with_xdp(served) {
         let (id, generic) = one.running.xdp_program()?;
         anyhow::ensure!(generic, "netboot's program is not attached in generic mode: this is not a veth");
         for (kind, traffic) in TRAFFIC {

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use super::generator::Generator;
 use crate::bench::contestant::Running;
 use crate::bench::drive::own_cpu;
+use crate::bench::samples::median;
 use crate::bench::socket::{BATCH, Socket};
 
 /// One turn.
@@ -55,6 +56,42 @@ impl Rate {
     /// How many processors generator and program had.
     pub(super) fn processors(&self) -> u8 {
         if self.apart { 2 } else { 1 }
+    }
+}
+
+/// What all turns of the generator say together.
+pub(super) struct Line {
+    pub(super) sent: f64,
+    pub(super) back: f64,
+    pub(super) slowest: f64,
+    pub(super) fastest: f64,
+    pub(super) invalid: u64,
+    /// Microseconds for each that came back.
+    pub(super) server: f64,
+    pub(super) own: f64,
+    pub(super) busy: f64,
+}
+
+impl Line {
+    #[allow(clippy::cast_precision_loss, reason = "counts and microseconds of a short run")]
+    pub(super) fn of(turns: &[Turn]) -> Self {
+        let rates: Vec<f64> = turns.iter().map(Turn::rate).collect();
+        let back = turns.iter().map(|turn| turn.back).sum::<u64>().max(1) as f64;
+        let each = |of: fn(&Turn) -> Duration| {
+            turns.iter().map(|turn| of(turn).as_micros()).sum::<u128>() as f64 / back
+        };
+        Self {
+            sent: median(
+                &turns.iter().map(|turn| turn.sent as f64 / turn.took.as_secs_f64()).collect::<Vec<_>>(),
+            ),
+            back: median(&rates),
+            slowest: rates.iter().copied().fold(f64::INFINITY, f64::min),
+            fastest: rates.iter().copied().fold(0.0, f64::max),
+            invalid: turns.iter().map(|turn| turn.invalid).sum(),
+            server: each(|turn| turn.server_cpu),
+            own: each(|turn| turn.own_cpu),
+            busy: each(|turn| turn.busy),
+        }
     }
 }
 

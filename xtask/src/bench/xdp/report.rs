@@ -3,14 +3,14 @@
 use std::fmt::Write as _;
 
 use super::cost::Cost;
-use super::flood::Flood;
-use super::rate::{Rate, Turn};
+use super::flood::{Flood, latency};
+use super::rate::{Line, Rate};
 use super::targets::{ALL_TAKEN, targets};
 use crate::bench::contestant::{Contestant, Program};
-use crate::bench::samples::{Samples, median, percentile};
+use crate::bench::samples::{Samples, median};
 
-/// How many blades ask at a time.
-pub(super) const CLIENTS: [usize; 2] = [1, 32];
+/// How many blades ask at a time, and whether what they send is handed to another processor.
+pub(super) const TURNS: [(usize, bool); 3] = [(1, false), (32, false), (32, true)];
 /// The flood, in units of dnsmasq's rate.
 const FLOOD: f64 = 10.0;
 /// It is not slower than this, however slow dnsmasq was.
@@ -39,6 +39,8 @@ pub(super) struct Report {
     pub(super) starts: Vec<Start>,
     /// Each with the place of its server in `starts`.
     pub(super) samples: Samples,
+    /// The same on two processors; there may be one alone.
+    pub(super) apart: Samples,
     /// On one processor, then on two.
     pub(super) rates: Vec<Rate>,
     pub(super) costs: Vec<Cost>,
@@ -46,6 +48,22 @@ pub(super) struct Report {
 }
 
 impl Report {
+    /// What the blades measured on one processor, or on two.
+    pub(super) fn samples(&self, apart: bool) -> &Samples {
+        if apart { &self.apart } else { &self.samples }
+    }
+
+    /// The same, for more of it.
+    pub(super) fn samples_mut(&mut self, apart: bool) -> &mut Samples {
+        if apart { &mut self.apart } else { &mut self.samples }
+    }
+
+    /// The turns that there were on this machine.
+    pub(super) fn turns(&self) -> impl Iterator<Item = (usize, bool)> + use<> {
+        let two = !self.apart.0.is_empty();
+        TURNS.into_iter().filter(move |turn| two || !turn.1)
+    }
+
     /// The place of a server that served so many machines.
     pub(super) fn number(&self, program: Program, hosts: u32) -> Option<usize> {
         self.starts.iter().position(|start| {
@@ -141,31 +159,33 @@ impl Report {
 
     fn blades_table(&self, text: &mut String) {
         text.push_str(
-            "| server | machines | clients | DORA/s | (slowest–fastest) | × dnsmasq | × Kea | OFFER p50, µs | p99 | ACK p50 | p99 | CPU server, µs an exchange | + client | lost | invalid |\n\
-             |---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
+            "| server | machines | clients | processors | DORA/s | (slowest–fastest) | × dnsmasq | × Kea | OFFER p50, µs | p99 | ACK p50 | p99 | CPU server, µs an exchange | + client | lost | invalid |\n\
+             |---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
         );
         for (number, start) in self.starts.iter().enumerate() {
             let name = start.who.name;
             if start.first_millis.is_none() {
                 let _ = writeln!(
                     text,
-                    "| {name} | {} | – | no ACK within a minute, or not tried |{}",
+                    "| {name} | {} | – | – | no ACK within a minute, or not tried |{}",
                     start.hosts,
                     " – |".repeat(11)
                 );
                 continue;
             }
-            for clients in CLIENTS {
-                let row = self.samples.row(number, clients);
+            for (clients, apart) in self.turns() {
+                let samples = self.samples(apart);
+                let row = samples.row(number, clients);
                 let times = |peer| match self.number(peer, start.hosts) {
-                    Some(peer) => format!("{:.1}", self.samples.ratio(number, peer, clients)),
+                    Some(peer) => format!("{:.1}", samples.ratio(number, peer, clients)),
                     None => "–".to_owned(),
                 };
                 let [a, b, c, d] = row.latency;
                 let _ = writeln!(
                     text,
-                    "| {name} | {} | {clients} | {:.0} | ({:.0}–{:.0}) | {} | {} | {a} | {b} | {c} | {d} | {:.0} | {:.0} | {} | {} |",
+                    "| {name} | {} | {clients} | {} | {:.0} | ({:.0}–{:.0}) | {} | {} | {a} | {b} | {c} | {d} | {:.0} | {:.0} | {} | {} |",
                     start.hosts,
+                    if apart { 2 } else { 1 },
                     row.rate,
                     row.slowest,
                     row.fastest,
@@ -213,67 +233,6 @@ impl Report {
     }
 }
 
-/// What all turns of the generator say together.
-pub(super) struct Line {
-    pub(super) sent: f64,
-    pub(super) back: f64,
-    pub(super) slowest: f64,
-    pub(super) fastest: f64,
-    pub(super) invalid: u64,
-    /// Microseconds for each that came back.
-    pub(super) server: f64,
-    pub(super) own: f64,
-    pub(super) busy: f64,
-}
-
-impl Line {
-    #[allow(clippy::cast_precision_loss, reason = "counts and microseconds of a short run")]
-    pub(super) fn of(turns: &[Turn]) -> Self {
-        let rates: Vec<f64> = turns.iter().map(Turn::rate).collect();
-        let back = turns.iter().map(|turn| turn.back).sum::<u64>().max(1) as f64;
-        let each = |of: fn(&Turn) -> std::time::Duration| {
-            turns.iter().map(|turn| of(turn).as_micros()).sum::<u128>() as f64 / back
-        };
-        Self {
-            sent: median(
-                &turns.iter().map(|turn| turn.sent as f64 / turn.took.as_secs_f64()).collect::<Vec<_>>(),
-            ),
-            back: median(&rates),
-            slowest: rates.iter().copied().fold(f64::INFINITY, f64::min),
-            fastest: rates.iter().copied().fold(0.0, f64::max),
-            invalid: turns.iter().map(|turn| turn.invalid).sum(),
-            server: each(|turn| turn.server_cpu),
-            own: each(|turn| turn.own_cpu),
-            busy: each(|turn| turn.busy),
-        }
-    }
-}
-
-impl Flood {
-    /// DISCOVERs of unknown machines a second.
-    #[allow(clippy::cast_precision_loss, reason = "the count of some seconds")]
-    pub(super) fn rate(&self) -> f64 {
-        self.sent as f64 / self.took.as_secs_f64()
-    }
-
-    /// The share of them that got an OFFER.
-    #[allow(clippy::cast_precision_loss, reason = "counts of some seconds")]
-    pub(super) fn offered(&self) -> f64 {
-        self.offered as f64 / self.sent.max(1) as f64
-    }
-}
-
-/// p50 and p99 of OFFER, and of ACK, of the reserved machines.
-pub(super) fn latency(flood: &Flood) -> [u32; 4] {
-    let of = |times: &[u32]| {
-        let mut times = times.to_vec();
-        times.sort_unstable();
-        [50, 99].map(|percent| percentile(&times, percent))
-    };
-    let ([a, b], [c, d]) = (of(&flood.tally.offers), of(&flood.tally.acks));
-    [a, b, c, d]
-}
-
 fn machines(hosts: u32) -> String {
     if hosts == 0 { "–".to_owned() } else { hosts.to_string() }
 }
@@ -285,23 +244,23 @@ pub(super) mod tests {
     use super::super::cost::{self, Cost, TRAFFIC};
     use super::super::flood::Flood;
     use super::super::rate::{Rate, Turn};
-    use super::{CLIENTS, Report, Start};
+    use super::{Report, Start, TURNS};
     use crate::bench::blades::Tally;
     use crate::bench::contestant::ALL;
-    use crate::bench::samples::{Sample, Samples};
+    use crate::bench::samples::Sample;
 
     /// A run in which most went well: XDP 30,000, off 1000, Kea 200, dnsmasq 100 exchanges a second.
     pub(in crate::bench::xdp) fn report() -> Report {
         let second = Duration::from_secs(1);
         let mut report = Report { seconds: 1, rounds: 1, hosts: 1000, many: 100_000, ..Report::default() };
-        let mut samples = Vec::new();
         for hosts in [1000, 100_000] {
             for (who, in_time, micros) in [(0, 1000, 50), (1, 30_000, 2), (2, 200, 80), (3, 100, 100)] {
-                for clients in CLIENTS {
+                for (clients, apart) in TURNS {
+                    let number = report.starts.len();
                     let tally =
                         Tally { done: in_time, offers: vec![micros], acks: vec![9], ..Tally::default() };
-                    samples.push(Sample {
-                        contestant: report.starts.len(),
+                    report.samples_mut(apart).0.push(Sample {
+                        contestant: number,
                         clients,
                         in_time,
                         took: second,
@@ -313,10 +272,13 @@ pub(super) mod tests {
                 report.starts.push(Start { who: ALL[who], hosts, first_millis: Some(70), memory_kib: 2048 });
             }
         }
-        report.samples = Samples(samples);
-        for (hosts, apart, back) in
-            [(0, false, 600_000), (1000, false, 300_000), (100_000, false, 200_000), (1000, true, 1)]
-        {
+        for (hosts, apart, back) in [
+            (0, false, 600_000),
+            (1000, false, 300_000),
+            (100_000, false, 200_000),
+            (0, true, 800_000),
+            (1000, true, 200_000),
+        ] {
             let turn = Turn {
                 sent: 600_000,
                 back,
@@ -364,11 +326,13 @@ pub(super) mod tests {
             assert!(columns == 0 || here == 0 || here == columns, "{here} columns, not {columns}: {line}");
             columns = here;
         }
-        let table = "| netboot with XDP | 1000 | 32 | 30000 | (30000–30000) | 300.0 | 150.0 | 2 | 2 | 9 | 9 | 33 | 67 | 0 | 0 |";
+        let table = "| netboot with XDP | 1000 | 32 | 2 | 30000 | (30000–30000) | 300.0 | 150.0 | 2 | 2 | 9 | 9 | 33 | 67 | 0 | 0 |";
         assert!(text.contains(table), "{text}");
         assert!(text.contains("| netboot, 100000 machines | 1 | 600000 | 200000 | (200000–200000) | 33 % | 0.00 | 5.00 | 10.00 | 0 |"), "{text}");
         assert!(
-            text.contains("| miss: unknown MAC, 1000 machines | ≤ 40 ns | 41 ns (two instructions: 48) | **missed** |"),
+            text.contains(
+                "| miss: unknown MAC, 1000 machines | ≤ 40 ns | 41 ns (two instructions: 48) | **missed** |"
+            ),
             "{text}"
         );
         assert!(text.contains("| netboot with XDP | 1000 | 50 % | 500 | 500 | 0 | 0 | 4 | 4 | 5 | 5 | 10000 | 10500 | 10600 |"), "{text}");
@@ -393,10 +357,10 @@ pub(super) mod tests {
     fn a_script_gets_all_of_it() {
         let json = report().json();
         for (name, count) in
-            [("kernel", 11), ("rates", 4), ("blades", 16), ("starts", 8), ("floods", 1), ("targets", 20)]
+            [("kernel", 11), ("rates", 5), ("blades", 24), ("starts", 8), ("floods", 1), ("targets", 20)]
         {
             assert_eq!(json[name].as_array().unwrap().len(), count, "{name}");
         }
-        assert_eq!(json["blades"][3]["to_kea"], 150.0);
+        assert_eq!(json["blades"][5]["to_kea"], 150.0);
     }
 }
