@@ -70,13 +70,13 @@ pub(super) fn latency(flood: &Flood) -> [u32; 4] {
 pub(super) fn flood(
     who: Contestant,
     running: &Running,
+    blades: &mut Blades,
     wanted: f64,
     time: Duration,
     stop: &AtomicBool,
 ) -> Result<Flood> {
     let memory = || running.memory_kib("VmRSS").unwrap_or_default();
     let mut strangers = Generator::new(Kind::Miss, running.plan);
-    let mut blades = Blades::shuffled(running.plan);
     let wire = &running.wire;
     let (before, mut half) = (memory(), None);
     let start = Instant::now();
@@ -136,7 +136,7 @@ pub(super) fn flood(
         took: time,
         offered,
         begun,
-        tally: blades.tally,
+        tally: std::mem::take(&mut blades.tally),
         memory: [before, half.unwrap_or_default(), memory()],
     })
 }

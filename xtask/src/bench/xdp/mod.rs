@@ -155,7 +155,9 @@ fn start(
                 }
                 Err(error) => eprintln!("  {} with {hosts} machines: {error:#}", who.name),
             }
-            eprintln!("  {} with {hosts} machines: first ACK after {:?} ms", who.name, start.first_millis);
+            if let Some(millis) = start.first_millis {
+                eprintln!("  {} with {hosts} machines: first ACK after {millis} ms", who.name);
+            }
             report.starts.push(start);
         }
     }
@@ -300,10 +302,12 @@ fn floods(
     for (number, who) in ALL.into_iter().filter(|who| who.reserved && who.is_netboot()).enumerate() {
         let setting = Setting { hosts: options.hosts, ..*setting };
         let running = who.start(&setting, &work.join(format!("flood-{number}")))?;
-        first(&running, &mut Blades::new(running.plan), stop)
-            .with_context(|| format!("start {}", who.name))?;
-        let flood = flood::flood(who, &running, wanted, Duration::from_secs(options.seconds * 3), stop)
-            .with_context(|| format!("flood {}", who.name))?;
+        // The same blades go on: no late answer is taken for another's.
+        let mut blades = Blades::shuffled(running.plan);
+        first(&running, &mut blades, stop).with_context(|| format!("start {}", who.name))?;
+        let flood =
+            flood::flood(who, &running, &mut blades, wanted, Duration::from_secs(options.seconds * 3), stop)
+                .with_context(|| format!("flood {}", who.name))?;
         eprintln!(
             "  {:<18} {:.0} unknown machines/s: {} of {} exchanges of reserved ones done",
             who.name, wanted, flood.tally.done, flood.begun

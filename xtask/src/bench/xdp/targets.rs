@@ -63,7 +63,7 @@ pub(super) fn targets(report: &Report) -> Vec<Target> {
             Target {
                 what: format!("{} in the flood: reserved machines get OFFER and ACK", flood.who.name),
                 goal: "all".to_owned(),
-                measured: format!("{done} of {begun}"),
+                measured: format!("{done} of {begun}, {} invalid", flood.tally.invalid),
                 reached: Some(begun > 0 && done == begun && flood.tally.invalid == 0),
             },
             Target {
