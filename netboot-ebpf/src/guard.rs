@@ -66,7 +66,7 @@ impl Bucket {
             since = FORGOTTEN_NS;
         }
         let most = room(rate, burst_secs);
-        let mut left = self.left.wrapping_add(since.wrapping_mul(rate as u64));
+        let mut left = self.left.wrapping_add(since.wrapping_mul(u64::from(rate)));
         if left > most {
             left = most;
         }
@@ -79,8 +79,8 @@ impl Bucket {
     /// Whether this very packet was admitted within the time; if not, it is remembered. 0 is no packet.
     #[inline(always)]
     pub fn repeats(&mut self, packet: u64, within_ms: u32, now_ns: u64) -> bool {
-        let within_ns = (within_ms as u64).wrapping_mul(1_000_000);
-        if packet != 0 && self.packet == packet && now_ns.saturating_sub(self.packet_at_ns) < within_ns {
+        let span_ns = u64::from(within_ms).wrapping_mul(1_000_000);
+        if packet != 0 && self.packet == packet && now_ns.saturating_sub(self.packet_at_ns) < span_ns {
             return true;
         }
         self.packet = packet;
@@ -92,9 +92,9 @@ impl Bucket {
 /// What a bucket holds: one request at least.
 #[inline(always)]
 fn room(rate: u32, burst_secs: u32) -> u64 {
-    let burst = if burst_secs == 0 { 1 } else { burst_secs as u64 };
+    let burst = if burst_secs == 0 { 1 } else { u64::from(burst_secs) };
     // Rates are below 2^20 and bursts below 2^8, as the settings see to.
-    (rate as u64 & 0xf_ffff).wrapping_mul(burst & 0xff).wrapping_mul(REQUEST)
+    (u64::from(rate) & 0xf_ffff).wrapping_mul(burst & 0xff).wrapping_mul(REQUEST)
 }
 
 /// What tells this packet from others of its client: 0 where nothing does, since its checksum is missing or was left to
@@ -104,10 +104,13 @@ pub fn packet(xid: u32, checksum: u16, unfinished: u16, length: u16) -> u64 {
     if checksum == 0 || checksum == unfinished {
         return 0;
     }
-    (xid as u64) << 32 | (checksum as u64) << 16 | length as u64
+    u64::from(xid) << 32 | u64::from(checksum) << 16 | u64::from(length)
 }
 
 /// What becomes of a request of this client, and of this relay agent if there is one.
+///
+/// # Errors
+/// Why it is dropped.
 #[inline(always)]
 pub fn admit(
     limits: &Limits,

@@ -37,7 +37,7 @@ pub fn belongs(
     let (ciaddr, giaddr) = (u32::from_be_bytes(header.ciaddr), u32::from_be_bytes(header.giaddr));
     let own = if giaddr != 0 {
         // An agent's own address is its clients' only by a reservation.
-        relay == Some(segment as u32) && giaddr != addr
+        relay == Some(u32::from(segment)) && giaddr != addr
     } else if unicast && ciaddr != 0 {
         // A client that renews is where its address is.
         if ciaddr != addr {

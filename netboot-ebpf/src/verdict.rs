@@ -30,6 +30,7 @@ pub mod message {
 /// What a request says, as far as the decision needs it. Addresses are host-order numbers; 0 means
 /// that the field or option is absent or all zeros.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Request {
     /// Option 53, 0 when absent.
     pub message: u8,

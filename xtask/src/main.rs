@@ -51,7 +51,7 @@ enum Command {
     /// Measures netboot against what people would run instead, in network namespaces.
     Bench {
         #[command(subcommand)]
-        what: Bench,
+        what: bench::Bench,
     },
     /// The part of `bench` that needs root.
     #[command(hide = true)]
@@ -60,8 +60,8 @@ enum Command {
         netboot: PathBuf,
         /// The unpacked peers.
         peers: PathBuf,
-        #[command(flatten)]
-        options: bench::Options,
+        #[command(subcommand)]
+        what: bench::Bench,
     },
     /// The part of `run` that needs root.
     #[command(hide = true)]
@@ -73,12 +73,6 @@ enum Command {
     },
 }
 
-#[derive(Debug, Subcommand)]
-enum Bench {
-    /// DHCP: exchanges in a second, latency and processor time, beside Kea and dnsmasq.
-    Dhcp(bench::Options),
-}
-
 fn main() -> ExitCode {
     let result = match Xtask::parse().command {
         Command::Setup => setup::setup(),
@@ -87,8 +81,8 @@ fn main() -> ExitCode {
         Command::Test { quick, filter } => setup::setup().and_then(|()| test::test(quick, &filter)),
         Command::Ci => setup::setup().and_then(|()| ci::ci()),
         Command::Fuzz(options) => fuzz::fuzz(&options),
-        Command::Bench { what: Bench::Dhcp(options) } => bench::dhcp(&options),
-        Command::BenchLab { netboot, peers, options } => bench::lab(&netboot, peers, &options),
+        Command::Bench { what } => bench::bench(&what),
+        Command::BenchLab { netboot, peers, what } => bench::lab(&netboot, peers, &what),
         Command::Lab { netboot, deadline } => run::lab(&netboot, deadline),
     };
     match result {

@@ -57,12 +57,12 @@ impl Loaded {
     /// # Errors
     /// When the kernel refuses it.
     pub fn load(server: Server, relays: &[(Ipv4Network, u32)]) -> Result<Self, Error> {
-        let mut loader = EbpfLoader::new();
+        let mut object = EbpfLoader::new();
         if server.limits.are_off() {
             // Nobody has a bucket then.
-            loader.map_max_entries(map::GUARD, 1);
+            object.map_max_entries(map::GUARD, 1);
         }
-        let mut ebpf = loader.load(OBJECT).map_err(|error| load_error(&error))?;
+        let mut ebpf = object.load(OBJECT).map_err(|error| load_error(&error))?;
         let handles = pins::handles(&ebpf).map_err(|error| Error::Load { why: chain(&error) })?;
         let hosts =
             HashMap::try_from(take(&mut ebpf, map::HOSTS)?).map_err(|error| open(map::HOSTS, &error))?;

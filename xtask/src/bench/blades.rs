@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
+use super::random::Random;
 use super::wire::{Chosen, Heard, Mac, Reply, message, read, request};
 
 /// How long a blade waits: RFC 2131 4.1 would have it ask again then.
@@ -78,6 +79,8 @@ pub(super) struct Tally {
 
 #[derive(Clone, Copy, Debug)]
 struct Blade {
+    /// Where it is in the order.
+    place: u32,
     host: u32,
     xid: u32,
     sent: Instant,
@@ -95,6 +98,8 @@ enum State {
 #[derive(Debug)]
 pub(super) struct Blades {
     plan: Plan,
+    /// The machines, as they ask one after the other.
+    order: Vec<u32>,
     slots: Vec<Blade>,
     /// Exchanges begun, over all runs: a late reply is never taken for another's.
     begun: u32,
@@ -108,6 +113,7 @@ impl Blades {
     pub(super) fn new(plan: Plan) -> Self {
         Self {
             plan,
+            order: (0..plan.hosts).collect(),
             slots: Vec::new(),
             begun: 0,
             owners: Owners::new(),
@@ -116,10 +122,15 @@ impl Blades {
         }
     }
 
+    /// The same in no order, so that what the server knows of the next one is in none of the processor's caches by chance.
+    pub(super) fn shuffled(plan: Plan) -> Self {
+        Self { order: Random::new(u64::from(plan.hosts)).shuffled(plan.hosts), ..Self::new(plan) }
+    }
+
     /// Begins a run: so many at once, counted from nothing.
     pub(super) fn reset(&mut self, clients: usize, now: Instant) {
         let clients = clients.min(MOST);
-        let off = |host| Blade { host, xid: 0, sent: now, state: State::Off };
+        let off = |place| Blade { place, host: 0, xid: 0, sent: now, state: State::Off };
         self.slots = (0..u32::try_from(clients).unwrap_or_default()).map(off).collect();
         self.tally = Tally::default();
     }
@@ -134,12 +145,13 @@ impl Blades {
         let clients = u32::try_from(self.slots.len()).ok()?;
         let blade = self.slots.get_mut(slot)?;
         // Each slot has machines of its own: no machine runs twice at a time, however slow one slot is.
-        let next = blade.host + clients;
+        let next = blade.place + clients;
         let first = u32::try_from(slot).ok()?;
-        let host = if next < self.plan.hosts { next } else { first };
+        let place = if next < self.plan.hosts { next } else { first };
+        let host = *self.order.get(usize::try_from(place).ok()?)?;
         self.begun = self.begun.wrapping_add(1);
         let xid = (self.begun << 8) | first;
-        *blade = Blade { host, xid, sent: now, state: State::Discovering };
+        *blade = Blade { place, host, xid, sent: now, state: State::Discovering };
         request(&mut self.frame, Plan::mac(host), xid, None);
         Some(&self.frame)
     }

@@ -19,8 +19,10 @@ use crate::steps::quiet;
 
 /// The server, on every network of this benchmark.
 pub(super) const SERVER: Ipv4Addr = Ipv4Addr::new(10, 90, 0, 1);
-/// The first reserved address.
-const RESERVED: Ipv4Addr = Ipv4Addr::new(10, 90, 16, 0);
+/// The length of the network's prefix, and the first reserved address.
+const SITE: (u8, Ipv4Addr) = (16, Ipv4Addr::new(10, 90, 16, 0));
+/// The same for more machines than a /16 has room for.
+const LARGE_SITE: (u8, Ipv4Addr) = (14, Ipv4Addr::new(10, 88, 1, 0));
 const POOL: (Ipv4Addr, Ipv4Addr) = (Ipv4Addr::new(10, 90, 128, 0), Ipv4Addr::new(10, 90, 191, 255));
 /// The pool of a server whose store has leases already: behind ten thousand reservations all that is left.
 const LARGE_POOL: (Ipv4Addr, Ipv4Addr) = (Ipv4Addr::new(10, 90, 56, 0), Ipv4Addr::new(10, 90, 255, 254));
@@ -28,6 +30,8 @@ const LARGE_POOL: (Ipv4Addr, Ipv4Addr) = (Ipv4Addr::new(10, 90, 56, 0), Ipv4Addr
 const FIRST_LEASE: u32 = 1 << 24;
 /// The most machines for which reservations stay below the pool and the pool is large enough.
 pub(super) const MOST_HOSTS: u32 = 16_000;
+/// The most machines of a large site, whose reservations stay below the server's address.
+pub(super) const MOST_OF_ALL: u32 = 130_000;
 const LEASE_SECS: u32 = 3600;
 /// /proc counts time in hundredths of a second on every machine (`USER_HZ`).
 const TICK_MILLIS: u64 = 10;
@@ -85,6 +89,34 @@ pub(super) struct Running {
     namespaces: (Namespace, Namespace),
 }
 
+/// The prefix length and the first reserved address of a network for so many machines.
+fn site(hosts: u32) -> (u8, Ipv4Addr) {
+    if hosts <= MOST_HOSTS { SITE } else { LARGE_SITE }
+}
+
+/// The server's namespace with `pxe0`, and the blades' with `eth0`, joined by a wire.
+///
+/// # Errors
+/// When the kernel or a tool refuses.
+pub(super) fn wire(peers: &Peers) -> Result<(Namespace, Namespace)> {
+    let (server, client) = (Namespace::new("server")?, Namespace::new("blades")?);
+    for namespace in [&server, &client] {
+        namespace.shell("for file in /proc/sys/net/ipv6/conf/*/disable_ipv6; do echo 1 > $file; done")?;
+    }
+    server.veth("pxe0", &client, "eth0")?;
+    // A veth hands on frames with unfinished checksums, as no wire does.
+    let ethtool = peers.program("ethtool")?;
+    for (namespace, interface) in [(&server, "pxe0"), (&client, "eth0")] {
+        let off = format!("{ethtool} -K {interface} tx off rx off gso off gro off tso off");
+        namespace.shell(&format!("LD_LIBRARY_PATH={} {off}", peers.libraries()?))?;
+    }
+    Ok((server, client))
+}
+
+fn mask(prefix: u8) -> Ipv4Addr {
+    Ipv4Addr::from_bits(u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or_default())
+}
+
 impl Contestant {
     /// Where its addresses come from.
     pub(super) const fn kind(&self) -> &'static str {
@@ -101,22 +133,13 @@ impl Contestant {
     /// # Errors
     /// When a namespace, a file or the process cannot be had.
     pub(super) fn start(&self, setting: &Setting<'_>, home: &Path) -> Result<Running> {
-        let (server, client) = (Namespace::new("server")?, Namespace::new("blades")?);
-        for namespace in [&server, &client] {
-            namespace.shell("for file in /proc/sys/net/ipv6/conf/*/disable_ipv6; do echo 1 > $file; done")?;
-        }
-        server.veth("pxe0", &client, "eth0")?;
-        server.ip(&format!("addr add {SERVER}/16 dev pxe0"))?;
-        // A veth hands on frames with unfinished checksums, as no wire does.
-        let ethtool = setting.peers.program("ethtool")?;
-        for (namespace, interface) in [(&server, "pxe0"), (&client, "eth0")] {
-            let off = format!("{ethtool} -K {interface} tx off rx off gso off gro off tso off");
-            namespace.shell(&format!("LD_LIBRARY_PATH={} {off}", setting.peers.libraries()?))?;
-        }
+        let (server, client) = wire(setting.peers)?;
+        let (prefix, first) = site(setting.hosts);
+        server.ip(&format!("addr add {SERVER}/{prefix} dev pxe0"))?;
         let plan = Plan {
             hosts: setting.hosts,
             server: SERVER,
-            reserved: self.reserved.then_some(RESERVED),
+            reserved: self.reserved.then_some(first),
             pool: if setting.leases == 0 { POOL } else { LARGE_POOL },
         };
         std::fs::create_dir_all(home).with_context(|| format!("create {}", home.display()))?;
@@ -154,11 +177,42 @@ impl Running {
         }
     }
 
+    /// Frames that the kernel has handed up to IPv4 in the server's namespace: what no XDP program has taken.
+    ///
+    /// # Errors
+    /// When the namespace cannot be entered or the kernel does not count.
+    pub(super) fn passed(&self) -> Result<u64> {
+        // /proc/net is that of the process, which is in another namespace than this thread.
+        let text = self.inside(|| std::fs::read_to_string("/proc/thread-self/net/snmp"))?;
+        received(&text.context("read /proc/thread-self/net/snmp")?)
+            .context("the kernel has no Ip: InReceives")
+    }
+
     /// Memory of it, KiB, as /proc/PID/status has it: `VmRSS` is in use, `VmHWM` the most that ever was.
     pub(super) fn memory_kib(&self, what: &str) -> Option<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.pid())).ok()?;
         let line = status.lines().find_map(|line| line.strip_prefix(what)?.strip_prefix(':'))?;
         line.split_whitespace().next()?.parse().ok()
+    }
+
+    /// The number of the XDP program on the server's interface, and whether it is attached in generic mode.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub(super) fn xdp_program(&self) -> Result<(u32, bool)> {
+        let text = self.namespaces.0.ip("-j link show dev pxe0")?;
+        let links: Value = serde_json::from_str(&text).with_context(|| format!("read {text}"))?;
+        let xdp = links.pointer("/0/xdp");
+        let number = |path: &str| xdp?.pointer(path)?.as_u64();
+        let id = number("/prog/id").and_then(|id| u32::try_from(id).ok());
+        let id = id.with_context(|| format!("no XDP program on pxe0: {text}; its log:\n{}", self.log()))?;
+        // XDP_ATTACHED_SKB
+        Ok((id, number("/mode") == Some(2)))
+    }
+
+    /// Where it runs.
+    pub(super) fn namespace(&self) -> &Namespace {
+        &self.namespaces.0
     }
 
     /// Does something in the server's namespace.
@@ -173,6 +227,14 @@ impl Running {
     pub(super) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
+}
+
+/// `InReceives` of `/proc/net/snmp`: a line of names, then a line of numbers.
+fn received(snmp: &str) -> Option<u64> {
+    let mut lines = snmp.lines().filter_map(|line| line.strip_prefix("Ip: "));
+    let (names, numbers) = (lines.next()?, lines.next()?);
+    let at = names.split_whitespace().position(|name| name == "InReceives")?;
+    numbers.split_whitespace().nth(at)?.parse().ok()
 }
 
 fn write(home: &Path, name: &str, text: &str) -> Result<()> {
@@ -235,12 +297,13 @@ fn leases(setting: &Setting<'_>, plan: &Plan, home: &Path) -> Result<()> {
 
 fn dnsmasq(setting: &Setting<'_>, plan: &Plan, home: &Path, place: &str) -> Result<String> {
     let (first, last) = plan.pool;
+    let mask = mask(site(plan.hosts).0);
     // No ping before an offer: neither of the others has one.
     let mut text = format!(
         "port=0\ninterface=pxe0\nbind-interfaces\nuser=root\ngroup=root\nno-ping\nno-hosts\nno-resolv\n\
          dhcp-authoritative\ndhcp-lease-max=100000\ndhcp-leasefile={place}/leases\ndhcp-boot=pxelinux.0\n\
          dhcp-option-force=tag:stable,209,pxelinux.cfg/stable\n\
-         dhcp-range={first},{last},255.255.0.0,{LEASE_SECS}\nlog-facility=-\n"
+         dhcp-range={first},{last},{mask},{LEASE_SECS}\nlog-facility=-\n"
     );
     if !setting.logs {
         text.push_str("quiet-dhcp\n");
@@ -259,6 +322,8 @@ fn kea(setting: &Setting<'_>, plan: &Plan, home: &Path, place: &str) -> Result<S
     let (first, last) = plan.pool;
     let host = |(number, mac, addr): (u32, String, Ipv4Addr)| json!({ "hw-address": mac, "ip-address": addr.to_string(), "hostname": format!("blade{number}") });
     let reservations: Vec<Value> = reservations(plan).map(host).collect();
+    let prefix = site(plan.hosts).0;
+    let subnet = format!("{}/{prefix}", SERVER & mask(prefix));
     let severity = if setting.logs { "INFO" } else { "WARN" };
     let config = json!({ "Dhcp4": {
         "interfaces-config": { "interfaces": ["pxe0"], "dhcp-socket-type": "raw" },
@@ -275,7 +340,7 @@ fn kea(setting: &Setting<'_>, plan: &Plan, home: &Path, place: &str) -> Result<S
         "boot-file-name": "pxelinux.0",
         "subnet4": [{
             "id": 1,
-            "subnet": "10.90.0.0/16",
+            "subnet": subnet,
             "pools": [{ "pool": format!("{first} - {last}") }],
             "reservations": reservations,
         }],
@@ -285,4 +350,31 @@ fn kea(setting: &Setting<'_>, plan: &Plan, home: &Path, place: &str) -> Result<S
     let (libraries, program) = (setting.peers.libraries()?, setting.peers.program("kea-dhcp4")?);
     let own = format!("KEA_PIDFILE_DIR={place} KEA_LOCKFILE_DIR={place}");
     Ok(format!("env LD_LIBRARY_PATH={libraries} {own} {program} -c {place}/kea.json"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MOST_HOSTS, MOST_OF_ALL, POOL, SERVER, mask, received, site};
+
+    #[test]
+    fn every_site_has_room_for_its_machines() {
+        for hosts in [MOST_HOSTS, MOST_OF_ALL] {
+            let (prefix, first) = site(hosts);
+            let last = first.to_bits() + hosts - 1;
+            assert!(last < POOL.0.to_bits(), "below the pool");
+            assert!(!(first.to_bits()..=last).contains(&SERVER.to_bits()), "not the server's");
+            let network = SERVER & mask(prefix);
+            for addr in [first.to_bits(), last, POOL.1.to_bits()] {
+                assert_eq!(addr & mask(prefix).to_bits(), network.to_bits());
+            }
+        }
+    }
+
+    #[test]
+    fn what_ip_has_received() {
+        let text =
+            "Ip: Forwarding DefaultTTL InReceives InHdrErrors\nIp: 1 64 4711 0\nUdp: InDatagrams\nUdp: 7\n";
+        assert_eq!(received(text), Some(4711));
+        assert_eq!(received("Ip: InReceives\n"), None);
+    }
 }

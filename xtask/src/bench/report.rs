@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::contestant::{ALL, Contestant, Program};
-use super::{CLIENTS, Sample};
+use super::dhcp::CLIENTS;
+use super::samples::{Sample, Samples, median};
 
 /// Everything that was measured.
 #[derive(Debug, Default)]
@@ -16,72 +17,17 @@ pub(super) struct Report {
     pub(super) logs: bool,
     /// What it ran on.
     pub(super) machine: String,
-    pub(super) samples: Vec<Sample>,
+    pub(super) samples: Samples,
     /// From start to the first exchange, milliseconds, and KiB of memory in use at the end; for each contestant.
     pub(super) starts: Vec<(u128, u64)>,
     /// The most exchanges a second that were all answered in time, for each contestant.
     pub(super) lossless: Vec<f64>,
 }
 
-/// One line: a contestant with so many clients.
-#[derive(Debug)]
-pub(super) struct Row {
-    pub(super) rate: f64,
-    slowest: f64,
-    fastest: f64,
-    /// p50 and p99 of OFFER, and of ACK.
-    pub(super) latency: [u32; 4],
-    /// Microseconds for an exchange.
-    pub(super) server_cpu: f64,
-    pub(super) client_cpu: f64,
-    done: u64,
-    pub(super) invalid: u64,
-    stray: u64,
-    pub(super) lost: u64,
-}
-
 impl Report {
-    fn of(&self, contestant: usize, clients: usize) -> impl Iterator<Item = &Sample> {
-        self.samples.iter().filter(move |sample| sample.contestant == contestant && sample.clients == clients)
-    }
-
-    /// What all rounds of a contestant with so many clients say together.
-    #[allow(clippy::cast_precision_loss, reason = "counts and microseconds of a short run")]
-    pub(super) fn row(&self, contestant: usize, clients: usize) -> Row {
-        let all = || self.of(contestant, clients);
-        let rates: Vec<f64> = all().map(Sample::rate).collect();
-        let sum = |of: fn(&Sample) -> u64| all().map(of).sum::<u64>();
-        let done = sum(|sample| sample.tally.done);
-        let each = |of: fn(&Sample) -> u128| all().map(of).sum::<u128>() as f64 / done.max(1) as f64;
-        let sorted = |of: fn(&Sample) -> &Vec<u32>| {
-            let mut times: Vec<u32> = all().flat_map(of).copied().collect();
-            times.sort_unstable();
-            [50, 99].map(|percent| percentile(&times, percent))
-        };
-        let ([a, b], [c, d]) = (sorted(|sample| &sample.tally.offers), sorted(|sample| &sample.tally.acks));
-        Row {
-            rate: median(&rates),
-            slowest: rates.iter().copied().fold(f64::INFINITY, f64::min),
-            fastest: rates.iter().copied().fold(0.0, f64::max),
-            latency: [a, b, c, d],
-            server_cpu: each(|sample| sample.server_cpu.as_micros()),
-            client_cpu: each(|sample| sample.client_cpu.as_micros()),
-            done,
-            invalid: sum(|sample| sample.tally.invalid),
-            stray: sum(|sample| sample.tally.stray),
-            lost: sum(|sample| sample.tally.lost),
-        }
-    }
-
-    /// netboot's rate in units of another's, by rounds.
-    fn ratio(&self, one: usize, other: usize, clients: usize) -> f64 {
-        let pairs = self.of(one, clients).zip(self.of(other, clients));
-        median(&pairs.map(|(one, other)| one.rate() / other.rate()).collect::<Vec<_>>())
-    }
-
     /// Where the search for a contestant's lossless rate begins.
     pub(super) fn guess(&self, contestant: usize) -> f64 {
-        let rates: Vec<f64> = self.of(contestant, 32).map(Sample::rate).collect();
+        let rates: Vec<f64> = self.samples.of(contestant, 32).map(Sample::rate).collect();
         median(&rates) / 2.0
     }
 
@@ -118,7 +64,7 @@ impl Report {
         );
         for (number, who) in ALL.iter().enumerate() {
             for clients in CLIENTS {
-                let row = self.row(number, clients);
+                let row = self.samples.row(number, clients);
                 let [a, b, c, d] = row.latency;
                 let _ = writeln!(
                     text,
@@ -143,7 +89,7 @@ impl Report {
             let (Some(who), Some(peer)) = (ALL.get(one), ALL.get(other)) else { continue };
             let _ = write!(text, "| {} | {} | {} |", who.kind(), who.name, peer.name);
             for clients in CLIENTS {
-                let _ = write!(text, " {:.2} |", self.ratio(one, other, clients));
+                let _ = write!(text, " {:.2} |", self.samples.ratio(one, other, clients));
             }
             text.push('\n');
         }
@@ -166,11 +112,11 @@ impl Report {
         let mut rows = Vec::new();
         for (number, who) in ALL.iter().enumerate() {
             for clients in CLIENTS {
-                let row = self.row(number, clients);
+                let row = self.samples.row(number, clients);
                 let [offer_p50, offer_p99, ack_p50, ack_p99] = row.latency;
                 rows.push(json!({
                     "server": who.name, "addresses": who.kind(), "clients": clients, "dora_per_second": row.rate,
-                    "rounds": self.of(number, clients).map(Sample::rate).collect::<Vec<_>>(),
+                    "rounds": self.samples.of(number, clients).map(Sample::rate).collect::<Vec<_>>(),
                     "offer_us": { "p50": offer_p50, "p99": offer_p99 }, "ack_us": { "p50": ack_p50, "p99": ack_p99 },
                     "cpu_us": { "server": row.server_cpu, "client": row.client_cpu },
                     "done": row.done, "lost": row.lost, "invalid": row.invalid, "stray": row.stray,
@@ -183,7 +129,7 @@ impl Report {
             for clients in CLIENTS {
                 ratios.push(json!({
                     "server": who.name, "to": peer.name, "addresses": who.kind(), "clients": clients,
-                    "dora_per_second": self.ratio(one, other, clients),
+                    "dora_per_second": self.samples.ratio(one, other, clients),
                 }));
             }
         }
@@ -203,35 +149,12 @@ impl Report {
     }
 }
 
-/// The value at or above which this share of all values ends; 0 of none. The values are sorted.
-fn percentile(sorted: &[u32], percent: usize) -> u32 {
-    let at = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
-    sorted.get(at).copied().unwrap_or_default()
-}
-
-pub(super) fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let upper = sorted.get(sorted.len() / 2).copied().unwrap_or_default();
-    let lower = sorted.get(sorted.len().saturating_sub(1) / 2).copied().unwrap_or_default();
-    f64::midpoint(lower, upper)
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use super::{ALL, CLIENTS, Report, Sample, median, percentile};
+    use super::{ALL, CLIENTS, Report, Sample};
     use crate::bench::blades::Tally;
-
-    #[test]
-    fn middles() {
-        assert!((median(&[9.0, 1.0, 2.0]) - 2.0).abs() < 1e-9);
-        assert!((median(&[4.0, 1.0, 2.0, 9.0]) - 3.0).abs() < 1e-9);
-        let times: Vec<u32> = (1..=200).collect();
-        assert_eq!((percentile(&times, 50), percentile(&times, 99), percentile(&[], 50)), (100, 198, 0));
-        assert_eq!(percentile(&[7], 99), 7);
-    }
 
     #[test]
     fn ratios_are_of_one_round() {
@@ -245,7 +168,7 @@ mod tests {
                     let tally = Tally { done, offers: vec![5], acks: vec![6], ..Tally::default() };
                     let second = Duration::from_secs(1);
                     let micros = Duration::from_micros(done);
-                    report.samples.push(Sample {
+                    report.samples.0.push(Sample {
                         contestant,
                         clients,
                         in_time: done,
@@ -257,7 +180,7 @@ mod tests {
                 }
             }
         }
-        assert!((report.ratio(0, 3, 32) - 7.0 / 4.0).abs() < 1e-9);
+        assert!((report.samples.ratio(0, 3, 32) - 7.0 / 4.0).abs() < 1e-9);
         let text = report.text();
         assert!(
             text.contains(

@@ -12,7 +12,10 @@ use serde_json::{Value, json};
 
 use super::blades::Blades;
 use super::contestant::{ALL, Contestant, SERVER, Setting};
-use super::{Options, START, drive, machine, median};
+use super::dhcp::Options;
+use super::drive::{START, drive};
+use super::machine;
+use super::samples::median;
 
 /// Reservations.
 pub(super) const HOSTS: u32 = 10_000;

@@ -33,21 +33,21 @@ pub(super) fn summary(report: &Report) -> String {
         };
         for clients in [32, 256] {
             line(&format!("DORA/s, {clients} clients"), &|who| {
-                format!("{:.0}", report.row(who, clients).rate)
+                format!("{:.0}", report.samples.row(who, clients).rate)
             });
         }
         line("lossless DORA/s", &|who| format!("{:.0}", report.lossless(who).0));
         line("ACK p50 / p99 of 32 clients, µs", &|who| {
-            let [_, _, p50, p99] = report.row(who, 32).latency;
+            let [_, _, p50, p99] = report.samples.row(who, 32).latency;
             format!("{p50} / {p99}")
         });
         line("CPU of both ends, 32 clients, µs an exchange", &|who| {
-            let row = report.row(who, 32);
+            let row = report.samples.row(who, 32);
             format!("{:.0}", row.server_cpu + row.client_cpu)
         });
         line("lost / invalid of all", &|who| {
-            let rows = super::CLIENTS.map(|clients| report.row(who, clients));
-            let sum = |of: fn(&super::report::Row) -> u64| rows.iter().map(of).sum::<u64>();
+            let rows = super::dhcp::CLIENTS.map(|clients| report.samples.row(who, clients));
+            let sum = |of: fn(&super::samples::Row) -> u64| rows.iter().map(of).sum::<u64>();
             format!("{} / {}", sum(|row| row.lost), sum(|row| row.invalid))
         });
     }

@@ -215,6 +215,11 @@ pub(super) mod tests {
         frame
     }
 
+    /// Whether the checksum of the datagram is right.
+    pub(in crate::bench) fn is_sound(frame: &[u8]) -> bool {
+        datagram_sum(frame) == u16::MAX
+    }
+
     #[test]
     fn requests_are_not_heard_as_replies() {
         let mut frame = Vec::new();

@@ -9,7 +9,7 @@ use netboot::timeline::Timeline;
 use xtask::lab::wait_for;
 
 use super::live::link;
-use super::{BLADE, snapshot, subnet};
+use super::{BLADE, site, snapshot};
 use crate::daemon::{SOON, lab};
 use crate::wire::{Ask, DISCOVER, Wire};
 
@@ -18,7 +18,7 @@ fn a_successor_keeps_it_alive_until_it_is_ready_and_never_wakes_it_up() {
     let lab = lab();
     let machines = lab.client("machines").unwrap();
     let (wire, link) = (Wire::open(&lab, &machines), link(&lab.server, "pxe0"));
-    let inside = || Fastpath::start(&link, &subnet(), Xdp::Generic, Timeline::default()).unwrap();
+    let inside = || Fastpath::start(&link, None, site(), Xdp::Generic, Timeline::default()).unwrap();
     let start = || lab.server.inside(inside).unwrap();
     let begin = |fastpath: &mut Fastpath| {
         lab.server.inside(|| fastpath.update(&snapshot(), &BTreeSet::new())).unwrap().unwrap();

@@ -1,6 +1,7 @@
 //! The program on requests that come by another road: relay agents, routers, VLANs; its limits, leases, other servers,
 //! and copies of what it answers.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use netboot::config;
@@ -60,7 +61,7 @@ impl Rig {
 fn xdp_answers_relay_agents_and_routers_as_the_daemon_would() {
     let hosts = [snapshot().hosts(), &[far()]].concat();
     let site = two_sites();
-    let mut rig = Rig::on(&Snapshot::new(Default::default(), hosts), &site, |_| {});
+    let mut rig = Rig::on(&Snapshot::new(BTreeMap::new(), hosts), &site, |_| {});
     let there: &Subnet = &site.subnets[1];
     for class in Class::ALL.iter().copied() {
         for agent_info in [&[][..], &[1, 4, 0, 1, 0, 7, 2, 6, 1, 2, 3, 4, 5, 6]] {
@@ -277,7 +278,7 @@ fn xdp_copies_what_it_answers_for_who_wants_to_see() {
     let request = Request::new(DISCOVER, Class::Efi64).with(|r| r.padded = 1200);
     rig.counted("nobody looks", &request.frame());
     assert!(rig.captured().is_none());
-    rig.capture_for(std::time::Duration::from_secs(60));
+    rig.capture_for(std::time::Duration::from_mins(1));
     let (_, out, _) = rig.counted("somebody looks", &request.frame());
     for (sent, frame) in [(0, &request.frame()), (1, &out)] {
         let (captured, bytes) = rig.captured().unwrap();

@@ -14,7 +14,7 @@ use netboot_ebpf::verdict::message::DISCOVER;
 use netboot_ebpf::{Answer, Class};
 
 use super::packets::Request;
-use super::rig::Rig;
+use super::rig::{Rig, monotonic};
 use super::{blade, subnet};
 
 const MACHINES: u32 = 100_000;
@@ -69,8 +69,9 @@ fn a_hundred_thousand_machines_stay_below_64_mb_of_maps() {
     let (wanted, left_out) = entries::build(&snapshot, &site);
     let built = begun.elapsed();
     assert_eq!((wanted.machines.len(), wanted.groups.len(), left_out.len()), (100_000, 21, 0));
+    let begun = Instant::now();
     let changed = apply(&mut rig.loaded, &mut rig.held, &wanted).unwrap();
-    let written = begun.elapsed() - built;
+    let written = begun.elapsed();
     assert_eq!(changed.added, 100_000);
     let bytes = map_bytes(&mut rig);
     println!(
@@ -89,5 +90,6 @@ fn a_hundred_thousand_machines_stay_below_64_mb_of_maps() {
         let (mac, addr) = Request::HOME;
         (mac, addr, 68)
     });
+    rig.beat(monotonic());
     rig.answers("one of many", &request, Answer::Offer, Class::Efi64, &reply);
 }

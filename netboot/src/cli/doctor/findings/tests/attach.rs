@@ -73,8 +73,13 @@ fn trunked(change: impl FnOnce(&mut Trunk)) -> Vec<Finding> {
             u.kind = Some("vlan".to_owned());
             u.rxvlan = Some(Rxvlan { on: false, fixed: true });
         })(f);
-        let seen =
-            Seen { kind: None, carrier: true, xdp: false, rxvlan: Some(Rxvlan { on: true, fixed: false }) };
+        let seen = Seen {
+            kind: None,
+            carrier: true,
+            xdp: false,
+            left: false,
+            rxvlan: Some(Rxvlan { on: true, fixed: false }),
+        };
         let mut trunk =
             Trunk { name: "eth1".to_owned(), vlan: "90".to_owned(), mismatch: None, seen: Some(seen) };
         change(&mut trunk);
