@@ -78,7 +78,7 @@ impl House {
 }
 
 /// Kills it and waits until it is gone.
-fn kill(mut server: Server) {
+pub(crate) fn kill(mut server: Server) {
     server.child().signal("KILL").unwrap();
     assert!(wait_for(SOON, || !server.is_running()));
 }

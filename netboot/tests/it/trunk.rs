@@ -9,6 +9,7 @@ use std::time::Duration;
 use xtask::lab::{Lab, Namespace, Server, Trunk, Vlan, wait_for};
 
 use crate::daemon::{BLADE, NETBOOT, SOON, client, data, lab, status, udhcpc, value};
+use crate::life::kill;
 
 /// Each try of what may be lost.
 const MOMENT: Duration = Duration::from_millis(200);
@@ -119,6 +120,27 @@ fn xdp_answers_on_the_trunk_and_the_rest_is_served_over_the_vlans_own_interface(
     assert!(rxvlan(&lab), "{log}");
     assert!(log.contains("rxvlan is on again"), "{log}");
     assert!(!lab.server.ip("-d link show pxe0").unwrap().contains("xdp"));
+}
+
+#[test]
+fn the_offload_stays_off_over_a_hand_over_and_a_kill_and_is_put_right_by_the_last() {
+    let (lab, data) = (lab(), data(BLADE));
+    let trunk = lab.trunk(&[90]).unwrap();
+    assert!(rxvlan(&lab));
+    let log = serve(&lab, &trunk, data.path(), "90").hand_over().unwrap();
+    assert!(!rxvlan(&lab), "{log}");
+    let second = serve(&lab, &trunk, data.path(), "90");
+    assert!(!rxvlan(&lab));
+    kill(second);
+    assert!(!rxvlan(&lab));
+    let log = serve(&lab, &trunk, data.path(), "90").stop().unwrap();
+    assert!(rxvlan(&lab), "{log}");
+    // Who takes the program off puts it right, too.
+    drop(serve(&lab, &trunk, data.path(), "90").hand_over().unwrap());
+    let arguments = ["--trunk", "pxe0", "--vlan", "90", "--xdp", "off"];
+    let off = Server::start_on(&trunk.interface, &lab, Path::new(NETBOOT), data.path(), &arguments).unwrap();
+    assert!(rxvlan(&lab), "{}", off.child().output());
+    off.stop().unwrap();
 }
 
 #[test]

@@ -7,7 +7,7 @@ use netboot::fastpath::{Error, Fastpath, Mode, Trunk};
 use netboot::net::link::Link;
 use netboot::timeline::Timeline;
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
-use xtask::lab::Namespace;
+use xtask::lab::{Namespace, pin_directories, remove_pins};
 
 use super::live::link;
 use super::{site, snapshot};
@@ -85,9 +85,12 @@ fn tags_are_left_on_as_long_as_the_program_is_attached_to_a_trunk() {
     let (own, trunk0) = (link(&namespace, "br0"), link(&namespace, "trunk0"));
     let on = |name| {
         let trunk = Trunk { name, vlan: "90".parse().unwrap() };
-        namespace
-            .inside(|| Fastpath::start(&own, Some(trunk), site(), Xdp::Auto, Timeline::default()))
-            .unwrap()
+        let begin = || {
+            let mut fastpath = Fastpath::start(&own, Some(trunk), site(), Xdp::Auto, Timeline::default())?;
+            fastpath.update(&snapshot(), &BTreeSet::new())?;
+            Ok::<_, Error>(fastpath)
+        };
+        namespace.inside(begin).unwrap()
     };
     let fastpath = on("trunk0").unwrap();
     assert_eq!(fastpath.note(), Some("on the trunk trunk0 for VLAN 90; trunk0 is a veth interface"));
@@ -106,6 +109,8 @@ fn tags_are_left_on_as_long_as_the_program_is_attached_to_a_trunk() {
 
     // A start that fails half-way leaves nothing behind.
     let other = start(&namespace, &trunk0, Xdp::Generic).unwrap();
+    // One that is nobody's to take over.
+    remove_pins(&pin_directories(namespace.name()));
     assert!(rxvlan(&namespace, "trunk0"), "nobody has a tag there");
     let error = on("trunk0").unwrap_err();
     assert!(error.to_string().contains("another XDP program"), "{error}");
