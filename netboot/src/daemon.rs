@@ -16,17 +16,15 @@ use arc_swap::ArcSwap;
 use ipnetwork::Ipv4Network;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::problem::{Problem, Problems};
 use crate::config::{self, Mode, RouterAdvertisement, Settings};
-use crate::dhcp::lease::News;
 use crate::dhcp::options::Subnet;
 use crate::dhcp::vacant::Network;
 use crate::fastpath::entries::Site;
-use crate::fastpath::{self, Changed, Fastpath, Trunk};
+use crate::fastpath::{self, Fastpath, Trunk};
 use crate::inventory::{HOSTS_FILE, Inventory, Networks, Snapshot};
 use crate::net::link::{Link, State, Watch};
 use crate::net::{ports, ra};
@@ -34,16 +32,14 @@ use crate::timeline::Timeline;
 use crate::{dhcp, http, store, tftp};
 
 mod contested;
+mod follow;
 
 use contested::Contested;
+use follow::{Followed, follow, updated};
 
-/// While a reserved address is somebody else's, it is looked after this often.
-const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// How long a port that no process has is waited for: io_uring gives back the port of a netboot that was killed a moment
 /// after the process is gone.
 const GIVEN_BACK: Duration = Duration::from_secs(5);
-/// Leases that are told to the XDP program in one go.
-const AT_ONCE: usize = 256;
 /// How often it is tried.
 const AGAIN: Duration = Duration::from_millis(20);
 
@@ -232,7 +228,14 @@ impl Parts<'_> {
             });
         }
         let (off, stays) = (CancellationToken::new(), Arc::clone(for_successor));
-        tasks.spawn(follow(contested, fastpath, Arc::clone(inventory), changes, bound, off.clone(), stays));
+        tasks.spawn(follow(
+            contested,
+            fastpath,
+            Followed { inventory: Arc::clone(inventory), news: changes, leases: bound },
+            (*timeline).clone(),
+            off.clone(),
+            stays,
+        ));
 
         ready.store(true, Ordering::Release);
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
@@ -381,7 +384,7 @@ impl Parts<'_> {
             Ok((fastpath, mode, result)) => {
                 let text = fastpath.note().map_or_else(|| mode.to_owned(), |note| format!("{mode} ({note})"));
                 tracing::info!(mode, "XDP answers reserved machines: {text}");
-                updated(result);
+                updated(result, timeline);
                 (Some(fastpath), text)
             }
             Err(error) => {
@@ -396,104 +399,5 @@ impl Parts<'_> {
                 (None, format!("off ({error:#})"))
             }
         }
-    }
-}
-
-/// Looks at each new snapshot for reserved addresses that others have, and gives it to the XDP program without these, until
-/// told to stop; then detaches the program, or leaves it for a successor.
-async fn follow(
-    mut contested: Contested,
-    mut fastpath: Option<Fastpath>,
-    inventory: Arc<Inventory>,
-    mut news: watch::Receiver<u64>,
-    mut bound: Option<mpsc::UnboundedReceiver<News>>,
-    stop: CancellationToken,
-    stays: Arc<AtomicBool>,
-) -> Result<()> {
-    let mut leases = Vec::new();
-    loop {
-        let new = tokio::select! {
-            () = stop.cancelled() => break,
-            result = news.changed() => {
-                result.context("the inventory is gone")?;
-                true
-            }
-            () = tokio::time::sleep(LOOK_AGAIN), if !contested.taken().is_empty() => false,
-            // A microsecond each, so this may be done here.
-            number = received(&mut bound, &mut leases) => {
-                match (number, &mut fastpath) {
-                    // The server has ended, and so will this.
-                    (0, _) => bound = None,
-                    (_, Some(fastpath)) => {
-                        followed(fastpath.follow_leases(&leases, &inventory.snapshot()));
-                    }
-                    _ => {}
-                }
-                leases.clear();
-                continue;
-            }
-        };
-        let snapshot = inventory.snapshot();
-        // A hundred thousand entries take a while; nobody else waits for them.
-        (contested, fastpath) = tokio::task::spawn_blocking(move || {
-            let changed = contested.look(&snapshot, new);
-            if let Some(fastpath) = &mut fastpath
-                && (new || changed)
-            {
-                updated(fastpath.update(&snapshot, contested.taken()));
-            }
-            (contested, fastpath)
-        })
-        .await?;
-    }
-    let stays = stays.load(Ordering::Acquire);
-    tokio::task::spawn_blocking(
-        move || if stays { leave(fastpath) } else { fastpath.map_or((), Fastpath::close) },
-    )
-    .await?;
-    Ok(())
-}
-
-/// Waits for news of leases, for ever where nobody tells any; 0: the server has ended.
-async fn received(bound: &mut Option<mpsc::UnboundedReceiver<News>>, leases: &mut Vec<News>) -> usize {
-    match bound {
-        Some(bound) => bound.recv_many(leases, AT_ONCE).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Says that leases could not be told to the XDP program, which can be so of thousands.
-fn followed(result: Result<(), fastpath::Error>) {
-    if let Err(error) = result {
-        tracing::debug!("XDP: {error:#}; the machines concerned are answered by the daemon");
-    }
-}
-
-/// Leaves the program for a successor, and says what became of that.
-fn leave(fastpath: Option<Fastpath>) {
-    match fastpath.map_or_else(|| Err("XDP is off".to_owned()), Fastpath::leave) {
-        Ok(()) => tracing::info!(
-            "XDP answers for {} s more; a netboot that starts on this interface takes it over, later it passes everything",
-            fastpath::GRACE.as_secs()
-        ),
-        Err(why) => tracing::warn!("SIGUSR1 is like SIGTERM here, nothing answers for a successor: {why}"),
-    }
-}
-
-/// Says what became of an update of the XDP program's map.
-fn updated(result: Result<Changed, fastpath::Error>) {
-    match result {
-        Ok(Changed { added, replaced, removed, templates, no_slot }) => {
-            tracing::info!(added, replaced, removed, templates, "XDP has the new machines");
-            if no_slot > 0 {
-                tracing::warn!(
-                    "{no_slot} replies have no room in the XDP program and are sent by the daemon: so many machines have boot files or options of their own"
-                );
-            }
-        }
-        Err(error) => tracing::error!(
-            "XDP: {:#}; machines it does not have are answered by the daemon",
-            anyhow::Error::from(error)
-        ),
     }
 }

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use std::sync::Once;
 use std::sync::mpsc::{self, Sender};
 use std::thread::{self, JoinHandle};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use netboot_ebpf::abi::Server;
 use netboot_ebpf::guard::Limits;
@@ -147,13 +147,18 @@ impl Fastpath {
     /// When the map cannot be written; the machines concerned are then answered by the daemon. At the first update also when
     /// the interface does not take the program; then it has no [`mode`](Self::mode).
     pub fn update(&mut self, snapshot: &Snapshot, taken: &BTreeSet<Ipv4Addr>) -> Result<Changed, Error> {
+        let begun = Instant::now();
         let (mut wanted, left_out) = entries::build(snapshot, &self.site);
         tell(&left_out);
         let now_ns = monotonic_ns();
         self.leases.retain(|_, leased| leased.valid_until_ns > now_ns);
         entries::add_leases(&mut wanted, snapshot, &self.site, self.leases.iter());
+        let wanted = wanted.without(taken);
         let Some(loaded) = &mut self.loaded else { return Ok(Changed::default()) };
-        let result = sync::apply(loaded, &mut self.held, &wanted.without(taken));
+        let built = Instant::now();
+        let result = sync::apply(loaded, &mut self.held, &wanted);
+        let result =
+            result.map(|changed| Changed { build: built - begun, write: built.elapsed(), ..changed });
         if let Some(start) = self.start.take() {
             self.begin(start).inspect_err(|_| self.end(End::Gone))?;
         }

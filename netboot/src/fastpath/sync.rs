@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use netboot_ebpf::abi::{Host, NO_SLOT, TEMPLATES_CAPACITY};
 
@@ -26,6 +27,10 @@ pub struct Changed {
     pub templates: usize,
     /// Templates for which there was no slot: their classes are left to the daemon.
     pub no_slot: usize,
+    /// How long it took to make what is wanted from the snapshot.
+    pub build: Duration,
+    /// How long it took to find the difference and write it.
+    pub write: Duration,
 }
 
 /// The maps.
