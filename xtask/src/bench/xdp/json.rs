@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::cost::Cost;
+use super::edit::Edit;
 use super::flood::{Flood, latency};
 use super::rate::{Line, Rate, Turn};
 use super::report::{Report, Start};
@@ -61,6 +62,13 @@ impl Report {
                 "offer_us": { "p50": offer_p50, "p99": offer_p99 }, "ack_us": { "p50": ack_p50, "p99": ack_p99 },
             })
         };
+        let edit = |edit: &Edit| {
+            json!({
+                "hosts": edit.hosts, "edit_ms": edit.millis,
+                "at_start_us": { "build": edit.loaded[0], "write": edit.loaded[1] },
+                "last_edit_us": { "build": edit.edited[0], "write": edit.edited[1] },
+            })
+        };
         let targets = targets(self).into_iter().map(|target| {
             json!({ "what": target.what, "goal": target.goal, "measured": target.measured, "reached": target.reached })
         });
@@ -69,6 +77,7 @@ impl Report {
             "kernel": self.costs.iter().map(cost).collect::<Vec<_>>(),
             "rates": self.rates.iter().map(rate).collect::<Vec<_>>(),
             "blades": rows, "starts": self.starts.iter().map(start).collect::<Vec<_>>(),
+            "edits": self.edits.iter().map(edit).collect::<Vec<_>>(),
             "floods": self.floods.iter().map(flood).collect::<Vec<_>>(), "targets": targets.collect::<Vec<_>>(),
         })
     }

@@ -4,6 +4,7 @@
 mod apart;
 mod bpf;
 mod cost;
+mod edit;
 mod flood;
 mod frames;
 mod generator;
@@ -120,6 +121,7 @@ pub(super) fn run(
         rates(&served, &reflector, true, options, &mut report, stop)?;
     }
     costs(&served, &empty, options, &mut report, stop)?;
+    edits(&served, options, work, &mut report)?;
     drop((apart, served));
     floods(setting, options, work, &mut report, stop)?;
     Ok((report.text(), report.json()))
@@ -287,6 +289,18 @@ fn costs(
         }
     }
     report.costs = lines.into_iter().map(|(.., cost)| cost).collect();
+    Ok(())
+}
+
+/// Edits of the machines' file. The first of a large site comes behind all else: netboot reads it for a while.
+fn edits(served: &[Served], options: &Options, work: &Path, report: &mut Report) -> Result<()> {
+    for server in with_xdp(served) {
+        let home = work.join(server.number.to_string());
+        let edit = edit::edits(&server.running, &home, server.hosts, options.rounds)
+            .with_context(|| format!("edit {} machines", server.hosts))?;
+        eprintln!("  an edit of {:>6} machines: {:.0} ms", server.hosts, edit.middle());
+        report.edits.push(edit);
+    }
     Ok(())
 }
 

@@ -1,8 +1,10 @@
 //! What was measured, as tables for people.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use super::cost::Cost;
+use super::edit::Edit;
 use super::flood::{Flood, latency};
 use super::rate::{Line, Rate};
 use super::targets::{ALL_TAKEN, targets};
@@ -44,6 +46,7 @@ pub(super) struct Report {
     /// On one processor, then on two.
     pub(super) rates: Vec<Rate>,
     pub(super) costs: Vec<Cost>,
+    pub(super) edits: Vec<Edit>,
     pub(super) floods: Vec<Flood>,
 }
 
@@ -95,6 +98,7 @@ impl Report {
         self.cost_table(&mut text);
         self.rate_table(&mut text);
         self.blades_table(&mut text);
+        self.edit_table(&mut text);
         self.flood_table(&mut text);
         text.push_str("| to reach | goal | measured | |\n|---|--:|--:|---|\n");
         for target in targets(self) {
@@ -209,6 +213,24 @@ impl Report {
         text.push('\n');
     }
 
+    fn edit_table(&self, text: &mut String) {
+        text.push_str(
+            "| machines | maps at the start: built, ms | written, ms | edit of one machine to its answer, ms | maps then: built, ms | written, ms |\n\
+             |---|--:|--:|--:|--:|--:|\n",
+        );
+        for edit in &self.edits {
+            let [built, written] = edit.loaded.map(millis);
+            let [built_then, written_then] = edit.edited.map(millis);
+            let _ = writeln!(
+                text,
+                "| {} | {built:.1} | {written:.1} | {:.0} | {built_then:.1} | {written_then:.1} |",
+                edit.hosts,
+                edit.middle(),
+            );
+        }
+        text.push('\n');
+    }
+
     fn flood_table(&self, text: &mut String) {
         text.push_str(
             "| in the flood | unknown machines/s | of them offered | exchanges of reserved ones | done | lost | invalid | OFFER p50, µs | p99 | ACK p50 | p99 | memory before, KiB | half-way | after |\n\
@@ -231,6 +253,11 @@ impl Report {
         }
         text.push('\n');
     }
+}
+
+/// Microseconds as milliseconds.
+pub(super) fn millis(micros: u64) -> f64 {
+    Duration::from_micros(micros).as_secs_f64() * 1000.0
 }
 
 fn machines(hosts: u32) -> String {

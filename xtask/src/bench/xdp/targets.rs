@@ -2,7 +2,7 @@
 
 use super::cost::Cost;
 use super::frames::Kind;
-use super::report::Report;
+use super::report::{Report, millis};
 use crate::bench::contestant::Program;
 
 /// Nanoseconds of a reply with the machines of a site, and of a large one.
@@ -19,6 +19,10 @@ const CEILING: f64 = 0.9;
 const LATENCY: f64 = 10.0;
 /// How much the daemon's memory may grow under the flood, KiB.
 const MEMORY_KIB: u64 = 32 << 10;
+/// Milliseconds until all machines are in the maps, until an edit of one is answered, and until it is in the maps.
+const LOADED_MS: f64 = 1000.0;
+const EDIT_MS: f64 = 100.0;
+const WRITE_MS: f64 = 5.0;
 /// Fewer of the frames taken by the program than this: the number is not that of replies alone.
 pub(super) const ALL_TAKEN: f64 = 0.99;
 
@@ -55,6 +59,18 @@ pub(super) fn targets(report: &Report) -> Vec<Target> {
         for clients in [1, 32] {
             all.push(latency(report, hosts, clients));
         }
+    }
+    for edit in &report.edits {
+        let hosts = edit.hosts;
+        let loaded = edit.loaded.map(millis).iter().sum::<f64>();
+        let written = millis(edit.edited[1]);
+        all.push(time(format!("{hosts} machines into the maps at the start"), LOADED_MS, loaded));
+        all.push(time(
+            format!("one of {hosts} machines edited until it is answered so"),
+            EDIT_MS,
+            edit.middle(),
+        ));
+        all.push(time(format!("of that, writing the maps, {hosts} machines"), WRITE_MS, written));
     }
     all.extend(report.floods.iter().flat_map(|flood| {
         let (done, begun) = (flood.tally.done, flood.begun);
@@ -95,6 +111,13 @@ fn nanos(report: &Report, cost: &Cost) -> Option<Target> {
     let least = report.costs.iter().find(|cost| cost.kind.is_none()).map_or(0.0, |cost| cost.nanos()[0]);
     let measured = format!("{mean:.0} ns (two instructions: {least:.0})");
     Some(Target { what, goal: goal_text, measured, reached: Some(mean <= goal) })
+}
+
+/// Milliseconds that are to be few.
+fn time(what: String, most: f64, measured: f64) -> Target {
+    let measured_text =
+        if measured < 10.0 { format!("{measured:.2} ms") } else { format!("{measured:.0} ms") };
+    Target { what, goal: format!("< {most:.0} ms"), measured: measured_text, reached: Some(measured < most) }
 }
 
 fn rate(report: &Report, hosts: u32, peer: Program, name: &str, times: f64) -> Target {
