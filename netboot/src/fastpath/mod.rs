@@ -3,11 +3,14 @@
 //! Nothing depends on it: where it cannot run, the daemon answers everything and says why. It is given snapshots
 //! and tells the timeline; it knows nothing of the DHCP server beyond the builder of replies.
 
+pub mod captured;
 pub mod entries;
 pub mod sync;
 
 #[cfg(feature = "fastpath")]
 mod attach;
+#[cfg(feature = "fastpath")]
+mod capturing;
 #[cfg(feature = "fastpath")]
 mod events;
 #[cfg(feature = "fastpath")]
@@ -17,12 +20,14 @@ pub mod loader;
 #[cfg(feature = "fastpath")]
 mod running;
 #[cfg(feature = "fastpath")]
+pub use capturing::Captured;
+#[cfg(feature = "fastpath")]
 pub use running::{Fastpath, probe};
 
 #[cfg(not(feature = "fastpath"))]
 mod absent;
 #[cfg(not(feature = "fastpath"))]
-pub use absent::{Fastpath, probe};
+pub use absent::{Captured, Fastpath, probe};
 
 use std::io;
 use std::time::Duration;

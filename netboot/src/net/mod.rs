@@ -7,3 +7,5 @@ pub mod link;
 pub mod look;
 pub mod ports;
 pub mod ra;
+mod sockopt;
+pub mod tap;
