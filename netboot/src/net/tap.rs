@@ -237,14 +237,14 @@ mod tests {
     use super::Facts;
 
     fn message(level: i32, kind: i32, data: &[u8]) -> Vec<u8> {
-        let head = [(16 + data.len()).to_ne_bytes().as_slice(), &level.to_ne_bytes(), &kind.to_ne_bytes()];
+        let head = [&(16 + data.len()).to_ne_bytes()[..], &level.to_ne_bytes(), &kind.to_ne_bytes()];
         let mut message = [head.concat(), data.to_vec()].concat();
         message.resize(message.len().next_multiple_of(8), 0);
         message
     }
 
     fn auxiliary(status: u32, tag: u16, kind: u16) -> Vec<u8> {
-        let parts = [status.to_ne_bytes().as_slice(), &[0; 12], &tag.to_ne_bytes(), &kind.to_ne_bytes()];
+        let parts = [&status.to_ne_bytes()[..], &[0; 12], &tag.to_ne_bytes(), &kind.to_ne_bytes()];
         message(263, 8, &parts.concat())
     }
 
