@@ -16,17 +16,22 @@ pub struct Flags(u32);
 
 impl Flags {
     /// Received, not known for whom.
-    pub const INBOUND: Self = Self(0b01);
+    pub const INBOUND: Self = Self::received(0);
     /// Sent.
     pub const OUTBOUND: Self = Self(0b10);
-    /// Received: for this machine alone, for a group, for everybody, for somebody else.
-    pub const UNICAST: Self = Self(0b001_01);
-    /// For a group.
-    pub const MULTICAST: Self = Self(0b010_01);
-    /// For everybody.
-    pub const BROADCAST: Self = Self(0b011_01);
-    /// For somebody else.
-    pub const PROMISCUOUS: Self = Self(0b100_01);
+    /// Received, for this machine alone.
+    pub const UNICAST: Self = Self::received(1);
+    /// Received, for a group.
+    pub const MULTICAST: Self = Self::received(2);
+    /// Received, for everybody.
+    pub const BROADCAST: Self = Self::received(3);
+    /// Received, for somebody else.
+    pub const PROMISCUOUS: Self = Self::received(4);
+
+    /// The direction is in the lowest two bits, for whom it was in the next three.
+    const fn received(by: u32) -> Self {
+        Self(by << 2 | 0b01)
+    }
 }
 
 /// A packet of an interface, the interfaces being numbered from 0 in the order of their blocks.

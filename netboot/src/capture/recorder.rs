@@ -81,7 +81,7 @@ pub enum Error {
 }
 
 /// What is worth a line while it runs.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub enum Notice<'a> {
     /// What the XDP program answers is captured from now on.
     WithXdp,
@@ -245,7 +245,7 @@ impl Recorder {
     /// Takes what has passed the interface. Returns whether there may be more.
     fn listen(&mut self, tell: &mut impl FnMut(Notice<'_>)) -> bool {
         for _ in 0..AT_ONCE {
-            match self.tap.next() {
+            match self.tap.hear() {
                 Ok(Some(seen)) => self.taker.take(&seen),
                 Ok(None) => return false,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -374,10 +374,8 @@ impl Taker {
     fn take_answer(&mut self, record: &Record<'_>) {
         let Record { at_ns, sent, bytes } = *record;
         let Some(taken) = self.policy.take(&wire::frame(bytes), at_ns) else { return };
-        let (flags, comment) = match sent {
-            true => (Flags::OUTBOUND, Some(ANSWER)),
-            false => (Flags::INBOUND, Some(ANSWERED)),
-        };
+        let (flags, comment) =
+            if sent { (Flags::OUTBOUND, Some(ANSWER)) } else { (Flags::INBOUND, Some(ANSWERED)) };
         let length = bytes.len();
         if self.put(taken.kind, Packet { interface: XDP, at_ns, flags, bytes, length, comment }) {
             self.summary.xdp += 1;

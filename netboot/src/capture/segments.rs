@@ -118,7 +118,7 @@ mod tests {
                 // Numbered as the kernel does, so that is all that differs from a datagram sent alone.
                 let mut expected = datagram(block);
                 expected[19] = number;
-                expected[25] -= u8::try_from(number).unwrap();
+                expected[25] -= number;
                 assert_eq!(cut, tagged(expected), "{number}");
             }
         }

@@ -125,7 +125,7 @@ impl Drop for Captured {
 /// The pin of the ring buffer of the program on this interface, below the directory of its version.
 fn find(interface: &str) -> Result<PathBuf, Missing> {
     let root = Path::new(FILE_SYSTEM);
-    if !statfs(root).is_ok_and(|found| i64::try_from(found.f_type) == Ok(MAGIC)) {
+    if !statfs(root).is_ok_and(|found| found.f_type == MAGIC) {
         return Err(Missing::NoFileSystem(root.to_owned()));
     }
     let namespace = fs::metadata("/proc/thread-self/ns/net").map_err(|error| refused(root, &error))?.st_ino();

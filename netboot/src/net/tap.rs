@@ -99,7 +99,7 @@ impl Tap {
     ///
     /// # Errors
     /// When the socket fails, as it does once when the interface goes down.
-    pub fn next(&mut self) -> io::Result<Option<Seen<'_>>> {
+    pub fn hear(&mut self) -> io::Result<Option<Seen<'_>>> {
         // The whole length is returned, and not what had room.
         const MSG_TRUNC: i32 = 0x20;
         let mut addr = from();

@@ -87,9 +87,9 @@ mod tests {
         receiver.set_nonblocking(true).unwrap();
         // What the filter refuses is tossed; who sends it is not told.
         sender.send(frame).unwrap();
-        let received = UnixDatagram::from(receiver).recv(&mut [0; 2048]).ok();
-        assert!(received.is_none_or(|length| length == frame.len()), "nothing is cut off");
-        received.is_some()
+        let length = UnixDatagram::from(receiver).recv(&mut [0; 2048]).ok();
+        assert!(length.is_none_or(|length| length == frame.len()), "nothing is cut off");
+        length.is_some()
     }
 
     /// An IPv4 packet with options of so many words behind this Ethernet header.

@@ -2,6 +2,9 @@
 
 use std::net::Ipv4Addr;
 
+/// Address and port.
+pub(super) type End = (Ipv4Addr, u16);
+
 /// A packet of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Packet {
@@ -26,7 +29,7 @@ pub(super) struct File {
 
 impl Packet {
     /// Source, destination and payload of a UDP datagram in an untagged frame.
-    pub(super) fn udp(&self) -> Option<((Ipv4Addr, u16), (Ipv4Addr, u16), &[u8])> {
+    pub(super) fn udp(&self) -> Option<(End, End, &[u8])> {
         let bytes = self.bytes.as_slice();
         if bytes.get(12..14)? != [8, 0] || *bytes.get(23)? != 17 {
             return None;

@@ -128,7 +128,7 @@ fn why_there_is_nothing_of_xdp_is_said() {
     drop(other);
     // May listen, and not open the map.
     pins.pin("one");
-    fs::set_permissions(pins.directory.join("one/CAPTURED"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(pins.directory.join("one/CAPTURED"), fs::Permissions::from_mode(0o000)).unwrap();
     let mut command = lab.server.command("nsenter");
     command.arg(format!("--mount=/proc/{}/ns/mnt", pins.holder.pid()));
     command.args(["setpriv", "--inh-caps=-all", "--bounding-set=-all,+net_raw"]);
