@@ -3,7 +3,7 @@
 //! Everything is written in whole blocks as soon as its turn is come, so that a reader at the other end of a pipe sees it
 //! at once, and a file is whole whenever it ends. What to take is not decided here.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -14,14 +14,12 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::netdevice::name_to_index;
 
-use super::order::Order;
-use super::pcapng::{self, Flags, Packet};
-use super::policy::{Kind, Policy};
-use super::{segments, wire};
+use super::pcapng;
+use super::taker::{INTERFACE, Summary, Taker, XDP};
 use crate::fastpath::Captured;
-use crate::fastpath::captured::{Missing, Record};
+use crate::fastpath::captured::Missing;
 use crate::mac::Mac;
-use crate::net::tap::{Seen, Tap, Way};
+use crate::net::tap::Tap;
 
 /// How often the program is told to go on, and looked for when there is none.
 const UPKEEP: Duration = Duration::from_secs(1);
@@ -31,15 +29,6 @@ const LOOK: Duration = Duration::from_millis(5);
 const AT_ONCE: usize = 256;
 /// How often there is so much at the end.
 const LAST: usize = 64;
-/// The packet socket's number in the file; the XDP program's is the next.
-const INTERFACE: u32 = 0;
-const XDP: u32 = 1;
-/// What is said of an answer of the program, and of what it has answered.
-const ANSWER: &str = "answer of the XDP program";
-const ANSWERED: &str = "answered by the XDP program; the daemon does not see it";
-/// What is said of frames that were cut.
-const CUT: &str = "sent in one piece with its neighbours, and cut up by the kernel or the network card";
-
 /// What is to be captured.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -93,24 +82,6 @@ pub enum Notice<'a> {
     Progress(&'a Summary),
 }
 
-/// What a capture came to.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Summary {
-    /// Packets by what they are.
-    pub kinds: BTreeMap<Kind, u64>,
-    /// How many of them are from the XDP program.
-    pub xdp: u64,
-    /// Packets that found no room, because what reads was too slow.
-    pub dropped: u64,
-}
-
-impl Summary {
-    /// All packets.
-    pub fn packets(&self) -> u64 {
-        self.kinds.values().sum()
-    }
-}
-
 /// A capture that has not begun.
 #[derive(Debug)]
 pub struct Recorder {
@@ -144,13 +115,7 @@ impl Recorder {
         let index = index(&options.interface).map_err(listen)?;
         let index = index.ok_or_else(|| Error::NoInterface(options.interface.clone()))?;
         let tap = Tap::open(index, options.all).map_err(listen)?;
-        let taker = Taker {
-            policy: Policy::new(options.all.is_some(), options.macs.clone()),
-            count: options.count.unwrap_or(u64::MAX),
-            longest: usize::try_from(options.longest).unwrap_or(usize::MAX),
-            order: Order::default(),
-            summary: Summary::default(),
-        };
+        let taker = Taker::new(&options);
         Ok(Self { options, index, tap, taker, received: 0, began_ns: now_ns(), xdp: Xdp::default() })
     }
 
@@ -326,71 +291,6 @@ impl Xdp {
             Err(_) => {}
         }
         Ok(())
-    }
-}
-
-/// Makes blocks of the packets that belong.
-#[derive(Debug)]
-struct Taker {
-    policy: Policy,
-    count: u64,
-    longest: usize,
-    order: Order,
-    summary: Summary,
-}
-
-impl Taker {
-    fn has_enough(&self) -> bool {
-        self.summary.packets() >= self.count
-    }
-
-    /// Takes a frame that has passed the packet socket, if it belongs.
-    fn take(&mut self, seen: &Seen<'_>) {
-        let Some(taken) = self.policy.take(&wire::frame(seen.bytes), seen.at_ns) else { return };
-        let flags = match seen.way {
-            Way::ToUs => Flags::UNICAST,
-            Way::Broadcast => Flags::BROADCAST,
-            Way::Multicast => Flags::MULTICAST,
-            Way::ToOthers => Flags::PROMISCUOUS,
-            Way::Sent => Flags::OUTBOUND,
-        };
-        let Seen { bytes, length, at_ns, .. } = *seen;
-        let packet = Packet { interface: INTERFACE, at_ns, flags, bytes, length, comment: None };
-        if let Some(frames) = taken.block.and_then(|block| segments::cut(bytes, block)) {
-            for frame in frames {
-                let (bytes, length, comment) = (frame.as_slice(), frame.len(), Some(CUT));
-                self.put(taken.kind, Packet { bytes, length, comment, ..packet });
-            }
-        } else if seen.unsummed {
-            let mut whole = bytes.to_vec();
-            segments::complete(&mut whole);
-            self.put(taken.kind, Packet { bytes: &whole, ..packet });
-        } else {
-            self.put(taken.kind, packet);
-        }
-    }
-
-    /// Takes a request that the XDP program has answered, or its answer, if it belongs.
-    fn take_answer(&mut self, record: &Record<'_>) {
-        let Record { at_ns, sent, bytes } = *record;
-        let Some(taken) = self.policy.take(&wire::frame(bytes), at_ns) else { return };
-        let (flags, comment) =
-            if sent { (Flags::OUTBOUND, Some(ANSWER)) } else { (Flags::INBOUND, Some(ANSWERED)) };
-        let length = bytes.len();
-        if self.put(taken.kind, Packet { interface: XDP, at_ns, flags, bytes, length, comment }) {
-            self.summary.xdp += 1;
-        }
-    }
-
-    /// Puts a packet into the file's order, unless there are enough. Returns whether it did.
-    fn put(&mut self, kind: Kind, packet: Packet<'_>) -> bool {
-        if self.has_enough() {
-            return false;
-        }
-        *self.summary.kinds.entry(kind).or_default() += 1;
-        let bytes = packet.bytes.get(..self.longest).unwrap_or(packet.bytes);
-        self.order.put(packet.at_ns, pcapng::packet(&Packet { bytes, ..packet }));
-        true
     }
 }
 

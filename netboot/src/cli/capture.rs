@@ -15,7 +15,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{WRONG, failed, logs, report};
 use crate::capture::pcapng;
-use crate::capture::recorder::{Notice, Options, Recorder, Summary};
+use crate::capture::recorder::{Notice, Options, Recorder};
+use crate::capture::taker::Summary;
 use crate::config::{self, Given};
 use crate::mac::Mac;
 

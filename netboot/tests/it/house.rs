@@ -43,6 +43,7 @@ const PURE: &[&str] = &[
     "capture/segments.rs",
     "capture/order.rs",
     "capture/pcapng.rs",
+    "capture/taker.rs",
     "fastpath/captured.rs",
     "import/mod.rs",
     "import/dnsmasq.rs",
