@@ -3,6 +3,7 @@
 //! The parts do not call each other's servers; [`daemon`] puts them together.
 
 pub mod beneath;
+pub mod capture;
 pub mod cli;
 pub mod config;
 pub mod daemon;

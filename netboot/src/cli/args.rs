@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::{doctor, hosts, import, leases};
+use super::{capture, doctor, hosts, import, leases};
 use crate::config::{Given, Mode, Range, Vlan, Xdp};
 
 const EXAMPLES: &str = "\
@@ -18,6 +18,7 @@ Examples:
   netboot check /srv/netboot                         what is wrong with a data directory
   netboot check /srv/netboot --print                 and the settings that serve would use
   netboot doctor --interface eth1                    what would go wrong on this machine, and how to mend it
+  netboot capture --interface eth1 -w boot.pcapng    what boots on eth1, packet by packet, for Wireshark
   netboot hosts                                      the machines, and who waits for a reservation
   netboot leases                                     who has which address of the pool
   netboot import kea kea-dhcp4.conf --write          Kea's reservations into ./data/pxe_hosts.json
@@ -45,6 +46,9 @@ pub(super) enum Command {
     /// Look at this machine and its network: what would go wrong, and the command that mends it.
     #[command(after_help = doctor::EXAMPLES)]
     Doctor(doctor::Doctor),
+    /// Capture the boot traffic of the interface, with what the XDP program answers, for Wireshark.
+    #[command(after_help = capture::EXAMPLES)]
+    Capture(capture::Capture),
     /// List the machines, and those that wait for a reservation; approve these.
     Hosts(hosts::Hosts),
     /// List the leases, of a running netboot or from its files.
@@ -162,7 +166,10 @@ mod tests {
     fn every_setting_has_its_variable() {
         let command = Arguments::command();
         for subcommand in command.get_subcommands() {
-            let setting = |id: &str| !["print", "quiet_wire", "json", "format", "waiting"].contains(&id);
+            let setting = |id: &str| {
+                !["print", "quiet_wire", "json", "format", "waiting"].contains(&id)
+                    && !["write", "all", "count", "seconds", "mac", "snaplen"].contains(&id)
+            };
             for argument in subcommand.get_arguments().filter(|argument| setting(argument.get_id().as_str()))
             {
                 let long = argument.get_long().unwrap_or("data");

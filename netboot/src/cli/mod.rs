@@ -4,6 +4,7 @@
 
 mod args;
 mod ask;
+mod capture;
 mod check;
 mod doctor;
 mod hosts;
@@ -37,6 +38,7 @@ pub fn main() -> ExitCode {
         args::Command::Serve(serve) => serve::run(serve),
         args::Command::Check(check) => check::run(check),
         args::Command::Doctor(doctor) => doctor::run(doctor),
+        args::Command::Capture(capture) => capture::run(capture),
         args::Command::Hosts(hosts) => hosts::run(hosts),
         args::Command::Leases(leases) => leases::run(leases),
         args::Command::Import(import) => import::run(import),

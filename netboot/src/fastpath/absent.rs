@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::net::Ipv4Addr;
 
+use super::captured::{Missing, Record};
 use super::entries::Site;
 use super::{Changed, Error, Mode, Trunk};
 use crate::config::Xdp;
@@ -85,6 +86,38 @@ impl Fastpath {
 
     /// Detaches the program.
     pub fn close(self) {
+        match self.0 {}
+    }
+}
+
+/// What the program has answered; there is no value of it in this build.
+#[derive(Debug)]
+pub struct Captured(Infallible);
+
+impl Captured {
+    /// Says that it is not there.
+    ///
+    /// # Errors
+    /// Always.
+    pub fn open(_: &str) -> Result<Self, Missing> {
+        Err(Missing::Absent)
+    }
+
+    /// Tells the program to go on.
+    ///
+    /// # Errors
+    /// Never: there is no value to call it on.
+    pub fn keep_on(&mut self) -> Result<(), Missing> {
+        match self.0 {}
+    }
+
+    /// The next packet.
+    pub fn next<T>(&mut self, _: impl FnOnce(Record<'_>) -> T) -> Option<T> {
+        match self.0 {}
+    }
+
+    /// Whether it is still that of the program that answers.
+    pub fn is_current(&self) -> bool {
         match self.0 {}
     }
 }

@@ -3,6 +3,7 @@
 //! Nothing depends on it: where it cannot run, the daemon answers everything and says why. It is given snapshots
 //! and tells the timeline; it knows nothing of the DHCP server beyond the builder of replies.
 
+pub mod captured;
 pub mod entries;
 pub mod sync;
 pub mod trunk;
@@ -11,6 +12,8 @@ pub mod trunk;
 mod attach;
 #[cfg(feature = "fastpath")]
 mod bpffs;
+#[cfg(feature = "fastpath")]
+mod capturing;
 #[cfg(feature = "fastpath")]
 mod events;
 #[cfg(feature = "fastpath")]
@@ -30,12 +33,14 @@ mod takeover;
 #[cfg(feature = "fastpath")]
 pub use bpffs::pinnable;
 #[cfg(feature = "fastpath")]
+pub use capturing::Captured;
+#[cfg(feature = "fastpath")]
 pub use running::{Fastpath, clear, is_left, probe, server};
 
 #[cfg(not(feature = "fastpath"))]
 mod absent;
 #[cfg(not(feature = "fastpath"))]
-pub use absent::{Fastpath, clear, is_left, pinnable, probe};
+pub use absent::{Captured, Fastpath, clear, is_left, pinnable, probe};
 
 use std::io;
 use std::time::Duration;

@@ -68,7 +68,7 @@ pub fn frame(datagram: &Datagram<'_>) -> Option<Vec<u8>> {
 }
 
 /// The one's complement sum (RFC 1071), continued from an earlier one over an even number of bytes.
-pub(super) fn sum(start: u16, bytes: &[u8]) -> u16 {
+pub(crate) fn sum(start: u16, bytes: &[u8]) -> u16 {
     let words = bytes.chunks(2).map(|pair| match *pair {
         [high, low] => u16::from_be_bytes([high, low]),
         [high] => u16::from_be_bytes([high, 0]),
@@ -111,14 +111,27 @@ pub struct Frames(Socket);
 
 /// `sockaddr_ll` of packet(7).
 #[repr(C)]
-struct LinkLayer {
+#[derive(Clone, Copy)]
+pub(super) struct LinkLayer {
     family: u16,
     protocol: u16,
     index: i32,
-    hardware: u16,
-    kind: u8,
+    /// What kind of interface it is (`ARPHRD_…`).
+    pub(super) hardware: u16,
+    /// For whom a frame is, or that it was sent (`PACKET_…`).
+    pub(super) kind: u8,
     length: u8,
     addr: [u8; 8],
+}
+
+impl LinkLayer {
+    /// What the kernel has written into a packet socket's address.
+    pub(super) fn read(addr: SockAddr) -> Self {
+        let mut storage = addr.as_storage();
+        // SAFETY: the storage is large and aligned enough for every kind of socket address and wholly initialised; any
+        // bytes are valid in these integers.
+        *unsafe { storage.view_as::<Self>() }
+    }
 }
 
 impl Frames {

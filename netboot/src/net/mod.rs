@@ -8,3 +8,5 @@ pub mod offload;
 pub mod ports;
 pub mod program;
 pub mod ra;
+mod sockopt;
+pub mod tap;

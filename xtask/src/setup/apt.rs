@@ -28,13 +28,14 @@ impl SystemPackage {
 }
 
 /// Every package: name, a program or file of it, what it is for.
-const PACKAGES: [(&str, &str, &str); 14] = [
+const PACKAGES: [(&str, &str, &str); 15] = [
     ("qemu-system-x86", "qemu-system-x86_64", "the virtual blades"),
     ("ipxe-qemu", "/usr/lib/ipxe/qemu/efi-virtio.rom", "the boot ROM of the virtual blades"),
     ("iproute2", "ip", "network namespaces, bridges and taps of the lab"),
     ("util-linux", "nsenter", "programs inside the lab"),
     ("procps", "kill", "signals to the programs in the lab"),
     ("tcpdump", "tcpdump", "captures in the lab"),
+    ("tshark", "tshark", "reads in the tests what netboot captures"),
     ("ethtool", "ethtool", "offloads in the lab"),
     ("udhcpc", "udhcpc", "a DHCP client in the tests"),
     ("isc-dhcp-client", "dhclient", "a DHCP client in the tests"),

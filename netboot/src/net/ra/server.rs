@@ -5,8 +5,6 @@
 
 use std::fs;
 use std::io::{self, Read};
-use std::mem::size_of;
-use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use socket2::{SockFilter, Socket};
@@ -19,6 +17,7 @@ use super::wire::{self, Message};
 use crate::mac::Mac;
 use crate::net::frames;
 use crate::net::link::Link;
+use crate::net::sockopt::{self, SOL_PACKET};
 
 /// Room for the solicitations of a rack that is switched on at once.
 const RECEIVE_BUFFER: usize = 1 << 20;
@@ -194,38 +193,13 @@ fn filter() -> [SockFilter; 9] {
     ]
 }
 
-/// `struct packet_mreq` of packet(7).
-#[repr(C)]
-struct Membership {
-    index: i32,
-    kind: u16,
-    length: u16,
-    addr: [u8; 8],
-}
-
 /// Makes the interface receive a multicast Ethernet address for as long as the socket is open.
 fn join(socket: &Socket, index: u32, group: Mac) -> io::Result<()> {
-    const SOL_PACKET: i32 = 263;
     const PACKET_ADD_MEMBERSHIP: i32 = 1;
     const PACKET_MR_MULTICAST: u16 = 0;
-    unsafe extern "C" {
-        fn setsockopt(fd: i32, level: i32, name: i32, value: *const Membership, length: u32) -> i32;
-    }
-    let mut addr = [0; 8];
-    if let Some(ethernet) = addr.first_chunk_mut() {
-        *ethernet = group.0;
-    }
-    let membership = Membership {
-        index: i32::try_from(index).map_err(|_| io::ErrorKind::InvalidInput)?,
-        kind: PACKET_MR_MULTICAST,
-        length: 6,
-        addr,
-    };
-    let length = u32::try_from(size_of::<Membership>()).map_err(|_| io::ErrorKind::InvalidInput)?;
-    // SAFETY: the C library's function with its own signature, `socklen_t` being 32 bits; it reads `length` bytes of
-    // a value that lives until it returns and that is laid out as the kernel's `struct packet_mreq`.
-    let result = unsafe {
-        setsockopt(socket.as_raw_fd(), SOL_PACKET, PACKET_ADD_MEMBERSHIP, &raw const membership, length)
-    };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    let index = i32::try_from(index).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // `struct packet_mreq` of packet(7): index, kind, length of the address, the address in eight bytes.
+    let parts: [&[u8]; 5] =
+        [&index.to_ne_bytes(), &PACKET_MR_MULTICAST.to_ne_bytes(), &6u16.to_ne_bytes(), &group.0, &[0; 2]];
+    sockopt::set(socket, SOL_PACKET, PACKET_ADD_MEMBERSHIP, &parts.concat())
 }
