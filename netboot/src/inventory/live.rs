@@ -2,11 +2,12 @@
 //! files change. A file with an error changes nothing but the list of problems.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use notify::event::{AccessKind, AccessMode, EventKind};
+use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind};
 use notify::{RecursiveMode, Watcher};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -15,8 +16,10 @@ use super::loaders::DIRECTORY;
 use super::{Loaded, Networks, Snapshot, load};
 use crate::config::problem::{Problem, Problems, Severity};
 
-/// An editor writes a file in several steps: it is read when nothing has happened for this long.
+/// An editor writes a file in several steps: while one is open it is read when nothing has happened for this long.
 const QUIET: Duration = Duration::from_millis(200);
+/// When all are closed or have got their names, what follows does so at once.
+const DONE: Duration = Duration::from_millis(20);
 /// It is read after this long even if changes go on.
 const AT_LEAST_EVERY: Duration = Duration::from_secs(2);
 
@@ -146,11 +149,16 @@ impl Inventory {
     /// watched, not the files: editors replace a file by renaming another over it.
     pub async fn watch(self: Arc<Self>, stop: CancellationToken) {
         let changed = Arc::new(Notify::new());
-        let notice = Arc::clone(&changed);
+        let writing = Arc::new(AtomicBool::new(false));
+        let (notice, seen) = (Arc::clone(&changed), Arc::clone(&writing));
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            if event.map_or(true, |event| is_change(event.kind)) {
-                notice.notify_one();
+            let change = event.map_or(Change::Unfinished, |event| Change::of(event.kind));
+            match change {
+                Change::None => return,
+                Change::Unfinished => seen.store(true, Ordering::Release),
+                Change::Finished => seen.store(false, Ordering::Release),
             }
+            notice.notify_one();
         });
         let watching = watcher.and_then(|mut watcher| {
             watcher.watch(&self.data, RecursiveMode::NonRecursive)?;
@@ -171,8 +179,9 @@ impl Inventory {
         let running = async {
             loop {
                 changed.notified().await;
+                let quiet = || if writing.load(Ordering::Acquire) { QUIET } else { DONE };
                 let settled =
-                    async { while tokio::time::timeout(QUIET, changed.notified()).await.is_ok() {} };
+                    async { while tokio::time::timeout(quiet(), changed.notified()).await.is_ok() {} };
                 let _ = tokio::time::timeout(AT_LEAST_EVERY, settled).await;
                 // Boot loaders come and go. Their directory is watched anew each time, for it may have been replaced or made just now.
                 let _ = watcher.watch(&self.data.join(DIRECTORY), RecursiveMode::NonRecursive);
@@ -186,11 +195,26 @@ impl Inventory {
     }
 }
 
-/// Whether an event can mean other content; that a template was read cannot.
-fn is_change(kind: EventKind) -> bool {
-    match kind {
-        EventKind::Access(access) => access == AccessKind::Close(AccessMode::Write),
-        _ => true,
+/// What an event means for the content of the directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Change {
+    /// Nothing, as that a template was read.
+    None,
+    /// More is to come, as when a file is made or written.
+    Unfinished,
+    /// A file is closed or has got its name.
+    Finished,
+}
+
+impl Change {
+    fn of(kind: EventKind) -> Self {
+        match kind {
+            EventKind::Access(AccessKind::Close(AccessMode::Write))
+            | EventKind::Modify(ModifyKind::Name(_))
+            | EventKind::Remove(_) => Self::Finished,
+            EventKind::Access(_) => Self::None,
+            _ => Self::Unfinished,
+        }
     }
 }
 
