@@ -56,7 +56,7 @@ pub(crate) fn frame(dice: &mut Dice<'_>, place: &Place) -> Vec<u8> {
         }
         None => payload(dice, place, &client, &road),
     };
-    if dice.once_in(4) {
+    if dice.once_in(6) {
         for _ in 0..1 + dice.below(3) {
             let at = usize::from(dice.number()) % payload.len().max(1);
             if let Some(byte) = payload.get_mut(at) {
@@ -176,7 +176,7 @@ fn road(dice: &mut Dice<'_>, place: &Place, client: &Client) -> Road {
         (_, 10) => unicast(client.mac, client.addr),
         (_, 11) => unicast(ROUTER, client.addr),
         (_, 12) => link(true),
-        (_, 13) => {
+        (_, 13) if !far => {
             let mut road = unicast(client.mac, Ipv4Addr::UNSPECIFIED);
             road.bound = false;
             road
@@ -311,11 +311,14 @@ fn extras(dice: &mut Dice<'_>, options: &mut Vec<(u8, Vec<u8>)>) {
         let filler = dice.byte();
         let some = |dice: &mut Dice<'_>, lengths: &[u8]| vec![filler; (*dice.pick(lengths)).into()];
         let option = match dice.below(24) {
-            0..=3 => (97, some(dice, &[17, 17, 17, 1, 5, 100, 255])),
-            4..=7 => (61, some(dice, &[7, 7, 1, 19, 70, 120, 255])),
-            8..=10 => {
-                (57, dice.pick(&[1500u16, 576, 1260, 548, 350, 328, 300, 0, 65535]).to_be_bytes().to_vec())
-            }
+            0..=3 => (97, some(dice, &[17, 17, 17, 17, 17, 17, 1, 5, 100, 255])),
+            4..=7 => (61, some(dice, &[7, 7, 7, 7, 19, 1, 19, 70, 120, 255])),
+            8..=10 => (
+                57,
+                dice.pick(&[1500u16, 1472, 1260, 576, 576, 548, 350, 328, 300, 0, 65535])
+                    .to_be_bytes()
+                    .to_vec(),
+            ),
             11..=12 => (55, vec![1, 3, 6, 15, 66, 67, filler, 43, 209]),
             13..=15 => (82, agent(dice, filler)),
             16 => (51, dice.pick(&[&[0, 0, 14, 16][..], &[0, 0, 0, 60], &[1]]).to_vec()),
@@ -327,7 +330,7 @@ fn extras(dice: &mut Dice<'_>, options: &mut Vec<(u8, Vec<u8>)>) {
             _ => (116, vec![1]),
         };
         // Most are there once; what is twice is the daemon's.
-        if options.iter().all(|(code, _)| *code != option.0) || dice.once_in(16) {
+        if options.iter().all(|(code, _)| *code != option.0) || dice.once_in(32) {
             options.push(option);
         }
     }

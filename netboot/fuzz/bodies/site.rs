@@ -158,7 +158,7 @@ fn written(dice: &mut Dice<'_>, subnets: &[(&str, &str)]) -> String {
     text += &maybe(dice, 4, |_| ", \"identity\": \"client-id\"".to_owned());
     text += &maybe(dice, 4, |dice| format!(", \"unknown\": \"{}\"", dice.pick(&["hold", "deny"])));
     text += &maybe(dice, 4, |_| ", \"probe\": false".to_owned());
-    text += &maybe(dice, 2, |dice| format!(", \"options\": {}", options(dice, false, 40)));
+    text += &maybe(dice, 2, |dice| format!(", \"options\": {}", options(dice, false, 100)));
     text += &maybe(dice, 2, |dice| {
         let (options, boot) = (options(dice, true, 20), boot_files(dice));
         format!(", \"profiles\": {{ \"beta\": {{ \"options\": {options}, \"boot\": {boot} }} }}")

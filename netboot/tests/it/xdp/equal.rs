@@ -18,9 +18,9 @@ use crate::corpus::{files, odd_packets, package};
 /// Packets of the normal run, at least.
 const PACKETS: usize = 20_000;
 /// Sites of the normal run.
-const SITES: u32 = 130;
+const SITES: u32 = 200;
 /// Packets at one site, at most; half of them on average.
-const MOST: usize = 400;
+const MOST: usize = 260;
 /// Every reason for which the program passes packets up that come to it at random, while the daemon is alive, nothing is
 /// limited and all machines have reservations.
 const REASONS: [Reason; 27] = [
@@ -102,7 +102,7 @@ fn xdp_is_equal_to_the_daemon_or_passes() {
         assert!(times(reason.name()) > 5, "{}: {} of {packets}", reason.name(), times(reason.name()));
     }
     let answered: usize = met.iter().filter(|(name, _)| name.contains(' ')).map(|(_, times)| times).sum();
-    assert!(answered > packets / 3, "{answered} of {packets} are answered");
+    assert!(answered > packets / 5, "{answered} of {packets} are answered");
 }
 
 #[test]
