@@ -57,7 +57,7 @@ pub(crate) fn frame(dice: &mut Dice<'_>, place: &Place) -> Vec<u8> {
         None => payload(dice, place, &client, &road),
     };
     if dice.once_in(6) {
-        for _ in 0..1 + dice.below(3) {
+        for _ in 0..=dice.below(3) {
             let at = usize::from(dice.number()) % payload.len().max(1);
             if let Some(byte) = payload.get_mut(at) {
                 *byte = dice.byte();

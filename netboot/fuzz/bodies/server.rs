@@ -75,11 +75,11 @@ pub(crate) struct Server {
 impl Server {
     /// With these settings and machines, and nothing in its store.
     pub(crate) fn new(settings: &Settings, snapshot: Snapshot) -> Self {
-        Self::at(world::subnet(settings), settings, snapshot)
+        Self::at(&world::subnet(settings), settings, snapshot)
     }
 
     /// The same on another link.
-    pub(crate) fn at(own: Subnet, settings: &Settings, snapshot: Snapshot) -> Self {
+    pub(crate) fn at(own: &Subnet, settings: &Settings, snapshot: Snapshot) -> Self {
         let dhcp = settings.dhcp.clone();
         let mut segments = vec![(own.clone(), pool::ranges(own.prefix, &dhcp.pool, &dhcp.exclude), None)];
         for behind in &dhcp.subnets {

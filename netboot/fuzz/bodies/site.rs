@@ -120,7 +120,7 @@ impl Place {
 
     /// The daemon at this place.
     pub(crate) fn server(&self) -> Server {
-        let mut server = Server::at(self.own.clone(), &self.settings, self.snapshot.clone());
+        let mut server = Server::at(&self.own, &self.settings, self.snapshot.clone());
         for (addr, owner) in &self.leased {
             server.has_lease(Lease::new(*addr, *owner, u64::MAX));
         }

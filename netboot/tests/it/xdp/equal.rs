@@ -53,6 +53,12 @@ const REASONS: [Reason; 27] = [
     Reason::ForeignServer,
 ];
 
+/// No program, where it can be loaded at all.
+fn kernel() -> Kernel {
+    netboot::fastpath::probe().unwrap_or_else(|error| panic!("{error}"));
+    Kernel::default()
+}
+
 /// The bytes by which a packet is made: at random, or with the payload of a firmware's and how it is changed.
 fn packets() -> impl Strategy<Value = Vec<u8>> {
     let kept: Vec<_> = odd_packets().into_iter().map(|(_, payload)| payload).collect();
@@ -67,7 +73,7 @@ fn packets() -> impl Strategy<Value = Vec<u8>> {
 
 #[test]
 fn xdp_is_equal_to_the_daemon_or_passes() {
-    let mut kernel = Kernel::default();
+    let mut kernel = kernel();
     let mut met = Met::new();
     let config = ProptestConfig {
         cases: SITES,
@@ -107,7 +113,7 @@ fn xdp_is_equal_to_the_daemon_or_passes() {
 
 #[test]
 fn what_was_found_in_the_program_stays_found() {
-    let mut kernel = Kernel::default();
+    let mut kernel = kernel();
     let mut met = Met::new();
     for path in files(&package().join("fuzz/corpus/equal")) {
         let name = path.display();
@@ -209,7 +215,7 @@ const BREAKS: [(&str, Break); 11] = [
 
 #[test]
 fn whatever_is_broken_is_noticed() {
-    let mut kernel = Kernel::default();
+    let mut kernel = kernel();
     for (name, how) in BREAKS {
         let mut noticed = None;
         let mut broken = 0;
