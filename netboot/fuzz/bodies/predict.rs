@@ -108,13 +108,18 @@ fn answer(frame: &[u8], at: usize, place: &Place) -> Result<Answered, Reason> {
     let payload = &frame[at + IP_UDP..at + IP_UDP + datagram.length];
     let header = Header::read(payload.first_chunk().ok_or(Reason::Truncated)?)?;
     let machine = machine(place, &header).ok_or(Reason::Unknown)?;
+    let leased = machine.valid_until_ns != 0;
+    // The others end in the far future.
+    if machine.valid_until_ns == 1 {
+        return Err(Reason::LeaseEnded);
+    }
     let (header, mut facts) = verdict::facts(payload)?;
     facts.request.rapid_commit &= place.own.rapid_commit;
     let group = &place.entries.groups[machine.group];
     let addr = machine.addr.to_bits();
     route::belongs(&header, datagram.unicast, relay(place, &header), group.segment, addr)?;
     let class = facts.request.class;
-    let answer = match decide(&facts.request, &Host { addr, leased: false, server: SERVER.to_bits() }) {
+    let answer = match decide(&facts.request, &Host { addr, leased, server: SERVER.to_bits() }) {
         Verdict::Answer(answer) => answer,
         Verdict::Pass(reason) => return Err(reason),
     };

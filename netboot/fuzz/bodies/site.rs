@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 
-use netboot::config::{self, Boot, Settings};
+use netboot::config::{self, Boot, Identity, Settings, Unknown};
 use netboot::dhcp::lease::Lease;
 use netboot::dhcp::options::Subnet;
-use netboot::fastpath::entries::{self, Entries, Site};
+use netboot::fastpath::entries::{self, Entries, Leased, Site};
 use netboot::inventory::{Host, Loaders, Snapshot};
 use netboot::mac::Mac;
 use netboot_ebpf::Class;
@@ -28,6 +28,9 @@ const SUBNETS: [&[(&str, &str)]; 4] = [
     &[("10.1.0.0/16", "10.1.0.1"), ("10.2.0.0/24", "192.168.90.9")],
     &[("10.1.0.0/25", "10.9.9.9"), ("10.2.0.0/28", "10.9.9.9"), ("10.4.0.0/30", "")],
 ];
+/// Addresses of pools, of which some machines have a lease. The last is an agent's, too.
+const POOL: [[u8; 4]; 5] =
+    [[192, 168, 90, 101], [10, 1, 0, 102], [192, 168, 90, 103], [10, 2, 0, 3], [192, 168, 90, 1]];
 /// What a machine's address can be: first such that it boots from.
 const ADDRS: [[u8; 4]; 8] = [
     [10, 1, 0, 21],
@@ -78,7 +81,7 @@ pub(crate) struct Place {
     pub(crate) tags: u8,
     /// See there.
     pub(crate) vlan: [u16; 2],
-    /// Reserved addresses, each with another machine that has a lease of it.
+    /// Who has a lease: some of an address that is reserved for another machine.
     pub(crate) leased: Vec<(Ipv4Addr, Mac)>,
     /// What machines were offered a moment ago, before they had their reservations.
     pub(crate) offered: Vec<(Mac, Ipv4Addr)>,
@@ -105,8 +108,14 @@ impl Place {
         }
         let snapshot = Snapshot::new(BTreeMap::new(), hosts).with_loaders(loaders(dice.byte()));
         let site = Site::new(&own, &settings.dhcp);
-        let (entries, _) = entries::build(&snapshot, &site);
+        let (mut entries, _) = entries::build(&snapshot, &site);
         let taken: BTreeSet<_> = leased.iter().map(|(addr, _)| *addr).collect();
+        let pool = pool(dice, &settings);
+        leased.extend(pool.iter().map(|(client, leased)| (leased.addr, *client)));
+        // As `Server::follow_leases` and `Fastpath::update` do.
+        if settings.dhcp.identity == Identity::Mac && settings.dhcp.unknown == Unknown::Pool {
+            entries::add_leases(&mut entries, &snapshot, &site, pool.iter());
+        }
         let entries = entries.without(&taken);
         let (tags, vlan) =
             *dice.pick(&[(0, [0, 0]), (0, [0, 0]), (1, [90, 0]), (1, [4094, 0]), (2, [100, 90])]);
@@ -144,7 +153,8 @@ fn addresses(dice: &mut Dice<'_>, net: u8) -> String {
 
 /// `netboot.json`.
 fn written(dice: &mut Dice<'_>, subnets: &[(&str, &str)]) -> String {
-    let mut text = r#"{ "dhcp": { "pool": "192.168.90.100-192.168.90.110""#.to_owned();
+    let mut text =
+        r#"{ "dhcp": { "pool": ["192.168.90.100-192.168.90.110", "192.168.90.1-192.168.90.1"]"#.to_owned();
     let lease = *dice.pick(&[3600, 60, 31_536_000, 86_401]);
     let _ = write!(text, ", \"lease_secs\": {lease}, \"authoritative\": {}", !dice.once_in(4));
     text += &maybe(dice, 4, |dice| format!(", \"router\": {}", addresses(dice, 1)));
@@ -175,6 +185,12 @@ fn written(dice: &mut Dice<'_>, subnets: &[(&str, &str)]) -> String {
         .iter()
         .map(|(prefix, relay)| {
             let mut text = format!("{{ \"prefix\": \"{prefix}\"");
+            // Where there is room for them.
+            text += match *prefix {
+                "10.1.0.0/16" | "10.1.0.0/25" => ", \"pool\": \"10.1.0.100-10.1.0.110\"",
+                "10.2.0.0/24" | "10.2.0.0/28" => ", \"pool\": \"10.2.0.3-10.2.0.4\"",
+                _ => "",
+            };
             if !relay.is_empty() {
                 let _ = write!(text, ", \"relay\": \"{relay}\"");
             }
@@ -263,6 +279,23 @@ fn hosts(dice: &mut Dice<'_>, subnets: &[config::Subnet]) -> Vec<Host> {
         hosts.push(host(dice, mac, addr));
     }
     hosts
+}
+
+/// Leases that are on disk, a few of which have ended.
+fn pool(dice: &mut Dice<'_>, settings: &Settings) -> BTreeMap<Mac, Leased> {
+    let pools = settings.dhcp.subnets.iter().map(|subnet| &subnet.pool);
+    let pools: Vec<_> = std::iter::once(&settings.dhcp.pool).chain(pools).collect();
+    let mut leases = BTreeMap::new();
+    for client in 150..150 + dice.below(5) {
+        let addr = Ipv4Addr::from(*dice.pick(&POOL));
+        let inside = |(_, pool): &(u16, &&Vec<config::Range>)| pool.iter().any(|range| range.contains(addr));
+        let taken = leases.values().any(|leased: &Leased| leased.addr == addr);
+        if let Some((segment, _)) = (0..).zip(&pools).find(inside).filter(|_| !taken) {
+            let valid_until_ns = if dice.once_in(16) { 1 } else { u64::MAX };
+            leases.insert(mac(client), Leased { addr, segment, valid_until_ns });
+        }
+    }
+    leases
 }
 
 /// What lies in `tftp/`: nothing, one loader for each class, or some.

@@ -21,9 +21,9 @@ const PACKETS: usize = 20_000;
 const SITES: u32 = 200;
 /// Packets at one site, at most; half of them on average.
 const MOST: usize = 260;
-/// Every reason for which the program passes packets up that come to it at random, while the daemon is alive, nothing is
-/// limited and all machines have reservations.
-const REASONS: [Reason; 27] = [
+/// Every reason for which the program passes packets up that come to it at random, while the daemon is alive and nothing is
+/// limited.
+const REASONS: [Reason; 29] = [
     Reason::NotDhcp,
     Reason::OddIp,
     Reason::BadLength,
@@ -51,6 +51,8 @@ const REASONS: [Reason; 27] = [
     Reason::OtherVlan,
     Reason::AgentDecides,
     Reason::ForeignServer,
+    Reason::LeaseEnded,
+    Reason::LeaseToWrite,
 ];
 
 /// No program, where it can be loaded at all.
