@@ -12,8 +12,8 @@ use super::requests::SERVER_MAC;
 use super::site::Place;
 use super::world::SERVER;
 
-/// So many programs are kept loaded: loading takes longer than many packets.
-const KEPT: usize = 16;
+/// So many programs are kept loaded, one for each kind of server that `Place` makes: loading takes longer than many packets.
+const KEPT: usize = 40;
 
 /// A program for one server and its relay agents.
 struct Rig {
@@ -55,7 +55,7 @@ impl Kernel {
 impl Program for Kernel {
     fn settle(&mut self, place: &Place) {
         let mut server = server(SERVER, SERVER_MAC, place.own.rapid_commit);
-        (server.tags, server.vlan) = (place.tags, place.vlan);
+        (server.tags, server.vlan, server.limits) = (place.tags, place.vlan, place.limits);
         let is = |rig: &Rig| rig.server == server && rig.site.relays == place.site.relays;
         let rig = match self.0.iter().position(is) {
             Some(at) => self.0.remove(at),

@@ -13,6 +13,7 @@ use netboot::fastpath::entries::{self, Entries, Leased, Site};
 use netboot::inventory::{Host, Loaders, Snapshot};
 use netboot::mac::Mac;
 use netboot_ebpf::Class;
+use netboot_ebpf::guard::Limits;
 
 use super::dice::{Dice, expand};
 use super::server::Server;
@@ -61,6 +62,9 @@ const OPTIONS: [(u8, &str); 12] = [
 const NARROWER: [(u8, &str); 4] =
     [(3, r#""192.168.90.1""#), (6, "null"), (15, r#""narrower.example""#), (42, "null")];
 
+/// More than all packets of a test together.
+const LIMITS: Limits = Limits { mac_rate: 0xf_ffff, relay_rate: 0xf_ffff, burst_secs: 255, duplicate_ms: 0 };
+
 /// Settings, machines, and what else is as it is while requests come.
 pub(crate) struct Place {
     /// By which it was made.
@@ -81,6 +85,8 @@ pub(crate) struct Place {
     pub(crate) tags: u8,
     /// See there.
     pub(crate) vlan: [u16; 2],
+    /// Limits that nobody comes near to, where there are any.
+    pub(crate) limits: Limits,
     /// Who has a lease: some of an address that is reserved for another machine.
     pub(crate) leased: Vec<(Ipv4Addr, Mac)>,
     /// What machines were offered a moment ago, before they had their reservations.
@@ -119,12 +125,14 @@ impl Place {
         let entries = entries.without(&taken);
         let (tags, vlan) =
             *dice.pick(&[(0, [0, 0]), (0, [0, 0]), (1, [90, 0]), (1, [4094, 0]), (2, [100, 90])]);
+        // Not a choice of its own, for each would be a program of its own.
+        let limits = if vlan[0] == 4094 { LIMITS } else { Limits::default() };
         let text = format!(
             "place {number}\n{text}\nMTU {mtu}, tags {tags} {vlan:?}, leased {leased:?}, offered {offered:?}\n{:#?}\n{:?}",
             snapshot.hosts(),
             snapshot.loaders()
         );
-        Self { number, text, settings, own, snapshot, site, entries, tags, vlan, leased, offered }
+        Self { number, text, settings, own, snapshot, site, entries, tags, vlan, limits, leased, offered }
     }
 
     /// The daemon at this place.
