@@ -76,7 +76,7 @@ impl Scene {
         let frame = requests::frame(&mut Dice::new(bytes), &self.place);
         self.frame(program, &frame, met).map_err(|why| {
             let case = hex(&written(self.place.number, &[bytes.to_vec()])).replace([' ', '\n'], "");
-            let Place { text, .. } = &self.place;
+            let text = self.place.text();
             format!("{why}\n\nthe request:\n{}\nthe case, for fuzz/corpus/equal: {case}\n{text}", hex(&frame))
         })
     }
@@ -160,7 +160,7 @@ impl Scene {
         if wrong.is_empty() {
             Ok(())
         } else {
-            Err(format!("counted as nothing was met: {wrong}\n{}", self.place.text))
+            Err(format!("counted as nothing was met: {wrong}\n{}", self.place.text()))
         }
     }
 

@@ -284,11 +284,10 @@ fn class(dice: &mut Dice<'_>, options: &mut Vec<(u8, Vec<u8>)>) -> Class {
     if dice.once_in(16) {
         archs.extend([0, dice.byte()]);
     }
+    let spelt = [text, format!("{arch:05}").as_bytes()].concat();
     match dice.below(8) {
-        0..=3 => {
-            options.extend([(93, archs), (60, [text, format!("{arch:05}:UNDI:003016").as_bytes()].concat())])
-        }
-        4 => options.extend([(60, [text, format!("{arch:05}").as_bytes()].concat())]),
+        0..=3 => options.extend([(93, archs), (60, [&spelt[..], b":UNDI:003016"].concat())]),
+        4 => options.extend([(60, spelt)]),
         5 => options.extend([(60, begin.to_vec()), (93, archs)]),
         6 => options.extend([(60, begin.to_vec())]),
         _ => options.extend([(

@@ -69,8 +69,8 @@ const LIMITS: Limits = Limits { mac_rate: 0xf_ffff, relay_rate: 0xf_ffff, burst_
 pub(crate) struct Place {
     /// By which it was made.
     pub(crate) number: u16,
-    /// For a person who looks for what went wrong.
-    pub(crate) text: String,
+    /// `netboot.json`.
+    written: String,
     /// The operator's word.
     pub(crate) settings: Settings,
     /// What the clients on the link are told.
@@ -127,12 +127,31 @@ impl Place {
             *dice.pick(&[(0, [0, 0]), (0, [0, 0]), (1, [90, 0]), (1, [4094, 0]), (2, [100, 90])]);
         // Not a choice of its own, for each would be a program of its own.
         let limits = if vlan[0] == 4094 { LIMITS } else { Limits::default() };
-        let text = format!(
-            "place {number}\n{text}\nMTU {mtu}, tags {tags} {vlan:?}, leased {leased:?}, offered {offered:?}\n{:#?}\n{:?}",
+        Self {
+            number,
+            written: text,
+            settings,
+            own,
+            snapshot,
+            site,
+            entries,
+            tags,
+            vlan,
+            limits,
+            leased,
+            offered,
+        }
+    }
+
+    /// For a person who looks for what went wrong.
+    pub(crate) fn text(&self) -> String {
+        let Self { number, written, own, snapshot, tags, vlan, leased, offered, .. } = self;
+        format!(
+            "place {number}\n{written}\nMTU {}, tags {tags} {vlan:?}, leased {leased:?}, offered {offered:?}\n{:#?}\n{:?}",
+            own.mtu,
             snapshot.hosts(),
             snapshot.loaders()
-        );
-        Self { number, text, settings, own, snapshot, site, entries, tags, vlan, limits, leased, offered }
+        )
     }
 
     /// The daemon at this place.
