@@ -3,16 +3,22 @@
 //! With the toolchain that builds everything: the flags below are what cargo-fuzz would give, without a sanitizer, which
 //! wants a nightly compiler and finds nothing in code without `unsafe`. What is learned stays below `target`; an input
 //! that breaks something is put into `netboot/fuzz/corpus`, where `cargo test` replays it from then on.
+//!
+//! `equal` holds the loaded XDP program against the daemon: the long form of the test `xdp::equal`. The kernel's program has no
+//! counters at its edges; its library, by which the target foretells what it does, has. It runs when it is named, for
+//! it needs root and the toolchain of the program.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::steps::{loud, program, quiet};
+use crate::steps::{as_root, loud, program, quiet, unlock_sudo};
 
 /// The targets, as `netboot/fuzz/Cargo.toml` has them.
-const TARGETS: [&str; 5] = ["files", "imports", "policy", "verdict", "wire"];
+const TARGETS: [&str; 6] = [EQUAL, "files", "imports", "policy", "verdict", "wire"];
+/// The target that runs the XDP program.
+const EQUAL: &str = "equal";
 /// Counters at every edge, and comparisons reported, so that the search sees what it gets closer to.
 const COVERAGE: [&str; 7] = [
     "--cfg=fuzzing",
@@ -29,7 +35,7 @@ const LONGEST: usize = 4096;
 /// What can be set.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// The target to run; all of them if none is named.
+    /// The target to run; if none is named, all but `equal`, which needs root and the toolchain of the XDP program.
     #[arg(value_parser = clap::builder::PossibleValuesParser::new(TARGETS))]
     target: Option<String>,
     /// Seconds for each target.
@@ -44,16 +50,22 @@ pub(crate) struct Options {
 pub(crate) fn fuzz(options: &Options) -> Result<()> {
     compiler()?;
     let home = xtask::root().join("target/fuzz");
-    let programs = build(&home)?;
+    let named = options.target.as_deref();
+    let kernel = named == Some(EQUAL);
+    if kernel {
+        unlock_sudo("the fuzz target `equal` (XDP)")?;
+    }
+    let programs = build(&home, kernel)?;
     let mut broken = Vec::new();
-    for target in TARGETS.iter().filter(|name| options.target.as_deref().is_none_or(|only| only == **name)) {
+    for target in TARGETS.iter().filter(|name| named.map_or(**name != EQUAL, |only| only == **name)) {
         let kept = xtask::root().join("netboot/fuzz/corpus").join(target);
         let (learned, seeds) = (home.join("learned").join(target), home.join("seeds").join(target));
         for directory in [&kept, &learned, &seeds] {
             std::fs::create_dir_all(directory).with_context(|| format!("make {}", directory.display()))?;
         }
         plant(target, &seeds)?;
-        let mut command = Command::new(programs.join(target));
+        let program = programs.join(target);
+        let mut command = if kernel { as_root(program)? } else { Command::new(program) };
         // What it learns goes into the first directory.
         command.args([&learned, &seeds, &kept]);
         command.args([format!("-max_total_time={}", options.seconds), format!("-max_len={LONGEST}")]);
@@ -79,8 +91,8 @@ fn compiler() -> Result<()> {
     Ok(())
 }
 
-/// Builds the targets and returns where they are.
-fn build(home: &Path) -> Result<PathBuf> {
+/// Builds the targets, or the one that has the XDP program in it, and returns where they are.
+fn build(home: &Path, kernel: bool) -> Result<PathBuf> {
     // With a target named, the flags are not for build scripts, which could not be linked with them.
     let version = quiet(Command::new("rustc").arg("-vV"))?;
     let host = version.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc names no host")?;
@@ -88,6 +100,9 @@ fn build(home: &Path) -> Result<PathBuf> {
     // Its lock file follows the dependencies of netboot, so it may have to be written.
     cargo.args(["build", "--release", "--target", host, "--manifest-path"]);
     cargo.arg(xtask::root().join("netboot/fuzz/Cargo.toml")).arg("--target-dir").arg(home);
+    if kernel {
+        cargo.args(["--features", "fastpath", "--bin", EQUAL]);
+    }
     cargo.env("RUSTFLAGS", COVERAGE.join(" "));
     loud(&mut cargo)?;
     Ok(home.join(host).join("release"))
@@ -98,7 +113,7 @@ fn plant(target: &str, seeds: &Path) -> Result<()> {
     let root = xtask::root();
     let packets = root.join("netboot/tests/data/packets");
     let from: &[PathBuf] = match target {
-        "wire" | "verdict" => &[packets],
+        "wire" | "verdict" | EQUAL => &[packets],
         "files" => &["netboot/tests/data/as-before", "netboot/tests/data/bad-hosts", "data.sample"]
             .map(|place| root.join(place)),
         _ => &[],
@@ -115,10 +130,47 @@ fn plant(target: &str, seeds: &Path) -> Result<()> {
                     .map_err(|why| anyhow::anyhow!("{}: {why}", path.display()))?,
                 _ => continue,
             };
+            let bytes = if target == EQUAL { at_some_place(&bytes) } else { bytes };
             let of = directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             std::fs::write(seeds.join(format!("{of}-{name}")), bytes)?;
         }
     }
+    if target == EQUAL {
+        for number in 0..256_u16 {
+            std::fs::write(seeds.join(format!("random-{number}")), at_random(number))?;
+        }
+    }
     Ok(())
+}
+
+/// A payload as a case of `equal` (`bodies/equal.rs`, `bodies/requests.rs`): a place, and one packet that begins with 255 and
+/// the length of the payload.
+fn at_some_place(payload: &[u8]) -> Vec<u8> {
+    let length = |length: usize| u16::try_from(length).unwrap_or(u16::MAX).to_be_bytes();
+    let mut case = length(payload.len()).to_vec();
+    case.extend(length(payload.len() + 3));
+    case.push(255);
+    case.extend(length(payload.len()));
+    case.extend(payload);
+    case
+}
+
+/// A case of `equal` with packets made at random, at a place of its own: a search that begins with nothing would be long in
+/// finding a request.
+fn at_random(number: u16) -> Vec<u8> {
+    let mut state = u64::from(number) + 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_be_bytes()[3]
+    };
+    let mut case = number.to_be_bytes().to_vec();
+    for _ in 0..8 {
+        let length = 30 + next() / 2;
+        case.extend([0, length]);
+        case.extend((0..length).map(|_| next()));
+    }
+    case
 }

@@ -5,10 +5,18 @@
 //! entry points of netboot alone are used here, and nothing here sends or receives.
 
 pub(crate) mod account;
+pub(crate) mod dice;
+pub(crate) mod equal;
 pub(crate) mod files;
+pub(crate) mod frames;
 pub(crate) mod imports;
 pub(crate) mod policy;
+pub(crate) mod predict;
+#[cfg(feature = "fastpath")]
+pub(crate) mod program;
+pub(crate) mod requests;
 pub(crate) mod server;
+pub(crate) mod site;
 pub(crate) mod tlv;
 pub(crate) mod verdict;
 pub(crate) mod wire;
@@ -17,7 +25,8 @@ pub(crate) mod world;
 /// A body.
 pub(crate) type Body = fn(&[u8]);
 
-/// Every body, by the name of its target and of its folder in `corpus`.
+/// Every body that needs nothing but its bytes, by the name of its target and of its folder in `corpus`. `equal` needs the
+/// kernel besides.
 #[allow(dead_code, reason = "a fuzz target runs one body, the tests run all")]
 pub(crate) const ALL: [(&str, Body); 5] = [
     ("files", files::run),

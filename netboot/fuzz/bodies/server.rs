@@ -75,7 +75,11 @@ pub(crate) struct Server {
 impl Server {
     /// With these settings and machines, and nothing in its store.
     pub(crate) fn new(settings: &Settings, snapshot: Snapshot) -> Self {
-        let own = world::subnet(settings);
+        Self::at(&world::subnet(settings), settings, snapshot)
+    }
+
+    /// The same on another link.
+    pub(crate) fn at(own: &Subnet, settings: &Settings, snapshot: Snapshot) -> Self {
         let dhcp = settings.dhcp.clone();
         let mut segments = vec![(own.clone(), pool::ranges(own.prefix, &dhcp.pool, &dhcp.exclude), None)];
         for behind in &dhcp.subnets {
@@ -106,6 +110,42 @@ impl Server {
         }
     }
 
+    /// What is decided about a packet, not looked at any further.
+    ///
+    /// # Errors
+    /// Why there is nothing.
+    pub(crate) fn outcome(&self, packet: &[u8], addressed: Addressed) -> Result<Outcome, Reason> {
+        let request = wire::decode(packet)?;
+        let number = select(&request, addressed, &self.places)?;
+        Ok(policy::decide(&request, addressed, &self.view(number)))
+    }
+
+    /// Somebody has this lease.
+    pub(crate) fn has_lease(&mut self, lease: Lease) {
+        self.disk.insert(lease.addr, lease);
+        self.restart();
+    }
+
+    /// This machine was offered this address a moment ago.
+    pub(crate) fn has_offered(&mut self, client: Mac, addr: Ipv4Addr) {
+        let of = |segment: &&mut Segment| segment.subnet.prefix.contains(addr);
+        if let Some(segment) = self.segments.iter_mut().find(of) {
+            segment.leases.offer(addr, client.into(), self.now);
+        }
+    }
+
+    fn view(&self, number: usize) -> View<'_> {
+        let segment = &self.segments[number];
+        View {
+            subnet: &segment.subnet,
+            on_link: number == 0,
+            snapshot: &self.snapshot,
+            leases: &segment.leases,
+            settings: &self.settings,
+            now: self.now,
+        }
+    }
+
     /// What is decided about a packet: the subnet by its number, the client, and the decision.
     ///
     /// # Errors
@@ -117,23 +157,15 @@ impl Server {
     ) -> Result<(usize, Owner, Outcome), Reason> {
         let request = wire::decode(packet)?;
         let number = select(&request, addressed, &self.places)?;
-        let (segment, now) = (&mut self.segments[number], self.now);
-        segment.leases.sweep(now);
-        let view = View {
-            subnet: &segment.subnet,
-            on_link: number == 0,
-            snapshot: &self.snapshot,
-            leases: &segment.leases,
-            settings: &self.settings,
-            now,
-        };
+        self.segments[number].leases.sweep(self.now);
+        let view = self.view(number);
         let service = self.mode == Mode::Proxy || matches!(addressed, Addressed::BootService(_));
         let decide = if service { proxy::decide } else { policy::decide };
         let outcome = decide(&request, addressed, &view);
         let poisoned = wire::decode(&tlv::poison(packet, 0xa5)).expect("it is the same request");
         assert_eq!(decide(&poisoned, addressed, &view), outcome, "it depends on what nobody may look at");
         if let Outcome::Reply(reply, change) = &outcome {
-            account::check(packet, reply, segment.subnet.server, service);
+            account::check(packet, reply, view.subnet.server, service);
             assert!(!service || *change == Change::None, "a boot service gives no addresses");
         }
         Ok((number, owner(&request, self.settings.identity), outcome))

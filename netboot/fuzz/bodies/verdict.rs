@@ -70,11 +70,7 @@ pub(crate) fn facts(payload: &[u8]) -> Result<(Header, Facts), Reason> {
         steps += 1;
         assert!(steps < STEPS, "a walk has its end");
     }
-    area.facts(&header).map(|mut facts| {
-        // As the program does where the daemon would make nothing of it.
-        facts.request.rapid_commit = false;
-        (header, facts)
-    })
+    area.facts(&header).map(|facts| (header, facts))
 }
 
 /// A machine that the program knows.
@@ -100,7 +96,9 @@ pub(crate) fn verdict(
     let bytes = payload.first_chunk().ok_or(Reason::Truncated)?;
     let header = Header::read(bytes)?;
     let known = known(header.mac()).ok_or(Reason::Unknown)?;
-    let (header, facts) = facts(payload)?;
+    let (header, mut facts) = facts(payload)?;
+    // As the program does where the daemon would make nothing of it.
+    facts.request.rapid_commit = false;
     let giaddr = u32::from_be_bytes(header.giaddr);
     let relay = if giaddr == 0 { None } else { relay(giaddr) };
     route::belongs(&header, unicast, relay, known.segment, known.addr)?;
@@ -112,7 +110,8 @@ pub(crate) fn verdict(
 
 /// Where the program would answer, the daemon would read the same from the packet.
 fn held_against_the_daemon(payload: &[u8]) {
-    let Ok((header, facts)) = facts(payload) else { return };
+    let Ok((header, mut facts)) = facts(payload) else { return };
+    facts.request.rapid_commit = false;
     let options = payload.get(bootp::HEADER..).unwrap_or_default();
     for (code, echo) in [(97, facts.guid), (61, facts.client_id), (82, facts.relay_info)] {
         let option = options.get(echo.at..echo.at + echo.len).map(<[u8]>::to_vec);

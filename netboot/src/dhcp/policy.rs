@@ -160,9 +160,11 @@ pub fn decide(request: &Request, addressed: Addressed, view: &View<'_>) -> Outco
     if request.message == message::BOOTP {
         return answer_bootp(request, host.filter(|host| may_use(host, view)), view);
     }
-    // Offered an address of the pool a moment ago, it gets that one: a refusal now would end a boot that has begun.
-    let offered = !discover && view.leases.held_for(&owner) == Some(claimed(request));
-    let reserved = host.filter(|host| !offered && may_use(host, view)).map(|host| host.addr);
+    // Offered another address of the pool a moment ago, it gets that one: a refusal now would end a boot that has begun.
+    let offered = |host: &Host| {
+        !discover && host.addr != claimed(request) && view.leases.held_for(&owner) == Some(claimed(request))
+    };
+    let reserved = host.filter(|host| !offered(host) && may_use(host, view)).map(|host| host.addr);
     // Who gets its address by the first message needs no second (RFC 4039 3.1).
     let rapid = discover && view.subnet.rapid_commit && request.rapid_commit;
     let probing = discover && view.leases.is_probing(&owner);

@@ -22,7 +22,7 @@ use bodies::server::Server;
 use bodies::{tlv, verdict, world};
 
 #[path = "../../fuzz/bodies/mod.rs"]
-mod bodies;
+pub(crate) mod bodies;
 
 const BLADE: Ipv4Addr = Ipv4Addr::new(192, 168, 90, 11);
 const SETTINGS: &str = r#"{ "dhcp": { "pool": "192.168.90.100-192.168.90.110",
@@ -32,12 +32,12 @@ const SETTINGS: &str = r#"{ "dhcp": { "pool": "192.168.90.100-192.168.90.110",
 const HOSTS: &str = r#"{ "hosts": { "192.168.90.11": {
     "macaddr": "52:54:00:00:00:01", "$hostname": "blade-1", "channel": "stable" } } }"#;
 
-fn package() -> &'static Path {
+pub(crate) fn package() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// The files of a directory, in the order of their names; none where there is no such directory.
-fn files(directory: &Path) -> Vec<PathBuf> {
+pub(crate) fn files(directory: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory).into_iter().flatten();
     let mut files: Vec<_> =
         entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_file()).collect();

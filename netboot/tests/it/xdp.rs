@@ -1,12 +1,14 @@
 //! The XDP program: packets in, verdict and packets out.
 //!
 //! `table` and `roads` run the loaded program on made packets (`BPF_PROG_TEST_RUN`, in `rig`), `live` on frames between two network
-//! namespaces, `left` when its daemon has gone, `odd` on packets as no client should send them, `refused` where it cannot be attached; `budget` is what it
+//! namespaces, `left` when its daemon has gone, `odd` on packets as no client should send them, `equal` on any at any site,
+//! `refused` where it cannot be attached; `budget` is what it
 //! costs, `object` what its object file says of that. The expected replies are the daemon's own
 //! (`dhcp::options::finish`), with headers and checksums computed here once more.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod budget;
+mod equal;
 mod leased;
 mod left;
 mod live;

@@ -632,4 +632,9 @@ fn a_machine_that_is_reserved_between_offer_and_request_is_not_refused() {
     assert_eq!(short(&world.ask(&discover(new))), Want::Offer(addr(30)));
     assert_eq!(short(&world.ask(&select(new, addr(30)))), Want::Ack(addr(30)));
     assert_eq!(short(&world.ask(&select(new, addr(19)))), Want::Nak, "only what it was offered");
+    // What it was offered is what is reserved for it now, as when it was approved meanwhile.
+    world.snapshot = Snapshot::new(BTreeMap::new(), vec![blade(new, addr(18))]);
+    let outcome = world.ask(&select(new, addr(18)));
+    assert_eq!(short(&outcome), Want::Ack(addr(18)));
+    assert!(matches!(outcome, Outcome::Reply(_, Change::None)), "by its reservation: {outcome:?}");
 }
