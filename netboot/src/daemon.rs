@@ -33,6 +33,7 @@ use crate::{dhcp, http, store, tftp};
 
 mod contested;
 mod follow;
+mod missing;
 
 use contested::Contested;
 use follow::{Followed, follow, updated};
@@ -53,7 +54,7 @@ pub async fn serve(settings: Settings, inventory: Arc<Inventory>) -> Result<()> 
     let mut background = JoinSet::new();
     background.spawn(signals(Arc::clone(&inventory), stop.clone(), Arc::clone(&for_successor))?);
     background.spawn(Arc::clone(&inventory).watch(stop.clone()));
-    let timeline = Timeline::default();
+    let timeline = Timeline::heard_by(missing::listener(&settings, &inventory));
 
     let mut watch = Watch::open(&settings.interface)?;
     let mut served = false;

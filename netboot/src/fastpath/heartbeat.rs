@@ -43,7 +43,7 @@ impl Heartbeat {
     pub(super) fn run(mut self, end: &Receiver<End>) {
         let mut last: Option<Instant> = None;
         let end = loop {
-            events::record(&mut self.events, AT_ONCE, &self.timeline);
+            let more = events::record(&mut self.events, AT_ONCE, &self.timeline);
             if let Some(before) = &mut self.before {
                 events::record(before, AT_ONCE, &self.timeline);
             }
@@ -55,7 +55,8 @@ impl Heartbeat {
                 self.beat();
                 self.copy_counters();
             }
-            match end.recv_timeout(LOOK_EVERY) {
+            let wait = if more { Duration::ZERO } else { LOOK_EVERY };
+            match end.recv_timeout(wait) {
                 Ok(end) => break end,
                 Err(RecvTimeoutError::Disconnected) => break End::Gone,
                 Err(RecvTimeoutError::Timeout) => {}
@@ -95,7 +96,7 @@ impl Heartbeat {
     fn copy_counters(&self) {
         for index in 0..abi::COUNTERS {
             match (abi::counter_name(index), loader::count(&self.counters, index)) {
-                (Some(name), Ok(value)) => self.timeline.set("xdp", name, value),
+                (Some(name), Ok(value)) => events::count(name, value, &self.timeline),
                 (_, Err(error)) => tracing::debug!(%error, "a counter of the fast path cannot be read"),
                 (None, _) => {}
             }
