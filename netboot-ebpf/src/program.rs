@@ -37,6 +37,9 @@ pub(crate) fn netboot(ctx: XdpContext) -> u32 {
         Err(reason) => (reason as u32, XDP_PASS),
     };
     count(counter);
+    if counter == Reason::NoRoom as u32 || counter == Reason::NoEntry as u32 {
+        tell::rare(&ctx, counter);
+    }
     action
 }
 

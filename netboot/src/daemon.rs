@@ -367,8 +367,8 @@ impl Parts<'_> {
         let trunk = trunk.map(|(name, vlan)| Trunk { name, vlan });
         let started = match settings.mode {
             Mode::Full => {
-                let site = Site::new(subnet, &settings.dhcp);
-                Fastpath::start(link, trunk, site, settings.xdp, (*timeline).clone())
+                let (site, limits) = (Site::new(subnet, &settings.dhcp), settings.dhcp.limits);
+                Fastpath::start(link, trunk, site, settings.xdp, limits, (*timeline).clone())
             }
             Mode::Proxy => {
                 fastpath::clear(link, trunk);
@@ -396,6 +396,9 @@ impl Parts<'_> {
                     tracing::info!("XDP is off: the daemon answers everything");
                 } else {
                     tracing::warn!("no XDP, the daemon answers everything: {error:#}");
+                }
+                if !settings.dhcp.limits.are_off() {
+                    tracing::warn!("dhcp.limits act in XDP alone, which is off: nothing is limited");
                 }
                 (None, format!("off ({error:#})"))
             }

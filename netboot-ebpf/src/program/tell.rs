@@ -4,11 +4,12 @@
 
 use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
 use aya_ebpf::programs::XdpContext;
+use aya_log_ebpf::warn;
 use netboot_ebpf::Reason;
 use netboot_ebpf::abi::{self, CAPTURE_MAX, Captured, Event};
 
 use super::load;
-use super::maps::{CAPTURE, CAPTURED, COUNTERS, EVENTS, Shot, TOLD};
+use super::maps::{CAPTURE, CAPTURED, COUNTERS, EVENTS, SCRATCH, Shot, TOLD};
 use super::reply::wipe;
 
 /// What may be told without end is told so often on each CPU, by its reason, nanoseconds.
@@ -40,6 +41,20 @@ pub(super) fn tell_seldom(reason: Reason, event: &Event) {
     if event.at_ns.wrapping_sub(*last) > SELDOM_NS {
         *last = event.at_ns;
         tell(event);
+    }
+}
+
+/// Says what should never happen, in words. A function of its own: its stack is not that of those who answer.
+#[cold]
+#[inline(never)]
+pub(super) fn rare(ctx: &XdpContext, reason: u32) {
+    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return };
+    // SAFETY: a value of this CPU's own, aligned by the map, all integers; nothing else refers to it now.
+    let event = unsafe { &(*scratch).event };
+    if reason == Reason::NoRoom as u32 {
+        warn!(ctx, "no room for the reply to {:mac}: the network card's driver leaves none in its frames", event.mac);
+    } else {
+        warn!(ctx, "the entry of {:mac} was replaced while it was read", event.mac);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use netboot::config::Xdp;
+use netboot::config::{Limits, Xdp};
 use netboot::fastpath::{Error, Fastpath, Mode, Trunk};
 use netboot::net::link::Link;
 use netboot::timeline::Timeline;
@@ -18,7 +18,7 @@ fn start(namespace: &Namespace, link: &Link, mode: Xdp) -> Result<Fastpath, Erro
 }
 
 fn begin(link: &Link, mode: Xdp) -> Result<Fastpath, Error> {
-    let mut fastpath = Fastpath::start(link, None, site(), mode, Timeline::default())?;
+    let mut fastpath = Fastpath::start(link, None, site(), mode, Limits::default(), Timeline::default())?;
     fastpath.update(&snapshot(), &BTreeSet::new())?;
     Ok(fastpath)
 }
