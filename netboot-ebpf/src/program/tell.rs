@@ -44,17 +44,21 @@ pub(super) fn tell_seldom(reason: Reason, event: &Event) {
     }
 }
 
-/// Says what should never happen, in words. A function of its own: its stack is not that of those who answer.
+/// Says in words what should hardly ever happen, no more often than it is told. A function of its own, for the stack of the
+/// logger is not to be that of each answer.
 #[cold]
 #[inline(never)]
-pub(super) fn rare(ctx: &XdpContext, reason: u32) {
-    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return };
-    // SAFETY: a value of this CPU's own, aligned by the map, all integers; nothing else refers to it now.
-    let event = unsafe { &(*scratch).event };
-    if reason == Reason::NoRoom as u32 {
-        warn!(ctx, "no room for the reply to {:mac}: the network card's driver leaves none in its frames", event.mac);
-    } else {
-        warn!(ctx, "the entry of {:mac} was replaced while it was read", event.mac);
+pub(super) fn rare(reason: u32) {
+    // Of one length, so that they are one text to the verifier.
+    const NO_ROOM: &str = "the frame has no room";
+    const NO_ENTRY: &str = "its entry was changed";
+    const _: () = assert!(NO_ROOM.len() == NO_ENTRY.len());
+    let (Some(scratch), Some(last)) = (SCRATCH.get_ptr_mut(0), TOLD.get_ptr_mut(reason)) else { return };
+    // SAFETY: values of this CPU's own, aligned by the map, all integers; nothing else refers to them now.
+    let (mac, at_ns, last) = unsafe { ((*scratch).event.mac, (*scratch).event.at_ns, *last) };
+    if last == at_ns {
+        let why = if reason == Reason::NoRoom as u32 { NO_ROOM } else { NO_ENTRY };
+        warn!((), "{:mac} is left to the daemon: {}", mac, why);
     }
 }
 

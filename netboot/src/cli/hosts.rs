@@ -216,7 +216,8 @@ fn offline(settings: &Settings) -> Result<Vec<u8>> {
 }
 
 fn reserved(hosts: &[Reserved], now: u64) -> String {
-    let mut rows = vec![["ADDRESS", "MAC", "NAME", "CHANNEL", "LAST SEEN", "NOTE"].map(str::to_owned).to_vec()];
+    let mut rows =
+        vec![["ADDRESS", "MAC", "NAME", "CHANNEL", "LAST SEEN", "NOTE"].map(str::to_owned).to_vec()];
     rows.extend(hosts.iter().map(|host| {
         let note = host.leased_to.as_ref().map(|lease| {
             let left = span(lease.expires.saturating_sub(now));
@@ -224,14 +225,7 @@ fn reserved(hosts: &[Reserved], now: u64) -> String {
         });
         let Reserved { mac, addr, hostname, channel, seen, .. } = host;
         let seen = or_dash(seen.as_ref().map(|seen| seen.told(now)).as_ref());
-        vec![
-            addr.to_string(),
-            mac.clone(),
-            hostname.clone(),
-            channel.clone(),
-            seen,
-            note.unwrap_or_default(),
-        ]
+        vec![addr.to_string(), mac.clone(), hostname.clone(), channel.clone(), seen, note.unwrap_or_default()]
     }));
     columns(&rows)
 }

@@ -98,7 +98,8 @@ mod tests {
         assert_eq!(guard::Limits::from(all), expected);
         assert_eq!(read(r#"{"per_machine": 20}"#).unwrap().burst_secs, 2);
         let shown = serde_json::to_value(all).unwrap();
-        let json = serde_json::json!({"per_machine": 20, "per_relay": 1000, "burst_secs": 3, "duplicate_ms": 100});
+        let json =
+            serde_json::json!({"per_machine": 20, "per_relay": 1000, "burst_secs": 3, "duplicate_ms": 100});
         assert_eq!(shown, json);
     }
 

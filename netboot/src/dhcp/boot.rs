@@ -88,13 +88,7 @@ pub(super) fn options(subnet: &Subnet, class: Class, channel: Option<&str>) -> V
 
 /// Whether a machine that wants to boot gets no file, and nobody has said that it should get none. A Raspberry Pi knows its
 /// files by itself.
-pub fn lacks_file(
-    settings: &Boot,
-    custom: &Custom,
-    snapshot: &Snapshot,
-    mac: Mac,
-    class: Class,
-) -> bool {
+pub fn lacks_file(settings: &Boot, custom: &Custom, snapshot: &Snapshot, mac: Mac, class: Class) -> bool {
     let host = snapshot.by_mac(mac);
     let on_purpose = |boot: &Boot| boot.get(class) == Some("");
     !matches!(class, Class::Plain | Class::Rpi)

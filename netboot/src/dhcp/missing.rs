@@ -18,7 +18,8 @@ pub fn tell(
     class: Class,
     timeline: &Timeline,
 ) {
-    if boot::lacks_file(settings, custom, snapshot, mac, class) && timeline.is_news(News::NoFile(mac, class)) {
+    if boot::lacks_file(settings, custom, snapshot, mac, class) && timeline.is_news(News::NoFile(mac, class))
+    {
         let (class, help) = (class.name(), boot::remedy(class));
         tracing::warn!(%mac, class, help, "there is no boot file for this machine");
     }

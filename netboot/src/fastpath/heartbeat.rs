@@ -10,6 +10,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::events;
 use super::loader::{self, Beat, Counters, Events};
+use super::words::Words;
 use crate::timeline::Timeline;
 
 /// Six beats to a grace time.
@@ -35,6 +36,8 @@ pub(super) struct Heartbeat {
     pub(super) events: Events,
     /// Those of the netboot before, until it has written the last.
     pub(super) before: Option<Events>,
+    /// What the program says in words.
+    pub(super) words: Words,
     pub(super) timeline: Timeline,
 }
 
@@ -55,6 +58,7 @@ impl Heartbeat {
                 self.beat();
                 self.copy_counters();
             }
+            self.words.flush();
             let wait = if more { Duration::ZERO } else { LOOK_EVERY };
             match end.recv_timeout(wait) {
                 Ok(end) => break end,
@@ -66,6 +70,7 @@ impl Heartbeat {
             self.write(0);
         }
         self.close_before();
+        self.words.flush();
         events::record(&mut self.events, usize::MAX, &self.timeline);
         self.copy_counters();
         // The last word: the grace time begins here.

@@ -19,6 +19,7 @@ use super::place::Place;
 use super::predecessor::Predecessor;
 use super::sync::Held;
 use super::takeover::{self, Placed};
+use super::words::Lines;
 use super::{Changed, Error, GRACE, Mode, Trunk, sync};
 use crate::config::{Limits, Vlan, Xdp};
 use crate::dhcp::lease::News;
@@ -117,7 +118,8 @@ impl Fastpath {
             let mut loaded = Loaded::load(server, &site.relays)?;
             let (beat, counters, events) =
                 (loaded.take_beat()?, loaded.take_counters()?, loaded.take_events()?);
-            Ok((loaded, Heartbeat { beat, counters, events, before: None, timeline }))
+            let words = loaded.take_words(Lines)?;
+            Ok((loaded, Heartbeat { beat, counters, events, before: None, words, timeline }))
         };
         let (loaded, heartbeat) = load().inspect_err(|_| clear(link, trunk))?;
         Ok(Self {

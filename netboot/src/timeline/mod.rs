@@ -251,7 +251,10 @@ impl Timeline {
     pub fn settle(&self) {
         let left_out = lock(&self.0.quota).settle(now());
         if let Some(answers) = left_out {
-            tracing::info!(answers, "{answers} more answers of XDP have no line of their own: there were too many in a second; all are counted");
+            tracing::info!(
+                answers,
+                "{answers} more answers of XDP have no line of their own: there were too many in a second; all are counted"
+            );
         }
     }
 
@@ -386,7 +389,9 @@ mod tests {
     fn news_are_news_once() {
         let timeline = Timeline::default();
         let foreign = News::Foreign([10, 0, 0, 1].into(), MAC);
-        for news in [foreign, News::NoFile(MAC, Class::Efi64), News::NoFile(MAC, Class::Efi32), News::Rose("x")] {
+        for news in
+            [foreign, News::NoFile(MAC, Class::Efi64), News::NoFile(MAC, Class::Efi32), News::Rose("x")]
+        {
             assert!(timeline.is_news(news), "{news:?}");
             assert!(!timeline.is_news(news), "{news:?}");
         }

@@ -52,12 +52,13 @@ impl Default for Book {
 impl Book {
     /// A machine was answered.
     pub(super) fn note(&mut self, mac: Mac, reserved: bool, seen: Seen) {
-        let (own, other) = match reserved {
-            true => (&mut self.reserved, &mut self.others),
-            false => (&mut self.others, &mut self.reserved),
-        };
-        other.remove(&mac);
-        own.put(mac, seen);
+        if reserved {
+            self.others.remove(&mac);
+            self.reserved.put(mac, seen);
+        } else {
+            self.reserved.remove(&mac);
+            self.others.put(mac, seen);
+        }
     }
 
     /// What is known of a machine.

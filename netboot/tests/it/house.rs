@@ -91,6 +91,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("tftp::server", &["daemon.rs", "tftp/"]),
     ("http::server", &["daemon.rs", "http/"]),
     ("fastpath::loader", &["fastpath/"]),
+    ("aya_log::", &["fastpath/"]),
     ("jsonc_parser", &["config/", "inventory/", "import/kea.rs"]),
     ("rtnetlink", &["net/"]),
 ];
