@@ -31,8 +31,8 @@ fn start(lab: &Lab, data: &TempDir, settings: &Value, xdp: &str) -> Server {
 
 /// What `netboot hosts` prints.
 fn hosts(lab: &Lab, data: &TempDir, arguments: &[&str]) -> String {
-    let output = lab.server.command(NETBOOT).arg("hosts").args(arguments).arg("--data").arg(data.path());
-    let output = output.output().unwrap();
+    let mut command = lab.server.command(NETBOOT);
+    let output = command.arg("hosts").args(arguments).arg("--data").arg(data.path()).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
