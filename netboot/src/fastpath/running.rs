@@ -113,7 +113,8 @@ impl Fastpath {
         }
         let rapid_commit = site.subnets.first().is_some_and(|own| own.rapid_commit);
         let (tags, vlan) = matched(trunk.map(|trunk| trunk.vlan));
-        let server = Server { limits: limits.into(), tags, vlan, ..server(link.addr, link.mac, rapid_commit) };
+        let server =
+            Server { limits: limits.into(), tags, vlan, ..server(link.addr, link.mac, rapid_commit) };
         let load = || -> Result<_, Error> {
             let mut loaded = Loaded::load(server, &site.relays)?;
             let (beat, counters, events) =

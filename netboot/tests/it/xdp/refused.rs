@@ -86,7 +86,14 @@ fn tags_are_left_on_as_long_as_the_program_is_attached_to_a_trunk() {
     let on = |name| {
         let trunk = Trunk { name, vlan: "90".parse().unwrap() };
         let begin = || {
-            let mut fastpath = Fastpath::start(&own, Some(trunk), site(), Xdp::Auto, Timeline::default())?;
+            let mut fastpath = Fastpath::start(
+                &own,
+                Some(trunk),
+                site(),
+                Xdp::Auto,
+                Limits::default(),
+                Timeline::default(),
+            )?;
             fastpath.update(&snapshot(), &BTreeSet::new())?;
             Ok::<_, Error>(fastpath)
         };
@@ -131,7 +138,9 @@ fn a_trunk_that_is_none_is_refused_with_what_to_do() {
     ] {
         let trunk = Trunk { name, vlan: "90".parse().unwrap() };
         let error = namespace
-            .inside(|| Fastpath::start(&own, Some(trunk), site(), Xdp::Auto, Timeline::default()))
+            .inside(|| {
+                Fastpath::start(&own, Some(trunk), site(), Xdp::Auto, Limits::default(), Timeline::default())
+            })
             .unwrap()
             .unwrap_err();
         assert!(matches!(error, Error::Place { .. }) && error.to_string().contains(message), "{error}");
