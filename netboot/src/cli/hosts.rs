@@ -323,9 +323,9 @@ mod tests {
                 ],
                 1000
             ),
-            "ADDRESS     MAC                NAME    CHANNEL  LAST SEEN                                NOTE\n\
+            "ADDRESS     MAC                NAME    CHANNEL  LAST SEEN                                 NOTE\n\
              10.0.0.1    52:54:00:00:00:01  blade1  stable   12s ago, ack, bios, by xdp\n\
-             10.0.0.100  52:54:00:00:00:01  blade1  stable   -                                        52:54:00:00:00:02 has its address for 2m more\n\
+             10.0.0.100  52:54:00:00:00:01  blade1  stable   -                                         52:54:00:00:00:02 has its address for 2m more\n\
              10.0.0.3    52:54:00:00:00:01  blade1  stable   12s ago, ack, bios, by xdp, via 10.1.0.1"
         );
         let machine = Asked {

@@ -4,7 +4,7 @@
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use netboot::mac::Mac;
 use serde_json::{Value, json};
@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use xtask::lab::{Lab, Server, wait_for};
 
 use crate::daemon::{BLADE, NETBOOT, SOON, client, data, lab, status, udhcpc, value};
+use crate::overload::resident;
 use crate::proxy::Foreign;
 use crate::relay::{Relay, packet};
 use crate::wire::{Ask, DISCOVER, OFFER, Wire};
@@ -23,6 +24,11 @@ const HOME: Ipv4Addr = Ipv4Addr::new(192, 168, 90, 77);
 const TWO: &str = r#"{ "hosts": {
     "192.168.90.77": { "macaddr": "52:54:00:00:00:77", "$hostname": "blade77", "channel": "beta" },
     "192.168.90.78": { "macaddr": "52:54:00:00:00:78", "$hostname": "blade78", "channel": "beta" } } }"#;
+
+/// DISCOVERs of one machine, as fast as they can be sent.
+const STORM: u32 = 200_000;
+/// What the daemon may grow by meanwhile, KiB.
+const GROWTH: u64 = 8 << 10;
 
 fn start(lab: &Lab, data: &TempDir, settings: &Value, xdp: &str) -> Server {
     fs::write(data.path().join("netboot.json"), settings.to_string()).unwrap();
@@ -161,7 +167,7 @@ fn a_machine_that_asks_too_often_is_limited_and_others_are_not() {
     let server = start(&lab, &data, &limits, "generic");
     let wire = Wire::open(&lab, &lab.client("blades").unwrap());
     let flood = 500;
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     for xid in 0..flood {
         wire.send(&Ask::new(RESERVED, xid, DISCOVER));
     }
@@ -210,4 +216,82 @@ fn limits_without_xdp_are_said_to_do_nothing() {
     let server = start(&lab, &data, &limits, "off");
     let log = server.stop().unwrap();
     assert!(log.contains("dhcp.limits act in XDP alone, which is off: nothing is limited"), "{log}");
+}
+
+/// What the log says of answers by XDP: lines of their own, and how many have none.
+fn told(log: &str) -> (u64, u64) {
+    let lines =
+        log.lines().filter(|line| line.contains("\"step\":\"dhcp\"") && line.contains("\"by\":\"xdp\""));
+    let more = log.lines().filter(|line| line.contains("more answers of XDP have no line of their own"));
+    let value = |line: &str| serde_json::from_str::<Value>(line).unwrap()["answers"].as_u64().unwrap();
+    (lines.count() as u64, more.map(value).sum())
+}
+
+#[test]
+fn in_a_storm_of_answers_all_are_counted_and_the_log_can_be_read() {
+    let (lab, data) = (lab(), data(TWO));
+    let server = start(&lab, &data, &json!({}), "generic");
+    let (stormy, calm) = (lab.client("stormy").unwrap(), lab.client("calm").unwrap());
+    let (stormy, calm) = (Wire::open(&lab, &stormy), Wire::open(&lab, &calm));
+    let before = resident(server.child().pid());
+    let begun = Instant::now();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for xid in 0..STORM {
+                stormy.send(&Ask::new(RESERVED, xid, DISCOVER));
+            }
+        });
+        let other = Mac([0x52, 0x54, 0, 0, 0, 0x78]);
+        assert_eq!(calm.obtain(other, STORM, SOON), Some([192, 168, 90, 78].into()));
+    });
+    let sent = begun.elapsed();
+    let counted = || {
+        (counter(&lab, "xdp", "offer"), counter(&lab, "xdp", "event-lost"), counter(&lab, "dhcp", "offer"))
+    };
+    let all = || {
+        let (offers, lost, heard) = counted();
+        offers > u64::from(STORM) && lost + heard >= offers
+    };
+    assert!(wait_for(SOON, all), "{}", status(&lab));
+    let (took, (offers, lost, heard)) = (begun.elapsed(), counted());
+    let grown = resident(server.child().pid()).saturating_sub(before);
+    println!(
+        "{STORM} DISCOVERs in {sent:?}, {heard} answers heard after {took:?}, {lost} lost; grown by {grown} KiB"
+    );
+    assert!(grown < GROWTH, "grown by {grown} KiB");
+    // What is over is told in the next second.
+    let acks = counter(&lab, "dhcp", "ack");
+    let complete = || {
+        let (lines, more) = told(&server.child().output());
+        lines + more == heard + acks
+    };
+    assert!(wait_for(SOON, complete), "{offers} {heard} {:?}", told(&server.child().output()));
+    let (lines, more) = told(&server.stop().unwrap());
+    println!("{lines} lines, and {more} answers without one");
+    assert!(more > 0 && lines <= 4096 * (took.as_secs() + 3), "{lines} lines in {took:?}");
+}
+
+#[test]
+fn answers_that_the_daemon_could_not_read_are_counted_and_told() {
+    let (lab, data) = (lab(), data(BLADE));
+    let server = start(&lab, &data, &json!({}), "generic");
+    let wire = Wire::open(&lab, &lab.client("blade").unwrap());
+    // Within the grace time the program answers for a daemon that does not look.
+    server.child().signal("STOP").unwrap();
+    let sent = 20_000;
+    for xid in 0..sent {
+        wire.send(&Ask::new(RESERVED, xid, DISCOVER));
+    }
+    server.child().signal("CONT").unwrap();
+    let counted = || {
+        (counter(&lab, "xdp", "offer"), counter(&lab, "xdp", "event-lost"), counter(&lab, "dhcp", "offer"))
+    };
+    let all = || {
+        let (offers, lost, heard) = counted();
+        offers > 0 && lost > 0 && lost + heard == offers
+    };
+    assert!(wait_for(SOON, all), "{}", status(&lab));
+    assert_eq!(wire.obtain(RESERVED, sent, SOON), Some(HOME), "and all goes on");
+    let log = server.stop().unwrap();
+    assert_eq!(log.matches("answers of XDP that are counted, but have no line here").count(), 1, "{log}");
 }
