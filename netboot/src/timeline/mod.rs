@@ -63,10 +63,10 @@ pub enum Step {
         by: By,
         /// The relay agent through which it asked.
         relay: Option<Ipv4Addr>,
-        /// It has a reservation.
+        /// It has a reservation, or XDP answers it for a lease.
         reserved: bool,
     },
-    /// The XDP program has left a reserved machine's request to the daemon. Not each is told.
+    /// The XDP program has left a request to the daemon, of a machine that it knows. Not each is told.
     XdpPassed {
         /// Its Ethernet address.
         mac: Mac,
@@ -277,6 +277,10 @@ impl Timeline {
                     return;
                 }
                 tracing::info!(target: "netboot::step", step = "dhcp", %mac, %addr, reply, class = class.name(), by = by.name(), "DHCP {reply}{} to {mac} ({}, by {})", given(*addr), class.name(), by.name());
+            }
+            // As it must be for every lease of the pool, and for who says goodbye.
+            Step::XdpPassed { mac, reason: reason @ (Reason::LeaseToWrite | Reason::MessageType) } => {
+                tracing::debug!(target: "netboot::step", step = "xdp-passed", %mac, reason = reason.name(), "XDP passed {mac} to the daemon: {}", reason.name());
             }
             Step::XdpPassed { mac, reason } => {
                 tracing::info!(target: "netboot::step", step = "xdp-passed", %mac, reason = reason.name(), "XDP passed {mac} to the daemon: {}", reason.name());
