@@ -37,6 +37,9 @@ pub(crate) fn netboot(ctx: XdpContext) -> u32 {
         Err(reason) => (reason as u32, XDP_PASS),
     };
     count(counter);
+    if counter == Reason::NoRoom as u32 || counter == Reason::NoEntry as u32 {
+        tell::rare(counter);
+    }
     action
 }
 
@@ -149,7 +152,7 @@ fn answer(ctx: &XdpContext, found: &Found, server: &Server, scratch: &mut Scratc
         return Err(Reason::NotForUs);
     }
     let from = packet::field(ethernet, 6);
-    let Scratch { area, frame, head, event, shot, to, hidden, hidden_size } = scratch;
+    let Scratch { area, frame, head, header, event, shot, to, hidden, hidden_size } = scratch;
     // SAFETY: the context is the kernel's own.
     let length = unsafe { bpf_xdp_get_buff_len(ctx.as_ptr().cast()) } as usize;
     // SAFETY: the place has so many bytes.
@@ -165,7 +168,9 @@ fn answer(ctx: &XdpContext, found: &Found, server: &Server, scratch: &mut Scratc
     if !whole || datagram.length < bootp::HEADER {
         return Err(Reason::Truncated);
     }
-    let header = Header::read(head.last_chunk().ok_or(Reason::Truncated)?)?;
+    // Kept there and not on the stack, for it is wanted until the end.
+    *header = Header::read(head.last_chunk().ok_or(Reason::Truncated)?)?;
+    let header: &Header = header;
     *event = Event {
         at_ns: now,
         addr: 0,
@@ -193,10 +198,10 @@ fn answer(ctx: &XdpContext, found: &Found, server: &Server, scratch: &mut Scratc
             return Err(Reason::LeaseEnded);
         }
         read_options(ctx, found.at, area, datagram.length - bootp::HEADER)?;
-        let mut facts = area.facts(&header)?;
+        let mut facts = area.facts(header)?;
         facts.request.rapid_commit &= server.rapid_commit != 0;
-        let relay = relay_segment(&header);
-        route::belongs(&header, datagram.unicast, relay, segment, addr)?;
+        let relay = relay_segment(header);
+        route::belongs(header, datagram.unicast, relay, segment, addr)?;
         let answer = match decide(&facts.request, &Host { addr, leased, server: server.addr }) {
             Verdict::Answer(answer) => unknown(hidden, answer as u8),
             Verdict::Pass(reason) => return Err(reason),
@@ -206,14 +211,14 @@ fn answer(ctx: &XdpContext, found: &Found, server: &Server, scratch: &mut Scratc
         let slot = host.slots[class as usize & 15];
         let template = TEMPLATES.get(slot as u32).ok_or(Reason::OtherClass)?;
 
-        let size = reply::build(ctx, found.at, frame, template, host, &header, &facts, answer)?;
+        let size = reply::build(ctx, found.at, frame, template, host, header, &facts, answer)?;
         // SAFETY: as above; only the stamp is read.
         if unsafe { HOSTS.get(&key) }.map(|host| host.stamp) != Some(stamp) {
             return Err(Reason::NoEntry);
         }
         let size = usize::from(unknown(hidden_size, size as u16)) & 1023;
         let to =
-            unknown(to, route::back(&header, &Arrival { from, unicast: datagram.unicast }, segment, addr));
+            unknown(to, route::back(header, &Arrival { from, unicast: datagram.unicast }, segment, addr));
         reply::envelope(ctx, found.at, frame, server, &to, size)?;
         let captures = tell::captures(now);
         if captures {

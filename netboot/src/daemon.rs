@@ -33,6 +33,7 @@ use crate::{dhcp, http, store, tftp};
 
 mod contested;
 mod follow;
+mod missing;
 
 use contested::Contested;
 use follow::{Followed, follow, updated};
@@ -53,7 +54,7 @@ pub async fn serve(settings: Settings, inventory: Arc<Inventory>) -> Result<()> 
     let mut background = JoinSet::new();
     background.spawn(signals(Arc::clone(&inventory), stop.clone(), Arc::clone(&for_successor))?);
     background.spawn(Arc::clone(&inventory).watch(stop.clone()));
-    let timeline = Timeline::default();
+    let timeline = Timeline::heard_by(missing::listener(&settings, &inventory));
 
     let mut watch = Watch::open(&settings.interface)?;
     let mut served = false;
@@ -366,8 +367,8 @@ impl Parts<'_> {
         let trunk = trunk.map(|(name, vlan)| Trunk { name, vlan });
         let started = match settings.mode {
             Mode::Full => {
-                let site = Site::new(subnet, &settings.dhcp);
-                Fastpath::start(link, trunk, site, settings.xdp, (*timeline).clone())
+                let (site, limits) = (Site::new(subnet, &settings.dhcp), settings.dhcp.limits);
+                Fastpath::start(link, trunk, site, settings.xdp, limits, (*timeline).clone())
             }
             Mode::Proxy => {
                 fastpath::clear(link, trunk);
@@ -395,6 +396,9 @@ impl Parts<'_> {
                     tracing::info!("XDP is off: the daemon answers everything");
                 } else {
                     tracing::warn!("no XDP, the daemon answers everything: {error:#}");
+                }
+                if !settings.dhcp.limits.are_off() {
+                    tracing::warn!("dhcp.limits act in XDP alone, which is off: nothing is limited");
                 }
                 (None, format!("off ({error:#})"))
             }

@@ -6,7 +6,7 @@ use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
 use netboot_ebpf::abi::{self, Captured, Event, GuardKey, Host, HostKey, Server, Template};
-use netboot_ebpf::bootp::{self, LARGEST};
+use netboot_ebpf::bootp::{self, Header, LARGEST};
 use netboot_ebpf::guard::Bucket;
 use netboot_ebpf::options::{Area, Notes};
 use netboot_ebpf::packet::{Destination, ETHERNET_ROOM, IP_UDP};
@@ -47,6 +47,7 @@ pub(super) struct Scratch {
     pub(super) shot: Shot,
     /// The IPv4, UDP and BOOTP headers of the request.
     pub(super) head: [u8; IP_UDP + bootp::HEADER],
+    pub(super) header: Header,
     pub(super) to: Destination,
     pub(super) hidden: u8,
     pub(super) hidden_size: u16,

@@ -4,11 +4,12 @@
 
 use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
 use aya_ebpf::programs::XdpContext;
+use aya_log_ebpf::warn;
 use netboot_ebpf::Reason;
 use netboot_ebpf::abi::{self, CAPTURE_MAX, Captured, Event};
 
 use super::load;
-use super::maps::{CAPTURE, CAPTURED, COUNTERS, EVENTS, Shot, TOLD};
+use super::maps::{CAPTURE, CAPTURED, COUNTERS, EVENTS, SCRATCH, Shot, TOLD};
 use super::reply::wipe;
 
 /// What may be told without end is told so often on each CPU, by its reason, nanoseconds.
@@ -40,6 +41,24 @@ pub(super) fn tell_seldom(reason: Reason, event: &Event) {
     if event.at_ns.wrapping_sub(*last) > SELDOM_NS {
         *last = event.at_ns;
         tell(event);
+    }
+}
+
+/// Says in words what should hardly ever happen, no more often than it is told. A function of its own, for the stack of the
+/// logger is not to be that of each answer.
+#[cold]
+#[inline(never)]
+pub(super) fn rare(reason: u32) {
+    // Of one length, so that they are one text to the verifier.
+    const NO_ROOM: &str = "the frame has no room";
+    const NO_ENTRY: &str = "its entry was changed";
+    const _: () = assert!(NO_ROOM.len() == NO_ENTRY.len());
+    let (Some(scratch), Some(last)) = (SCRATCH.get_ptr_mut(0), TOLD.get_ptr_mut(reason)) else { return };
+    // SAFETY: values of this CPU's own, aligned by the map, all integers; nothing else refers to them now.
+    let (mac, at_ns, last) = unsafe { ((*scratch).event.mac, (*scratch).event.at_ns, *last) };
+    if last == at_ns {
+        let why = if reason == Reason::NoRoom as u32 { NO_ROOM } else { NO_ENTRY };
+        warn!((), "{:mac} is left to the daemon: {}", mac, why);
     }
 }
 

@@ -109,6 +109,27 @@ struct Reserved {
     hostname: String,
     channel: String,
     leased_to: Option<Leased>,
+    seen: Option<Seen>,
+}
+
+/// The last answer to a machine.
+#[derive(serde::Deserialize)]
+struct Seen {
+    at: u64,
+    reply: String,
+    class: String,
+    by: String,
+    relay: Option<Ipv4Addr>,
+}
+
+impl Seen {
+    /// As people say it.
+    fn told(&self, now: u64) -> String {
+        let Self { at, reply, class, by, relay } = self;
+        let ago = span(now.saturating_sub(*at));
+        let via = relay.map_or_else(String::new, |relay| format!(", via {relay}"));
+        format!("{ago} ago, {reply}, {class}, by {by}{via}")
+    }
 }
 
 /// Somebody else who has the address still.
@@ -124,6 +145,7 @@ struct Asked {
     mac: String,
     state: String,
     addr: Option<Ipv4Addr>,
+    seen: Option<Seen>,
     vendor_class: Option<String>,
     class: String,
     arch: Option<u16>,
@@ -194,14 +216,16 @@ fn offline(settings: &Settings) -> Result<Vec<u8>> {
 }
 
 fn reserved(hosts: &[Reserved], now: u64) -> String {
-    let mut rows = vec![["ADDRESS", "MAC", "NAME", "CHANNEL", "NOTE"].map(str::to_owned).to_vec()];
+    let mut rows =
+        vec![["ADDRESS", "MAC", "NAME", "CHANNEL", "LAST SEEN", "NOTE"].map(str::to_owned).to_vec()];
     rows.extend(hosts.iter().map(|host| {
         let note = host.leased_to.as_ref().map(|lease| {
             let left = span(lease.expires.saturating_sub(now));
             format!("{} has its address for {left} more", lease.mac)
         });
-        let Reserved { mac, addr, hostname, channel, .. } = host;
-        vec![addr.to_string(), mac.clone(), hostname.clone(), channel.clone(), note.unwrap_or_default()]
+        let Reserved { mac, addr, hostname, channel, seen, .. } = host;
+        let seen = or_dash(seen.as_ref().map(|seen| seen.told(now)).as_ref());
+        vec![addr.to_string(), mac.clone(), hostname.clone(), channel.clone(), seen, note.unwrap_or_default()]
     }));
     columns(&rows)
 }
@@ -217,6 +241,7 @@ fn asked(machines: &[Asked], now: u64) -> String {
         "FIRST",
         "LAST",
         "TIMES",
+        "LAST ANSWER",
         "RELAY",
         "GUID",
         "VENDOR CLASS",
@@ -234,6 +259,7 @@ fn asked(machines: &[Asked], now: u64) -> String {
             ago(machine.first_seen),
             ago(machine.last_seen),
             machine.times.to_string(),
+            or_dash(machine.seen.as_ref().map(|seen| seen.told(now)).as_ref()),
             or_dash(machine.relay.as_ref()),
             or_dash(machine.guid.as_ref()),
             or_dash(machine.vendor_class.as_ref()),
@@ -268,28 +294,45 @@ fn columns(rows: &[Vec<String>]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Asked, Leased, Reserved, asked, reserved};
+    use super::{Asked, Leased, Reserved, Seen, asked, reserved};
 
     #[test]
     fn tables_for_people() {
-        let host = |addr: &str, leased_to| Reserved {
+        let seen = |relay| Seen {
+            at: 988,
+            reply: "ack".to_owned(),
+            class: "bios".to_owned(),
+            by: "xdp".to_owned(),
+            relay,
+        };
+        let host = |addr: &str, leased_to, seen| Reserved {
             mac: "52:54:00:00:00:01".to_owned(),
             addr: addr.parse().unwrap(),
             hostname: "blade1".to_owned(),
             channel: "stable".to_owned(),
             leased_to,
+            seen,
         };
         let other = Leased { mac: "52:54:00:00:00:02".to_owned(), expires: 1120 };
         assert_eq!(
-            reserved(&[host("10.0.0.1", None), host("10.0.0.100", Some(other))], 1000),
-            "ADDRESS     MAC                NAME    CHANNEL  NOTE\n\
-             10.0.0.1    52:54:00:00:00:01  blade1  stable\n\
-             10.0.0.100  52:54:00:00:00:01  blade1  stable   52:54:00:00:00:02 has its address for 2m more"
+            reserved(
+                &[
+                    host("10.0.0.1", None, Some(seen(None))),
+                    host("10.0.0.100", Some(other), None),
+                    host("10.0.0.3", None, Some(seen(Some([10, 1, 0, 1].into()))))
+                ],
+                1000
+            ),
+            "ADDRESS     MAC                NAME    CHANNEL  LAST SEEN                                 NOTE\n\
+             10.0.0.1    52:54:00:00:00:01  blade1  stable   12s ago, ack, bios, by xdp\n\
+             10.0.0.100  52:54:00:00:00:01  blade1  stable   -                                         52:54:00:00:00:02 has its address for 2m more\n\
+             10.0.0.3    52:54:00:00:00:01  blade1  stable   12s ago, ack, bios, by xdp, via 10.1.0.1"
         );
         let machine = Asked {
             mac: "52:54:00:00:00:03".to_owned(),
             state: "held".to_owned(),
             addr: None,
+            seen: None,
             vendor_class: Some("PXEClient".to_owned()),
             class: "bios".to_owned(),
             arch: Some(0),
@@ -302,8 +345,8 @@ mod tests {
         };
         assert_eq!(
             asked(&[machine], 1000),
-            "MAC                STATE  ADDRESS  CLASS  ARCH  NAME    FIRST    LAST     TIMES  RELAY  GUID  VENDOR CLASS\n\
-             52:54:00:00:00:03  held   -        bios   0     x?[2J?  10m ago  10s ago  7      -      -     PXEClient"
+            "MAC                STATE  ADDRESS  CLASS  ARCH  NAME    FIRST    LAST     TIMES  LAST ANSWER  RELAY  GUID  VENDOR CLASS\n\
+             52:54:00:00:00:03  held   -        bios   0     x?[2J?  10m ago  10s ago  7      -            -      -     PXEClient"
         );
     }
 }

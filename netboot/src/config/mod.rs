@@ -4,6 +4,7 @@
 
 pub mod boot;
 pub mod json;
+mod limits;
 pub mod menu;
 pub mod options;
 pub mod problem;
@@ -19,6 +20,7 @@ use std::path::PathBuf;
 use ipnetwork::Ipv4Network;
 
 pub use boot::Boot;
+pub use limits::Limits;
 pub use menu::Menu;
 pub use range::BadRange;
 pub use resolve::{FILE, Given, resolve};
@@ -165,6 +167,8 @@ pub struct Dhcp {
     pub menu: Option<Menu>,
     /// A DISCOVER with option 80 is answered with an ACK (RFC 4039).
     pub rapid_commit: bool,
+    /// What XDP drops, where the operator wants it to.
+    pub limits: Limits,
     /// Options that are set by number: for everybody, by profile, by machine; and boot files by profile.
     #[serde(flatten)]
     pub custom: options::Custom,

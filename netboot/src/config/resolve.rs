@@ -8,7 +8,7 @@ use ipnetwork::Ipv4Network;
 use super::options::Custom;
 use super::problem::{Problem, Problems, Severity};
 use super::written::{Written, interface};
-use super::{Dhcp, Http, Identity, Mode, Range, Settings, Tftp, Unknown, Vlan, Xdp, vlan};
+use super::{Dhcp, Http, Identity, Limits, Mode, Range, Settings, Tftp, Unknown, Vlan, Xdp, vlan};
 
 /// Name of the settings file in the data directory.
 pub const FILE: &str = "netboot.json";
@@ -84,6 +84,7 @@ fn merge(data: &Path, given: Given, written: Written) -> Settings {
                 menu: written.menu,
                 subnets: written.subnets,
                 rapid_commit: written.rapid_commit.unwrap_or(usual.rapid_commit),
+                limits: written.limits,
                 custom: written.custom,
             }
         },
@@ -119,6 +120,7 @@ impl Default for Dhcp {
             menu: None,
             subnets: Vec::new(),
             rapid_commit: false,
+            limits: Limits::default(),
             custom: Custom::default(),
         }
     }

@@ -16,8 +16,8 @@ use super::options::{Custom, Place};
 use super::problem::{Problem, Problems};
 use super::range::Addresses;
 use super::{
-    Boot, Engine, Identity, Menu, Mode, Range, RouterAdvertisement, Subnet, Unknown, Vlan, Xdp, boot, menu,
-    options, subnet, vlan,
+    Boot, Engine, Identity, Limits, Menu, Mode, Range, RouterAdvertisement, Subnet, Unknown, Vlan, Xdp, boot,
+    limits, menu, options, subnet, vlan,
 };
 
 /// Most routers or name servers: with the rest of a reply they stay within 548 bytes.
@@ -48,6 +48,7 @@ pub(super) struct Written {
     pub(super) menu: Option<Menu>,
     pub(super) custom: Custom,
     pub(super) rapid_commit: Option<bool>,
+    pub(super) limits: Limits,
     pub(super) subnets: Vec<Subnet>,
     pub(super) boot: Boot,
     pub(super) port: Option<u16>,
@@ -136,9 +137,10 @@ impl Written {
             "profiles" => self.custom.profiles = options::profiles(reader, name, value),
             "hosts" => self.custom.hosts = options::hosts(reader, name, value),
             "rapid_commit" => self.rapid_commit = boolean(reader, name, value),
+            "limits" => self.limits = limits::read(reader, name, value),
             _ => {
                 return Err(
-                    "pool, exclude, lease_secs, min_lease_secs, max_lease_secs, identity, probe, authoritative, router, dns, domain, unknown, menu, subnets, options, profiles, hosts, rapid_commit",
+                    "pool, exclude, lease_secs, min_lease_secs, max_lease_secs, identity, probe, authoritative, router, dns, domain, unknown, menu, subnets, options, profiles, hosts, rapid_commit, limits",
                 );
             }
         }

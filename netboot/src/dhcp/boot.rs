@@ -88,13 +88,13 @@ pub(super) fn options(subnet: &Subnet, class: Class, channel: Option<&str>) -> V
 
 /// Whether a machine that wants to boot gets no file, and nobody has said that it should get none. A Raspberry Pi knows its
 /// files by itself.
-pub fn lacks_file(subnet: &Subnet, snapshot: &Snapshot, mac: Mac, class: Class) -> bool {
+pub fn lacks_file(settings: &Boot, custom: &Custom, snapshot: &Snapshot, mac: Mac, class: Class) -> bool {
     let host = snapshot.by_mac(mac);
     let on_purpose = |boot: &Boot| boot.get(class) == Some("");
     !matches!(class, Class::Plain | Class::Rpi)
-        && file(&subnet.boot, &subnet.custom, snapshot.loaders(), host, class).is_none()
-        && !on_purpose(&subnet.boot)
-        && !subnet.custom.boot(host).is_some_and(on_purpose)
+        && file(settings, custom, snapshot.loaders(), host, class).is_none()
+        && !on_purpose(settings)
+        && !custom.boot(host).is_some_and(on_purpose)
         && !host.is_some_and(|host| on_purpose(&host.boot))
 }
 
@@ -152,7 +152,6 @@ mod tests {
     use super::{file, gaps, lacks_file, remedy};
     use crate::config::Boot;
     use crate::config::options::{Custom, Profile};
-    use crate::dhcp::options::Subnet;
     use crate::inventory::{Host, Loaders, Snapshot};
     use crate::mac::Mac;
 
@@ -260,30 +259,17 @@ mod tests {
 
     #[test]
     fn who_lacks_a_file() {
-        let subnet = |boot: &[(Class, &str)]| Subnet {
-            server: [192, 168, 90, 2].into(),
-            prefix: "192.168.90.0/24".parse().unwrap(),
-            lease_secs: 3600,
-            routers: vec![],
-            dns: vec![],
-            domain: None,
-            boot: boot.iter().copied().collect(),
-            http_port: 8080,
-            menu: None,
-            custom: Custom::default(),
-            rapid_commit: false,
-            mtu: 1500,
-        };
         let own = host(&[(Class::Efi32, ""), (Class::Efiarm64, "own.efi")]);
         let mac = own.mac;
         let snapshot = Snapshot::new(BTreeMap::new(), vec![own]).with_loaders(found(&["grubx64.efi"]));
-        let subnet = subnet(&[(Class::Http32, ""), (Class::Efiarm32, "arm.efi")]);
+        let settings = Boot::from_iter([(Class::Http32, ""), (Class::Efiarm32, "arm.efi")]);
+        let lacks_file = |mac, class| lacks_file(&settings, &Custom::default(), &snapshot, mac, class);
         for class in Class::ALL {
             let lacks = matches!(class, Class::Httparm32 | Class::Httparm64 | Class::Other);
-            assert_eq!(lacks_file(&subnet, &snapshot, mac, *class), lacks, "{class:?}");
+            assert_eq!(lacks_file(mac, *class), lacks, "{class:?}");
         }
         let other = Mac([2, 0, 0, 0, 0, 9]);
-        assert!(lacks_file(&subnet, &snapshot, other, Class::Efi32), "not said for this one");
+        assert!(lacks_file(other, Class::Efi32), "not said for this one");
     }
 
     #[test]

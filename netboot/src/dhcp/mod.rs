@@ -9,6 +9,7 @@ pub mod clock;
 pub mod lease;
 pub mod leases;
 pub mod menu;
+pub mod missing;
 pub mod options;
 mod parked;
 pub mod policy;

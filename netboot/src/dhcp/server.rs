@@ -6,6 +6,7 @@
 //! everybody else is answered.
 
 use std::io;
+use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -27,7 +28,7 @@ use super::select::{self, Place};
 use super::sockets::{self, Sockets};
 use super::waiting::Waiting;
 use super::wire::Request;
-use super::{boot, proxy, record, wire};
+use super::{missing, proxy, record, wire};
 use crate::config::{self, Identity, Mode, Unknown};
 use crate::inventory::Snapshot;
 use crate::mac::Mac;
@@ -98,6 +99,10 @@ pub struct Server {
 pub(super) struct Answer {
     pub(super) mac: Mac,
     pub(super) class: Class,
+    /// The relay agent through which it asked.
+    pub(super) relay: Option<Ipv4Addr>,
+    /// It has a reservation.
+    pub(super) reserved: bool,
     pub(super) reply: Reply,
 }
 
@@ -283,9 +288,11 @@ impl Server {
         match outcome {
             Outcome::Reply(reply, change) => {
                 if reply.message == message::OFFER {
-                    warn_of_no_file(subnet, snapshot, mac, class);
+                    missing::tell(&subnet.boot, &subnet.custom, snapshot, mac, class, timeline);
                 }
-                let answer = Answer { mac, class, reply };
+                let relay = Some(request.giaddr).filter(|giaddr| !giaddr.is_unspecified());
+                let reserved = snapshot.by_mac(mac).is_some();
+                let answer = Answer { mac, class, relay, reserved, reply };
                 match change {
                     Change::Offer(addr)
                         if on_link && self.prober.is_some() && leases.wants_probe(addr, &owner, now) =>
@@ -308,7 +315,7 @@ impl Server {
                     _ => ignored(Some(mac), reason, timeline),
                 }
                 if reason == Reason::NoBootFile {
-                    warn_of_no_file(subnet, snapshot, mac, class);
+                    missing::tell(&subnet.boot, &subnet.custom, snapshot, mac, class, timeline);
                 }
                 if reason == Reason::AddressInUse {
                     tracing::warn!(%mac, "somebody else uses the address that is reserved for {mac}: it cannot boot until that one is gone");
@@ -319,7 +326,7 @@ impl Server {
     }
 
     fn send(&self, answer: &Answer, timeline: &Timeline) {
-        let Answer { mac, class, reply } = answer;
+        let Answer { mac, class, relay, reserved, reply } = answer;
         if let Err(error) = self.sockets.send(reply) {
             tracing::warn!(interface = self.link.name, %mac, %error, "send DHCP");
             return ignored(Some(*mac), Reason::SendFailed, timeline);
@@ -338,6 +345,8 @@ impl Server {
             reply: name,
             class: *class,
             by: By::Daemon,
+            relay: *relay,
+            reserved: *reserved,
         });
     }
 }
@@ -347,14 +356,6 @@ async fn at(moment: Option<std::time::Instant>) {
     match moment {
         Some(moment) => tokio::time::sleep_until(moment.into()).await,
         None => std::future::pending().await,
-    }
-}
-
-/// Says what to do so that a machine has something to boot, unless it is meant to have nothing.
-fn warn_of_no_file(subnet: &Subnet, snapshot: &Snapshot, mac: Mac, class: Class) {
-    if boot::lacks_file(subnet, snapshot, mac, class) {
-        let (class, help) = (class.name(), boot::remedy(class));
-        tracing::warn!(%mac, class, help, "there is no boot file for this machine");
     }
 }
 

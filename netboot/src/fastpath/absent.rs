@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use super::captured::{Missing, Record};
 use super::entries::Site;
 use super::{Changed, Error, Mode, Trunk};
-use crate::config::Xdp;
+use crate::config::{Limits, Xdp};
 use crate::dhcp::lease::News;
 use crate::inventory::Snapshot;
 use crate::net::link::Link;
@@ -46,7 +46,14 @@ impl Fastpath {
     ///
     /// # Errors
     /// Always.
-    pub fn start(_: &Link, _: Option<Trunk<'_>>, _: Site, mode: Xdp, _: Timeline) -> Result<Self, Error> {
+    pub fn start(
+        _: &Link,
+        _: Option<Trunk<'_>>,
+        _: Site,
+        mode: Xdp,
+        _: Limits,
+        _: Timeline,
+    ) -> Result<Self, Error> {
         Err(if mode == Xdp::Off { Error::Off } else { Error::Absent })
     }
 

@@ -10,6 +10,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::events;
 use super::loader::{self, Beat, Counters, Events};
+use super::words::Words;
 use crate::timeline::Timeline;
 
 /// Six beats to a grace time.
@@ -35,6 +36,8 @@ pub(super) struct Heartbeat {
     pub(super) events: Events,
     /// Those of the netboot before, until it has written the last.
     pub(super) before: Option<Events>,
+    /// What the program says in words.
+    pub(super) words: Words,
     pub(super) timeline: Timeline,
 }
 
@@ -43,7 +46,7 @@ impl Heartbeat {
     pub(super) fn run(mut self, end: &Receiver<End>) {
         let mut last: Option<Instant> = None;
         let end = loop {
-            events::record(&mut self.events, AT_ONCE, &self.timeline);
+            let more = events::record(&mut self.events, AT_ONCE, &self.timeline);
             if let Some(before) = &mut self.before {
                 events::record(before, AT_ONCE, &self.timeline);
             }
@@ -55,7 +58,9 @@ impl Heartbeat {
                 self.beat();
                 self.copy_counters();
             }
-            match end.recv_timeout(LOOK_EVERY) {
+            self.words.flush();
+            let wait = if more { Duration::ZERO } else { LOOK_EVERY };
+            match end.recv_timeout(wait) {
                 Ok(end) => break end,
                 Err(RecvTimeoutError::Disconnected) => break End::Gone,
                 Err(RecvTimeoutError::Timeout) => {}
@@ -65,6 +70,7 @@ impl Heartbeat {
             self.write(0);
         }
         self.close_before();
+        self.words.flush();
         events::record(&mut self.events, usize::MAX, &self.timeline);
         self.copy_counters();
         // The last word: the grace time begins here.
@@ -95,7 +101,7 @@ impl Heartbeat {
     fn copy_counters(&self) {
         for index in 0..abi::COUNTERS {
             match (abi::counter_name(index), loader::count(&self.counters, index)) {
-                (Some(name), Ok(value)) => self.timeline.set("xdp", name, value),
+                (Some(name), Ok(value)) => events::count(name, value, &self.timeline),
                 (_, Err(error)) => tracing::debug!(%error, "a counter of the fast path cannot be read"),
                 (None, _) => {}
             }

@@ -8,7 +8,9 @@ use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::{ProgramError, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader};
+use aya_log::EbpfLogger;
 use ipnetwork::Ipv4Network;
+use log::Log;
 use netboot_ebpf::abi::{self, Host, HostKey, Server, Template, map};
 use rustix::io::Errno;
 use rustix::thread::{CapabilitySet, capabilities};
@@ -124,6 +126,15 @@ impl Loaded {
         let copies = RingBuf::try_from(take(&mut self.ebpf, map::CAPTURED)?);
         let until = until.map_err(|error| open(map::CAPTURE, &error))?;
         Ok((until, copies.map_err(|error| open(map::CAPTURED, &error))?))
+    }
+
+    /// What the program says in words, for this logger.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn take_words<T: Log>(&mut self, logger: T) -> Result<EbpfLogger<T>, Error> {
+        let failed = |error: aya_log::Error| Error::Map { what: "open", map: "AYA_LOGS", why: chain(&error) };
+        EbpfLogger::init_with_logger(&mut self.ebpf, logger).map_err(failed)
     }
 
     /// The ring buffer of events.

@@ -31,6 +31,8 @@ mod running;
 #[cfg(feature = "fastpath")]
 mod takeover;
 #[cfg(feature = "fastpath")]
+mod words;
+#[cfg(feature = "fastpath")]
 pub use bpffs::pinnable;
 #[cfg(feature = "fastpath")]
 pub use capturing::Captured;

@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use netboot_ebpf::abi::Server;
-use netboot_ebpf::guard::Limits;
+use netboot_ebpf::guard;
 
 use super::entries::{self, Leased, LeftOut, Site};
 use super::heartbeat::{End, Heartbeat, monotonic_ns};
@@ -19,8 +19,9 @@ use super::place::Place;
 use super::predecessor::Predecessor;
 use super::sync::Held;
 use super::takeover::{self, Placed};
+use super::words::Lines;
 use super::{Changed, Error, GRACE, Mode, Trunk, sync};
-use crate::config::{Vlan, Xdp};
+use crate::config::{Limits, Vlan, Xdp};
 use crate::dhcp::lease::News;
 use crate::inventory::Snapshot;
 use crate::mac::Mac;
@@ -94,6 +95,7 @@ impl Fastpath {
         trunk: Option<Trunk<'_>>,
         site: Site,
         mode: Xdp,
+        limits: Limits,
         timeline: Timeline,
     ) -> Result<Self, Error> {
         if mode == Xdp::Off {
@@ -111,12 +113,14 @@ impl Fastpath {
         }
         let rapid_commit = site.subnets.first().is_some_and(|own| own.rapid_commit);
         let (tags, vlan) = matched(trunk.map(|trunk| trunk.vlan));
-        let server = Server { tags, vlan, ..server(link.addr, link.mac, rapid_commit) };
+        let server =
+            Server { limits: limits.into(), tags, vlan, ..server(link.addr, link.mac, rapid_commit) };
         let load = || -> Result<_, Error> {
             let mut loaded = Loaded::load(server, &site.relays)?;
             let (beat, counters, events) =
                 (loaded.take_beat()?, loaded.take_counters()?, loaded.take_events()?);
-            Ok((loaded, Heartbeat { beat, counters, events, before: None, timeline }))
+            let words = loaded.take_words(Lines)?;
+            Ok((loaded, Heartbeat { beat, counters, events, before: None, words, timeline }))
         };
         let (loaded, heartbeat) = load().inspect_err(|_| clear(link, trunk))?;
         Ok(Self {
@@ -267,7 +271,7 @@ fn wall() -> u64 {
 pub fn server(addr: Ipv4Addr, mac: Mac, rapid_commit: bool) -> Server {
     Server {
         grace_ns: u64::try_from(GRACE.as_nanos()).unwrap_or(u64::MAX),
-        limits: Limits::default(),
+        limits: guard::Limits::default(),
         addr: addr.to_bits(),
         mac: mac.0,
         rapid_commit: rapid_commit.into(),

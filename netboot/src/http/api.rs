@@ -21,6 +21,7 @@ use crate::dhcp::record;
 use crate::dhcp::vacant::Network;
 use crate::dhcp::waiting::Machine;
 use crate::mac::Mac;
+use crate::timeline::Seen;
 
 /// More problems than this are only counted.
 const MOST_PROBLEMS: usize = 100;
@@ -46,6 +47,7 @@ pub(super) async fn status(
             "problems": shown,
         },
         "counters": state.timeline.counters(),
+        "foreign_servers": state.timeline.rivals(),
     }));
     if trusted {
         ([(STORE, state.leases.identity())], status).into_response()
@@ -110,6 +112,7 @@ fn machines(state: &State, mut live: Vec<Lease>) -> Response {
         hostname: &host.hostname,
         channel: &host.channel,
         leased_to: by_addr.get(&host.addr).copied().filter(|lease| lease.owner.mac != host.mac),
+        seen: state.timeline.seen(host.mac),
     });
     let by_mac: HashMap<_, _> = live.iter().map(|lease| (lease.owner.mac, lease.addr)).collect();
     let mut asked = state.waiting.lock().unwrap_or_else(PoisonError::into_inner).machines();
@@ -117,6 +120,7 @@ fn machines(state: &State, mut live: Vec<Lease>) -> Response {
     let waiting = asked.into_iter().map(|machine| Asked {
         state: if state.unknown == Unknown::Pool { "pool" } else { "held" },
         addr: by_mac.get(&machine.mac).copied(),
+        seen: state.timeline.seen(machine.mac),
         machine,
     });
     let (unknown, network) = (state.unknown, &*state.network);
@@ -142,6 +146,8 @@ struct Reserved<'a> {
     /// Somebody else who has its address still.
     #[serde(skip_serializing_if = "Option::is_none")]
     leased_to: Option<&'a Lease>,
+    /// The last answer to it; none since netboot was started: `null`.
+    seen: Option<Seen>,
 }
 
 /// A machine without a reservation.
@@ -151,6 +157,8 @@ struct Asked {
     state: &'static str,
     /// The address that it has a lease of.
     addr: Option<Ipv4Addr>,
+    /// The last answer to it.
+    seen: Option<Seen>,
     #[serde(flatten)]
     machine: Machine,
 }

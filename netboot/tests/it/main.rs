@@ -10,6 +10,8 @@ mod daemon;
 mod dhcp;
 mod disk;
 mod doctor;
+#[cfg(feature = "fastpath")]
+mod events;
 mod holes;
 mod hosts;
 mod house;

@@ -3,7 +3,7 @@
 //! `table` and `roads` run the loaded program on made packets (`BPF_PROG_TEST_RUN`, in `rig`), `live` on frames between two network
 //! namespaces, `left` when its daemon has gone, `odd` on packets as no client should send them, `equal` on any at any site,
 //! `refused` where it cannot be attached; `budget` is what it
-//! costs, `object` what its object file says of that. The expected replies are the daemon's own
+//! costs, `object` what its object file says of that, `rare` what it says in words. The expected replies are the daemon's own
 //! (`dhcp::options::finish`), with headers and checksums computed here once more.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -15,6 +15,7 @@ mod live;
 mod object;
 mod odd;
 mod packets;
+mod rare;
 mod refused;
 mod rig;
 mod roads;

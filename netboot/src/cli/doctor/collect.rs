@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use rustix::thread::{CapabilitySet, capabilities};
 
 use super::super::{ask, check, leases};
-use super::facts::{Clock, Data, Disk, Facts, Interface, Port, PortState, Seen, Trunk, Usable, Wire};
+use super::facts::{Clock, Data, Disk, Facts, Heard, Interface, Port, PortState, Seen, Trunk, Usable, Wire};
 use crate::config::{Mode, Settings, Xdp};
 use crate::dhcp::rival;
 use crate::net::hear;
@@ -69,7 +69,8 @@ pub(super) fn facts(settings: Settings, quiet_wire: bool) -> Facts {
         interface,
         trunk,
         running,
-        running_xdp: told.filter(|told| !told.is_empty()),
+        running_xdp: told.as_ref().map(|told| told.xdp.clone()).filter(|xdp| !xdp.is_empty()),
+        heard: told.map(|told| told.foreign_servers).unwrap_or_default(),
         kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
         program,
         pinning: pinning(),
@@ -168,12 +169,19 @@ fn trunk_of(interface: &str, trunk: fastpath::Trunk<'_>) -> Trunk {
     }
 }
 
-/// What the netboot that has this state directory says of its XDP program.
-fn told(settings: &Settings) -> Option<String> {
+/// What the netboot that has this state directory says.
+#[derive(Default, serde::Deserialize)]
+#[serde(default)]
+struct Told {
+    /// Of its XDP program.
+    xdp: String,
+    foreign_servers: Vec<Heard>,
+}
+
+fn told(settings: &Settings) -> Option<Told> {
     let store = store::identity(&settings.state)?;
     let status = ask::get(settings.http.port, "/api/v1/status", &store).ok()?;
-    let status: serde_json::Value = serde_json::from_slice(&status).ok()?;
-    Some(status.get("xdp").and_then(|xdp| xdp.as_str()).unwrap_or_default().to_owned())
+    serde_json::from_slice(&status).ok()
 }
 
 /// Tries the ports as `serve` takes them. Those of an address that is not there yet are left out.

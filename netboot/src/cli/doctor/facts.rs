@@ -22,6 +22,8 @@ pub(super) struct Facts {
     pub(super) running: bool,
     /// What that one says of its XDP program.
     pub(super) running_xdp: Option<String>,
+    /// Other DHCP servers that it has heard.
+    pub(super) heard: Vec<Heard>,
     pub(super) kernel: String,
     /// Whether the kernel takes the XDP program, or why not.
     pub(super) program: Result<(), String>,
@@ -127,6 +129,15 @@ pub(super) enum Wire {
     Heard(Vec<Ipv4Addr>, u64),
     /// Nobody was asked; why.
     Unasked(String),
+}
+
+/// Another DHCP server that the running netboot has heard.
+#[derive(Clone, Debug, serde::Deserialize)]
+pub(super) struct Heard {
+    pub(super) addr: Ipv4Addr,
+    pub(super) mac: String,
+    /// Seconds since 1970.
+    pub(super) last_seen: u64,
 }
 
 /// The wall clock.

@@ -1,6 +1,6 @@
 //! From what was seen to what is wrong with it, and the command that mends it. Looks at nothing itself.
 
-use super::facts::{Data, Facts, Interface, Port, PortState, Usable, Wire};
+use super::facts::{Data, Facts, Heard, Interface, Port, PortState, Usable, Wire};
 use crate::config::{Mode, Xdp};
 
 mod attach;
@@ -194,10 +194,29 @@ fn not_permitted(why: &str) -> bool {
     ["Permission denied", "not permitted"].iter().any(|words| why.contains(words))
 }
 
+/// What a running netboot has heard longer ago may be gone, seconds.
+const HEARD_SECS: u64 = 3600;
+
+/// Whether another server answered just now.
+fn answered(wire: &Wire) -> bool {
+    matches!(wire, Wire::Heard(servers, _) if !servers.is_empty())
+}
+
 fn wire(facts: &Facts) -> Finding {
     let finding = |state, message: String| Finding::new("other-dhcp", state, message);
     let proxy = facts.mode == Mode::Proxy;
+    let recent = |heard: &&Heard| facts.clock.now.saturating_sub(heard.last_seen) < HEARD_SECS;
+    let heard: Vec<_> =
+        facts.heard.iter().filter(recent).map(|h| format!("{} at {}", h.addr, h.mac)).collect();
     match &facts.wire {
+        // It may answer some machines alone, and not the one that was asked for.
+        _ if !proxy && !heard.is_empty() && !answered(&facts.wire) => {
+            let list = heard.join(", ");
+            let message = format!(
+                "the running netboot has heard another DHCP server: {list}; machines take whichever is first"
+            );
+            finding(State::Wrong, message).fix("stop it, or `\"mode\": \"proxy\"` in netboot.json")
+        }
         Wire::Unasked(why) => {
             let finding = finding(State::Skipped, format!("nobody was asked: {why}"));
             if not_permitted(why) { finding.fix(SUDO) } else { finding }

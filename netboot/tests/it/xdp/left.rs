@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use netboot::config::Xdp;
+use netboot::config::{Limits, Xdp};
 use netboot::fastpath::{Fastpath, GRACE};
 use netboot::timeline::Timeline;
 use xtask::lab::wait_for;
@@ -18,7 +18,9 @@ fn a_successor_keeps_it_alive_until_it_is_ready_and_never_wakes_it_up() {
     let lab = lab();
     let machines = lab.client("machines").unwrap();
     let (wire, link) = (Wire::open(&lab, &machines), link(&lab.server, "pxe0"));
-    let inside = || Fastpath::start(&link, None, site(), Xdp::Generic, Timeline::default()).unwrap();
+    let inside = || {
+        Fastpath::start(&link, None, site(), Xdp::Generic, Limits::default(), Timeline::default()).unwrap()
+    };
     let start = || lab.server.inside(inside).unwrap();
     let begin = |fastpath: &mut Fastpath| {
         lab.server.inside(|| fastpath.update(&snapshot(), &BTreeSet::new())).unwrap().unwrap();

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use netboot::config::Xdp;
+use netboot::config::{Limits, Xdp};
 use netboot::fastpath::{Error, Fastpath, Mode};
 use netboot::mac::Mac;
 use netboot::net::link::Link;
@@ -89,7 +89,7 @@ fn xdp_answers_real_frames() {
     let (wire, capture) = (Wire::open(&client, "eth0"), Capture::open(&client, "eth0"));
     let (link, timeline) = (link(&server, "pxe0"), Timeline::default());
     let mut fastpath = server
-        .inside(|| Fastpath::start(&link, None, site(), Xdp::Auto, timeline.clone()))
+        .inside(|| Fastpath::start(&link, None, site(), Xdp::Auto, Limits::default(), timeline.clone()))
         .unwrap()
         .unwrap_or_else(|e| panic!("{e}"));
     let changed = server.inside(|| fastpath.update(&snapshot(), &BTreeSet::new())).unwrap().unwrap();
@@ -147,7 +147,7 @@ fn xdp_is_not_there_before_the_first_snapshot() {
     let (server, client) = (Namespace::new("server").unwrap(), Namespace::new("client").unwrap());
     server.veth("pxe0", &client, "eth0").unwrap();
     let (link, timeline) = (link(&server, "pxe0"), Timeline::default());
-    let start = || Fastpath::start(&link, None, site(), Xdp::Generic, timeline.clone());
+    let start = || Fastpath::start(&link, None, site(), Xdp::Generic, Limits::default(), timeline.clone());
     let mut fastpath = server.inside(start).unwrap().unwrap();
     assert!(!server.ip("-d link show pxe0").unwrap().contains("xdp"));
     assert_eq!(fastpath.mode(), None);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use netboot::config::Xdp;
+use netboot::config::{Limits, Xdp};
 use netboot::fastpath::{Error, Fastpath, Mode, Trunk};
 use netboot::net::link::Link;
 use netboot::timeline::Timeline;
@@ -18,7 +18,7 @@ fn start(namespace: &Namespace, link: &Link, mode: Xdp) -> Result<Fastpath, Erro
 }
 
 fn begin(link: &Link, mode: Xdp) -> Result<Fastpath, Error> {
-    let mut fastpath = Fastpath::start(link, None, site(), mode, Timeline::default())?;
+    let mut fastpath = Fastpath::start(link, None, site(), mode, Limits::default(), Timeline::default())?;
     fastpath.update(&snapshot(), &BTreeSet::new())?;
     Ok(fastpath)
 }
@@ -86,7 +86,14 @@ fn tags_are_left_on_as_long_as_the_program_is_attached_to_a_trunk() {
     let on = |name| {
         let trunk = Trunk { name, vlan: "90".parse().unwrap() };
         let begin = || {
-            let mut fastpath = Fastpath::start(&own, Some(trunk), site(), Xdp::Auto, Timeline::default())?;
+            let mut fastpath = Fastpath::start(
+                &own,
+                Some(trunk),
+                site(),
+                Xdp::Auto,
+                Limits::default(),
+                Timeline::default(),
+            )?;
             fastpath.update(&snapshot(), &BTreeSet::new())?;
             Ok::<_, Error>(fastpath)
         };
@@ -131,7 +138,9 @@ fn a_trunk_that_is_none_is_refused_with_what_to_do() {
     ] {
         let trunk = Trunk { name, vlan: "90".parse().unwrap() };
         let error = namespace
-            .inside(|| Fastpath::start(&own, Some(trunk), site(), Xdp::Auto, Timeline::default()))
+            .inside(|| {
+                Fastpath::start(&own, Some(trunk), site(), Xdp::Auto, Limits::default(), Timeline::default())
+            })
             .unwrap()
             .unwrap_err();
         assert!(matches!(error, Error::Place { .. }) && error.to_string().contains(message), "{error}");

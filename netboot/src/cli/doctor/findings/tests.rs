@@ -1,6 +1,6 @@
 use std::net::Ipv4Addr;
 
-use super::super::facts::{Clock, Data, Disk, Facts, Interface, Port, PortState, Usable, Wire};
+use super::super::facts::{Clock, Data, Disk, Facts, Heard, Interface, Port, PortState, Usable, Wire};
 use super::{Finding, State, all};
 use crate::config::{Engine, Mode, Xdp};
 use crate::net::offload::Rxvlan;
@@ -35,6 +35,7 @@ fn healthy() -> Facts {
         lacking: Vec::new(),
         running: false,
         running_xdp: None,
+        heard: Vec::new(),
         kernel: "6.18.0".to_owned(),
         program: Ok(()),
         pinning: Ok(true),
@@ -384,6 +385,30 @@ fn what_is_as_it_should_be_is_said_with_its_reason() {
         ),
     ];
     hold(rows);
+}
+
+#[test]
+fn what_a_running_netboot_has_heard_lately_counts() {
+    let line = |ago: u64, mode, wire: fn() -> Wire| {
+        let findings = found(|facts| {
+            let last_seen = facts.clock.now - ago;
+            let mac = "02:00:00:00:00:66".to_owned();
+            facts.heard = vec![Heard { addr: [192, 168, 90, 66].into(), mac, last_seen }];
+            (facts.mode, facts.wire) = (mode, wire());
+        });
+        findings.into_iter().find(|finding| finding.check == "other-dhcp").unwrap()
+    };
+    let quiet = || Wire::Unasked("--quiet-wire".to_owned());
+    let silent = || Wire::Heard(Vec::new(), 5);
+    for wire in [quiet, silent] {
+        let found = line(60, Mode::Full, wire);
+        assert!(found.message.contains("has heard another DHCP server: 192.168.90.66 at 02:"), "{found:?}");
+        assert_eq!((found.state, found.fix.is_some()), (State::Wrong, true));
+    }
+    assert_eq!(line(7200, Mode::Full, silent).state, State::Ok, "long ago");
+    assert_eq!(line(60, Mode::Proxy, quiet).state, State::Skipped, "as it should be");
+    let found = line(60, Mode::Full, || Wire::Heard(vec![[192, 168, 90, 3].into()], 5));
+    assert!(found.message.contains("answers here: 192.168.90.3"), "{found:?}");
 }
 
 #[test]
