@@ -13,7 +13,9 @@ use core::mem::size_of;
 
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
-use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_loop, bpf_xdp_get_buff_len, bpf_xdp_load_bytes};
+use aya_ebpf::helpers::generated::{
+    bpf_ktime_get_coarse_ns, bpf_loop, bpf_xdp_get_buff_len, bpf_xdp_load_bytes,
+};
 use aya_ebpf::macros::xdp;
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::programs::XdpContext;
@@ -25,7 +27,7 @@ use netboot_ebpf::packet::{self, ETHERNET, IP_UDP, Kind, TAG, Tags};
 use netboot_ebpf::route::{self, Arrival};
 use netboot_ebpf::{Answer, Host, Reason, Verdict, decide};
 
-use maps::{BEAT, GUARD, HOSTS, RELAYS, SCRATCH, SERVER, Scratch, TEMPLATES};
+use maps::{BEAT, GUARD, HEAD, HOSTS, RELAYS, SCRATCH, SERVER, Scratch, TEMPLATES};
 use tell::{count, tell, tell_seldom};
 
 #[xdp(frags)]
@@ -153,23 +155,16 @@ fn answer(ctx: &XdpContext, found: &Found, server: &Server, scratch: &mut Scratc
     }
     let from = packet::field(ethernet, 6);
     let Scratch { area, frame, head, header, event, shot, to, hidden, hidden_size } = scratch;
-    // SAFETY: the context is the kernel's own.
-    let length = unsafe { bpf_xdp_get_buff_len(ctx.as_ptr().cast()) } as usize;
-    // SAFETY: the place has so many bytes.
-    let whole = unsafe { load(ctx, found.at, head.as_mut_ptr(), head.len()) } == 0;
-    // Too short to be answered, what is there says why.
-    // SAFETY: as above.
-    if !whole && unsafe { load(ctx, found.at, head.as_mut_ptr(), IP_UDP) } != 0 {
-        return Err(Reason::NotDhcp);
-    }
-    let headers: &[u8; IP_UDP] = head.first_chunk().ok_or(Reason::NotDhcp)?;
+    let length = ctx.data_end() - ctx.data();
+    let headers: &[u8; IP_UDP] = part_at(ctx, found.at).ok_or(Reason::NotDhcp)?;
     let datagram = packet::request(headers, length.saturating_sub(found.at), server.addr)?;
     let now = alive(server)?;
-    if !whole || datagram.length < bootp::HEADER {
+    let whole: &[u8; HEAD] = part_at(ctx, found.at).ok_or(Reason::Truncated)?;
+    if datagram.length < bootp::HEADER {
         return Err(Reason::Truncated);
     }
     // Kept there and not on the stack, for it is wanted until the end.
-    *header = Header::read(head.last_chunk().ok_or(Reason::Truncated)?)?;
+    *header = Header::read(whole.last_chunk().ok_or(Reason::Truncated)?)?;
     let header: &Header = header;
     *event = Event {
         at_ns: now,
@@ -183,11 +178,17 @@ fn answer(ctx: &XdpContext, found: &Found, server: &Server, scratch: &mut Scratc
         pad: [0; 3],
     };
     let outcome = (|| {
-        match admit(server, head, now) {
-            0 => {}
-            1 => return Err(Reason::Duplicate),
-            2 => return Err(Reason::MacRate),
-            _ => return Err(Reason::RelayRate),
+        if !server.limits.are_off() {
+            // SAFETY: the place has so many bytes.
+            if unsafe { load(ctx, found.at, head.as_mut_ptr(), head.len()) } != 0 {
+                return Err(Reason::Truncated);
+            }
+            match admit(server, head, now) {
+                0 => {}
+                1 => return Err(Reason::Duplicate),
+                2 => return Err(Reason::MacRate),
+                _ => return Err(Reason::RelayRate),
+            }
         }
         let key = HostKey { mac: header.mac(), pad: [0; 2] };
         // SAFETY: if the daemon replaces the value while it is read, the second look below sees it.
@@ -196,6 +197,11 @@ fn answer(ctx: &XdpContext, found: &Found, server: &Server, scratch: &mut Scratc
         let leased = host.valid_until_ns != 0;
         if leased && now >= host.valid_until_ns {
             return Err(Reason::LeaseEnded);
+        }
+        // A frame in several pieces is no DHCP client's.
+        // SAFETY: the context is the kernel's own.
+        if unsafe { bpf_xdp_get_buff_len(ctx.as_ptr().cast()) } as usize != length {
+            return Err(Reason::BadLength);
         }
         read_options(ctx, found.at, area, datagram.length - bootp::HEADER)?;
         let mut facts = area.facts(header)?;
@@ -211,7 +217,7 @@ fn answer(ctx: &XdpContext, found: &Found, server: &Server, scratch: &mut Scratc
         let slot = host.slots[class as usize & 15];
         let template = TEMPLATES.get(slot as u32).ok_or(Reason::OtherClass)?;
 
-        let size = reply::build(ctx, found.at, frame, template, host, header, &facts, answer)?;
+        let size = reply::build(ctx, found.at, frame, template, host, header, area, &facts, answer)?;
         // SAFETY: as above; only the stamp is read.
         if unsafe { HOSTS.get(&key) }.map(|host| host.stamp) != Some(stamp) {
             return Err(Reason::NoEntry);
@@ -245,14 +251,11 @@ fn answer(ctx: &XdpContext, found: &Found, server: &Server, scratch: &mut Scratc
     outcome
 }
 
-/// Holds a request against the operator's limits, if there are any: 0 admits it. A function of its own, for what the
+/// Holds a request against the operator's limits: 0 admits it. A function of its own, for what the
 /// verifier has seen here it forgets behind it.
 #[inline(never)]
-fn admit(server: &Server, head: &[u8; IP_UDP + bootp::HEADER], now: u64) -> u32 {
+fn admit(server: &Server, head: &[u8; HEAD], now: u64) -> u32 {
     let limits = &server.limits;
-    if limits.are_off() {
-        return 0;
-    }
     let giaddr: [u8; 4] = packet::field(head, IP_UDP + 24);
     let who = packet::field(head, IP_UDP + 28);
     let Some(client) = bucket(&GuardKey { who, relay: 0, pad: 0 }, limits.mac_rate, server, now) else {
@@ -319,11 +322,12 @@ fn alive(server: &Server) -> Result<u64, Reason> {
     if beat == 0 || now.saturating_sub(beat) > server.grace_ns { Err(Reason::Stale) } else { Ok(now) }
 }
 
-/// Nanoseconds of the monotonic clock.
+/// Nanoseconds of the monotonic clock at its last tick, some milliseconds ago: to read the clock itself takes longer than
+/// to find out that a machine is unknown.
 #[inline(always)]
 fn now() -> u64 {
     // SAFETY: no arguments.
-    unsafe { bpf_ktime_get_ns() }
+    unsafe { bpf_ktime_get_coarse_ns() }
 }
 
 /// Copies the options out of the packet and walks over them.
@@ -362,6 +366,19 @@ fn part<const N: usize>(ctx: &XdpContext, at: usize) -> Option<&[u8; N]> {
         return None;
     }
     // SAFETY: within the packet, as the verifier sees too; bytes have no alignment.
+    Some(unsafe { &*(start as *const [u8; N]) })
+}
+
+/// The same at a place of which the verifier knows only that it is below 32.
+#[inline(always)]
+fn part_at<const N: usize>(ctx: &XdpContext, at: usize) -> Option<&[u8; N]> {
+    let mut start = ctx.data() + (at & 31);
+    // SAFETY: does nothing. What is compared must be what is used, and no copy: each sum is another pointer to the verifier.
+    unsafe { core::arch::asm!("{0} = {0}", inout(reg) start) };
+    if start + N > ctx.data_end() {
+        return None;
+    }
+    // SAFETY: as above.
     Some(unsafe { &*(start as *const [u8; N]) })
 }
 

@@ -38,6 +38,9 @@ pub(super) static CAPTURED: RingBuf = RingBuf::with_byte_size(abi::CAPTURED_BYTE
 #[map]
 pub(super) static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 
+/// Length of the IPv4, UDP and BOOTP headers with the cookie.
+pub(super) const HEAD: usize = IP_UDP + bootp::HEADER;
+
 /// Memory for one packet; a program does not interrupt itself on its CPU.
 #[repr(C)]
 pub(super) struct Scratch {
@@ -46,7 +49,7 @@ pub(super) struct Scratch {
     pub(super) event: Event,
     pub(super) shot: Shot,
     /// The IPv4, UDP and BOOTP headers of the request.
-    pub(super) head: [u8; IP_UDP + bootp::HEADER],
+    pub(super) head: [u8; HEAD],
     pub(super) header: Header,
     pub(super) to: Destination,
     pub(super) hidden: u8,
@@ -69,7 +72,9 @@ pub(super) struct Shot {
     pub(super) bytes: [u8; 2048],
 }
 
-/// What the checksum covers: UDP header and the largest reply, in two halves, for older kernels sum 512 bytes at most.
+/// What the checksum covers of most replies, UDP header included.
+pub(super) const AT_ONCE: usize = 448;
+/// What it covers of the others: UDP header and the largest reply, in two halves, for older kernels sum 512 bytes at most.
 pub(super) const HALF: usize = (8 + LARGEST).next_multiple_of(8) / 2;
 
 const _: () = {

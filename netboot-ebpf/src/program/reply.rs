@@ -9,12 +9,12 @@ use aya_ebpf::helpers::generated::{
 use aya_ebpf::programs::XdpContext;
 use netboot_ebpf::abi::{self, Host, Server, Template};
 use netboot_ebpf::bootp::{self, Header, LARGEST, SMALLEST};
-use netboot_ebpf::options::{Echo, Facts};
+use netboot_ebpf::options::{Area, Echo, Facts, LONGEST};
 use netboot_ebpf::packet::{self, Destination, ETHERNET_ROOM, IP_UDP};
 use netboot_ebpf::{Answer, Reason, csum};
 
-use super::load;
-use super::maps::{Frame, HALF};
+use super::maps::{AT_ONCE, Frame, HALF};
+use super::{load, part};
 
 /// Puts the reply together; returns its length.
 #[inline(always)]
@@ -26,6 +26,7 @@ pub(super) fn build(
     template: &Template,
     host: &Host,
     header: &Header,
+    area: &Area,
     facts: &Facts,
     answer: Answer,
 ) -> Result<usize, Reason> {
@@ -45,10 +46,17 @@ pub(super) fn build(
     let payload = &mut frame.payload;
     header.finish(payload, host.addr, answer);
     name(payload, name_at, host);
-    repeat(ctx, at, payload, guid_at, facts.guid)?;
-    repeat(ctx, at, payload, client_id_at, facts.client_id)?;
-    repeat(ctx, at, payload, relay_info_at, facts.relay_info)?;
-    payload[end & (bootp::ROOM - 1)] = 255;
+    let long = facts.guid.len > SHORT || facts.client_id.len > SHORT || facts.relay_info.len > SHORT;
+    if long {
+        repeat_long(ctx, at, payload, guid_at, facts.guid)?;
+        repeat_long(ctx, at, payload, client_id_at, facts.client_id)?;
+        repeat_long(ctx, at, payload, relay_info_at, facts.relay_info)?;
+    } else {
+        repeat_short(area, payload, guid_at, facts.guid);
+        repeat_short(area, payload, client_id_at, facts.client_id);
+        repeat_short(area, payload, relay_info_at, facts.relay_info);
+    }
+    finish(payload, end);
     Ok(size)
 }
 
@@ -87,11 +95,52 @@ pub(super) unsafe fn wipe(to: *mut u64, words: usize) {
     }
 }
 
-/// Copies an option of the request, with code and length, into the reply, and the byte behind it: there is one, END
-/// at the latest, and what comes next in the reply is written over it. So an option that is not there is no
-/// case of its own.
+/// Options of so many bytes, with code and length, are copied word by word.
+const SHORT: usize = 64;
+
+/// Copies an option of the request, with code and length, and what is behind it up to [`SHORT`] bytes, which what comes next
+/// in the reply is written over. So an option that is not there is no case of its own.
 #[inline(always)]
-fn repeat(
+fn repeat_short(area: &Area, payload: &mut [u8; bootp::ROOM], to: usize, option: Echo) {
+    let from: *const u8 = area.bytes.as_ptr();
+    let to: *mut u8 = &raw mut payload[to & (bootp::ROOM / 2 - 1)];
+    // SAFETY: the masked places and so many bytes behind them are within area and payload.
+    unsafe {
+        let from = from.add(option.at & (LONGEST - 1));
+        copy_word::<0>(from, to);
+        copy_word::<8>(from, to);
+        copy_word::<16>(from, to);
+        copy_word::<24>(from, to);
+        copy_word::<32>(from, to);
+        copy_word::<40>(from, to);
+        copy_word::<48>(from, to);
+        copy_word::<56>(from, to);
+    }
+}
+
+/// Copies eight bytes, wherever they stand.
+///
+/// # Safety
+/// They must be readable and writable.
+#[inline(always)]
+unsafe fn copy_word<const AT: i16>(from: *const u8, to: *mut u8) {
+    // SAFETY: see above. In words of the machine, which bears what does not stand at a multiple of 8, as the compiler
+    // does not know: it would copy byte by byte.
+    unsafe {
+        core::arch::asm!(
+            "{word} = *(u64 *)({from} + {at})",
+            "*(u64 *)({to} + {at}) = {word}",
+            word = out(reg) _,
+            from = in(reg) from,
+            to = in(reg) to,
+            at = const AT,
+        );
+    }
+}
+
+/// The same for an option of any length, out of the packet, and the byte behind it: there is one, END at the latest.
+#[inline(always)]
+fn repeat_long(
     ctx: &XdpContext,
     at: usize,
     payload: &mut [u8; bootp::ROOM],
@@ -107,6 +156,37 @@ fn repeat(
     Ok(())
 }
 
+/// Writes END, and zeros over what was copied too far.
+#[inline(always)]
+fn finish(payload: &mut [u8; bootp::ROOM], end: usize) {
+    let end: *mut u8 = &raw mut payload[end & (bootp::ROOM / 2 - 1)];
+    // SAFETY: the masked place and so many bytes behind it are within the payload.
+    unsafe {
+        end.write_volatile(255);
+        let behind = end.add(1);
+        zero_word::<0>(behind);
+        zero_word::<8>(behind);
+        zero_word::<16>(behind);
+        zero_word::<24>(behind);
+        zero_word::<32>(behind);
+        zero_word::<40>(behind);
+        zero_word::<48>(behind);
+        zero_word::<56>(behind);
+    }
+}
+
+/// Writes eight zeros.
+///
+/// # Safety
+/// They must be writable.
+#[inline(always)]
+unsafe fn zero_word<const AT: i16>(to: *mut u8) {
+    // SAFETY: see above; in words as in `copy_word`.
+    unsafe {
+        core::arch::asm!("*(u64 *)({to} + {at}) = {zero}", to = in(reg) to, at = const AT, zero = in(reg) 0u64);
+    }
+}
+
 /// Puts the headers before the reply. The Ethernet header is the request's, with its tags, to another address.
 #[inline(always)]
 pub(super) fn envelope(
@@ -118,10 +198,13 @@ pub(super) fn envelope(
     size: usize,
 ) -> Result<(), Reason> {
     let start = (ETHERNET_ROOM - at) & 15;
+    let sent: &[u8; packet::ETHERNET_MOST] = part(ctx, 0).ok_or(Reason::NoRoom)?;
     // As much as the longest has: what is too much lies where the IPv4 header comes.
-    // SAFETY: 15 and so many bytes are less than Ethernet and IPv4 headers have room.
-    if unsafe { load(ctx, 0, frame.ethernet.as_mut_ptr().add(start), packet::ETHERNET_MOST) } != 0 {
-        return Err(Reason::NoRoom);
+    for (number, byte) in sent.iter().enumerate().skip(12) {
+        let place: *mut u8 = frame.ethernet.as_mut_ptr().wrapping_add(start + number);
+        // SAFETY: 15 and so many bytes are less than Ethernet and IPv4 headers have room. Volatile: else the compiler
+        // would call a loop.
+        unsafe { place.write_volatile(*byte) };
     }
     for (number, (to, from)) in to.mac.iter().zip(&server.mac).enumerate() {
         frame.ethernet[start + number] = *to;
@@ -130,7 +213,8 @@ pub(super) fn envelope(
     let udp = (8 + size) as u16;
     frame.ip = packet::ipv4(server.addr, to.addr, udp);
     frame.udp = packet::udp(to.port, udp);
-    let checksum = csum::udp(sum(frame), server.addr.to_be_bytes(), to.addr.to_be_bytes(), udp).to_ne_bytes();
+    let checksum =
+        csum::udp(sum(frame, size), server.addr.to_be_bytes(), to.addr.to_be_bytes(), udp).to_ne_bytes();
     frame.udp[6] = checksum[0];
     frame.udp[7] = checksum[1];
     Ok(())
@@ -138,10 +222,13 @@ pub(super) fn envelope(
 
 /// The sum of UDP header and data. What is behind the data is zero.
 #[inline(always)]
-fn sum(frame: &mut Frame) -> u64 {
+fn sum(frame: &mut Frame, size: usize) -> u64 {
     let udp: *mut u8 = (&raw mut frame.udp).cast();
-    // SAFETY: both halves lie within header and payload.
+    // SAFETY: all of it lies within header and payload.
     unsafe {
+        if 8 + size <= AT_ONCE {
+            return bpf_csum_diff(core::ptr::null_mut(), 0, udp.cast(), AT_ONCE as u32, 0) as u64;
+        }
         let first = bpf_csum_diff(core::ptr::null_mut(), 0, udp.cast(), HALF as u32, 0);
         bpf_csum_diff(core::ptr::null_mut(), 0, udp.add(HALF).cast(), HALF as u32, first as u32) as u64
     }
