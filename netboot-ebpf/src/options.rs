@@ -72,22 +72,20 @@ pub struct Notes {
     client_id_len: u32,
     agent_at: u32,
     agent_len: u32,
+    vendor_at: u32,
     /// Numbers in network order; zeros: not there.
     requested: [u8; 4],
     server_id: [u8; 4],
     max_size: [u8; 2],
     message: u8,
+    vendor_len: u8,
     agent_decides: bool,
     ipxe_user_class: bool,
     ipxe_options: bool,
-    pxe_client: bool,
-    http_client: bool,
     has_arch: bool,
-    has_arch_text: bool,
     /// There are more than the one below.
     more_archs: bool,
     arch: [u8; 2],
-    arch_text: u16,
 }
 
 /// An option that the reply repeats: where it stands in the options, with code and length; `len` 0: not there.
@@ -201,7 +199,9 @@ impl Area {
             }
             (USER_CLASS, 4) => self.notes.ipxe_user_class = self.says(at, 0, b"iPXE"),
             (USER_CLASS, 5) => self.notes.ipxe_user_class = self.says(at, 0, b"\x04iPXE"),
-            (VENDOR_CLASS, _) => self.vendor_class(at, len),
+            // Most firmware says more in option 93: it is looked into when all has been met.
+            #[allow(clippy::cast_possible_truncation, reason = "masked")]
+            (VENDOR_CLASS, _) => (self.notes.vendor_at, self.notes.vendor_len) = (at as u32, len),
             (ARCH, _) if len & 1 != 0 => return BAD_LENGTH,
             (ARCH, _) => {
                 (self.notes.has_arch, self.notes.arch) = (true, self.value(at, 0));
@@ -213,20 +213,22 @@ impl Area {
     }
 
     #[inline(always)]
-    fn vendor_class(&mut self, at: usize, len: u8) {
-        self.notes.pxe_client = len >= 9 && self.says(at, 0, b"PXEClient");
-        self.notes.http_client = len >= 10 && self.says(at, 0, b"HTTPClient");
-        // `HTTPClient` is one longer than `PXEClient`.
-        let longer = self.notes.http_client;
-        if len >= 20 + u8::from(longer) {
-            let (whole, arch) = self.arch_text(at, usize::from(longer));
-            (self.notes.has_arch_text, self.notes.arch_text) = (whole, arch);
+    fn vendor_class(&self, marks: &mut Marks) {
+        let (at, len) = (self.notes.vendor_at as usize & MASK, self.notes.vendor_len);
+        marks.pxe_client = len >= 9 && self.says(at, 0, b"PXEClient");
+        marks.http_client = !marks.pxe_client && len >= 10 && self.says(at, 0, b"HTTPClient");
+        if marks.arch.is_none() {
+            // `HTTPClient` is one longer than `PXEClient`.
+            let longer = marks.http_client;
+            if len >= 20 + u8::from(longer) {
+                marks.arch_text = self.arch_text(at, usize::from(longer));
+            }
         }
     }
 
     /// The five digits of `PXEClient:Arch:00007`.
     #[inline(always)]
-    fn arch_text(&self, at: usize, longer: usize) -> (bool, u16) {
+    fn arch_text(&self, at: usize, longer: usize) -> Option<u16> {
         let digits: [u8; 5] = self.value(at, 15 + longer);
         let mut arch = 0u32;
         let mut beyond = 0;
@@ -236,10 +238,7 @@ impl Area {
             arch = arch.wrapping_mul(10).wrapping_add(digit);
         }
         let whole = beyond == 0 && self.says(at, 9 + longer, b":Arch:");
-        match u16::try_from(arch) {
-            Ok(arch) => (whole, arch),
-            Err(_) => (false, 0),
-        }
+        u16::try_from(arch).ok().filter(|_| whole)
     }
 
     /// Bytes of the value of an option.
@@ -280,14 +279,17 @@ impl Area {
         if notes.more_archs && Class::of_arch(u16::from_be_bytes(notes.arch)) == Class::Other {
             return Err(Reason::OtherClass);
         }
-        let marks = Marks {
+        let mut marks = Marks {
             ipxe_user_class: notes.ipxe_user_class,
             ipxe_options: notes.ipxe_options,
-            pxe_client: notes.pxe_client,
-            http_client: notes.http_client,
+            pxe_client: false,
+            http_client: false,
             arch: notes.has_arch.then_some(u16::from_be_bytes(notes.arch)),
-            arch_text: notes.has_arch_text.then_some(notes.arch_text),
+            arch_text: None,
         };
+        if notes.vendor_len != 0 {
+            self.vendor_class(&mut marks);
+        }
         let request = Request {
             message: notes.message,
             ciaddr: u32::from_be_bytes(header.ciaddr),
