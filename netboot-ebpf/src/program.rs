@@ -155,7 +155,8 @@ fn answer(ctx: &XdpContext, found: &Found, server: &Server, scratch: &mut Scratc
     }
     let from = packet::field(ethernet, 6);
     let Scratch { area, frame, head, header, event, shot, to, hidden, hidden_size } = scratch;
-    let length = ctx.data_end() - ctx.data();
+    // SAFETY: the context is the kernel's own.
+    let length = unsafe { bpf_xdp_get_buff_len(ctx.as_ptr().cast()) } as usize;
     let headers: &[u8; IP_UDP] = part_at(ctx, found.at).ok_or(Reason::NotDhcp)?;
     let datagram = packet::request(headers, length.saturating_sub(found.at), server.addr)?;
     let now = alive(server)?;
@@ -197,11 +198,6 @@ fn answer(ctx: &XdpContext, found: &Found, server: &Server, scratch: &mut Scratc
         let leased = host.valid_until_ns != 0;
         if leased && now >= host.valid_until_ns {
             return Err(Reason::LeaseEnded);
-        }
-        // A frame in several pieces is no DHCP client's.
-        // SAFETY: the context is the kernel's own.
-        if unsafe { bpf_xdp_get_buff_len(ctx.as_ptr().cast()) } as usize != length {
-            return Err(Reason::BadLength);
         }
         read_options(ctx, found.at, area, datagram.length - bootp::HEADER)?;
         let mut facts = area.facts(header)?;
