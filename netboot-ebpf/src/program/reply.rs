@@ -16,6 +16,11 @@ use netboot_ebpf::{Answer, Reason, csum};
 use super::maps::{AT_ONCE, Frame, HALF};
 use super::{load, part};
 
+/// The same for words at each of these places. Not a loop, of which the compiler would make a call.
+macro_rules! words {
+    ($what:ident $places:tt $($at:literal)+) => { $($what::<$at> $places;)+ };
+}
+
 /// Puts the reply together; returns its length.
 #[inline(always)]
 #[allow(clippy::too_many_arguments, reason = "what a reply is made of")]
@@ -80,15 +85,7 @@ fn name(payload: &mut [u8; bootp::ROOM], at: usize, host: &Host) {
     let (from, to): (*const u8, *mut u8) = (host.name.as_ptr(), &raw mut payload[at]);
     // SAFETY: nine words are the name, and the payload has room for it behind every template.
     unsafe {
-        copy_word::<0>(from, to);
-        copy_word::<8>(from, to);
-        copy_word::<16>(from, to);
-        copy_word::<24>(from, to);
-        copy_word::<32>(from, to);
-        copy_word::<40>(from, to);
-        copy_word::<48>(from, to);
-        copy_word::<56>(from, to);
-        copy_word::<64>(from, to);
+        words!(copy_word(from, to) 0 8 16 24 32 40 48 56 64);
     }
 }
 
@@ -116,14 +113,7 @@ fn repeat_short(area: &Area, payload: &mut [u8; bootp::ROOM], to: usize, option:
     // SAFETY: the masked places and so many bytes behind them are within area and payload.
     unsafe {
         let from = from.add(option.at & (LONGEST - 1));
-        copy_word::<0>(from, to);
-        copy_word::<8>(from, to);
-        copy_word::<16>(from, to);
-        copy_word::<24>(from, to);
-        copy_word::<32>(from, to);
-        copy_word::<40>(from, to);
-        copy_word::<48>(from, to);
-        copy_word::<56>(from, to);
+        words!(copy_word(from, to) 0 8 16 24 32 40 48 56);
     }
 }
 
@@ -173,14 +163,7 @@ fn finish(payload: &mut [u8; bootp::ROOM], end: usize) {
     unsafe {
         end.write_volatile(255);
         let behind = end.add(1);
-        zero_word::<0>(behind);
-        zero_word::<8>(behind);
-        zero_word::<16>(behind);
-        zero_word::<24>(behind);
-        zero_word::<32>(behind);
-        zero_word::<40>(behind);
-        zero_word::<48>(behind);
-        zero_word::<56>(behind);
+        words!(zero_word(behind) 0 8 16 24 32 40 48 56);
     }
 }
 
