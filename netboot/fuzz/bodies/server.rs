@@ -46,13 +46,9 @@ struct Answer {
 /// What is on its way to the disk.
 enum Job {
     /// And the address whose record is deleted with it.
-    Put {
-        segment: usize,
-        lease: Lease,
-        before: Option<Ipv4Addr>,
-        answer: Option<Answer>,
-    },
-    Delete(Ipv4Addr),
+    Put { segment: usize, lease: Lease, before: Option<Ipv4Addr>, answer: Option<Answer> },
+    /// Nobody waits for it.
+    End(Lease),
 }
 
 /// The server.
@@ -196,9 +192,9 @@ impl Server {
                 self.write(number, Lease::new(addr, owner, now), answer);
             }
             (Change::Decline(addr), _) => {
-                leases.decline(addr, &owner, now);
+                let ended = leases.decline(addr, &owner, now);
                 self.gave_up(number, &owner, addr);
-                self.queue.push_back(Job::Delete(addr));
+                self.queue.push_back(Job::End(ended));
             }
             (Change::Offer(addr), Some(answer)) if number == 0 && leases.wants_probe(addr, &owner, now) => {
                 leases.probe(addr, owner);
@@ -231,7 +227,7 @@ impl Server {
     /// The oldest write ends, well or not.
     pub(super) fn written(&mut self, stored: bool) {
         match self.queue.pop_front() {
-            Some(Job::Delete(addr)) if stored => drop(self.disk.remove(&addr)),
+            Some(Job::End(lease)) if stored => drop(self.disk.insert(lease.addr, lease)),
             Some(Job::Put { segment, lease, before, answer }) if stored => {
                 self.disk.insert(lease.addr, lease.clone());
                 before.map(|addr| self.disk.remove(&addr));
@@ -246,7 +242,7 @@ impl Server {
             Some(Job::Put { segment, lease, .. }) => {
                 self.segments[segment].leases.unwritten(&lease, self.now);
             }
-            Some(Job::Delete(_)) | None => {}
+            Some(Job::End(_)) | None => {}
         }
     }
 

@@ -126,6 +126,13 @@ impl Leases {
         matches!(self.hold_of(owner), Some(Hold::Writing { .. }))
     }
 
+    /// Somebody else's lease of the address in this client's record is on its way to the disk. Until it is there, or is not,
+    /// nobody knows whether that record must be deleted when the client takes another address.
+    pub fn is_unsettled(&self, owner: &Owner) -> bool {
+        let recorded = self.leased_to.get(owner).and_then(|addr| self.holds.get(addr));
+        matches!(recorded, Some(Hold::Writing { owner: other, .. }) if other != owner)
+    }
+
     /// An address is being probed for this client; its answer follows.
     pub fn is_probing(&self, owner: &Owner) -> bool {
         matches!(self.hold_of(owner), Some(Hold::Probing { .. }))
@@ -207,14 +214,13 @@ impl Leases {
     }
 
     /// Keeps an address while its lease is being written. Returns the address that the client gives up with it: its
-    /// record is to be deleted in the same commit. Not while another lease of the client is on its way.
+    /// record is to be deleted in the same commit. Not while another lease of the client is on its way, or it is unsettled
+    /// which address it gives up.
     pub fn writing(&mut self, lease: &Lease) -> Option<Ipv4Addr> {
         self.forget(&lease.owner);
         let Lease { addr, owner, expires } = lease.clone();
         self.hold(addr, Hold::Writing { owner, expires, ends: expires });
-        let before = *self.leased_to.get(&lease.owner)?;
-        // Where somebody else's lease is on its way, that takes the record's place.
-        (before != lease.addr && !self.holds.contains_key(&before)).then_some(before)
+        self.given_up(lease)
     }
 
     /// The lease is on disk. If the clock was set meanwhile, returned is what must be written in its place, and the address
@@ -227,10 +233,17 @@ impl Leases {
             lease.expires = *ends;
         }
         self.unhold(lease.addr);
-        let before = self.leased_to.get(&lease.owner).copied();
-        let before = before.filter(|before| *before != lease.addr && !self.holds.contains_key(before));
+        let before = self.given_up(&lease);
         self.insert(lease.clone());
         (lease.expires != told).then_some((lease, before))
+    }
+
+    /// The address of the record that a lease leaves its client without. Where somebody else's lease is on its way, that takes
+    /// the record's place. A mere offer to somebody else does not.
+    fn given_up(&self, lease: &Lease) -> Option<Ipv4Addr> {
+        let before = *self.leased_to.get(&lease.owner)?;
+        let replaced = matches!(self.holds.get(&before), Some(Hold::Writing { .. }));
+        (before != lease.addr && !replaced).then_some(before)
     }
 
     /// The lease could not be written: the client keeps what it had, and the offer.
@@ -239,10 +252,23 @@ impl Leases {
         self.offer(lease.addr, lease.owner.clone(), now);
     }
 
-    /// Leaves an address alone for [`DECLINE_SECS`] because its client found somebody else there; it has it no more.
-    pub fn decline(&mut self, addr: Ipv4Addr, owner: &Owner, now: u64) {
-        self.remove(addr);
+    /// The lease is on disk, and its client is not to have it. Returned is what must be written in its place: the one that the
+    /// client has of this address and goes on with until it ends, else one that has ended.
+    pub fn voided(&mut self, lease: &Lease, now: u64) -> Lease {
+        let had = self.live(lease.addr, now).cloned();
+        let back = had.unwrap_or_else(|| Lease { expires: now, ..lease.clone() });
+        self.written(back.clone());
+        back
+    }
+
+    /// Leaves an address alone for [`DECLINE_SECS`] because the client that has it found somebody else there. Returned is what
+    /// must be written: its lease, which has ended. Were that forgotten and its record still there, as its deletion failed, the
+    /// client's next one would not take its place.
+    pub fn decline(&mut self, addr: Ipv4Addr, owner: &Owner, now: u64) -> Lease {
+        let ended = Lease::new(addr, owner.clone(), now);
+        self.insert(ended.clone());
         self.hold(addr, Hold::InUse { by: Some(owner.clone()), until: now + DECLINE_SECS });
+        ended
     }
 
     /// Leaves an address alone for [`CONFLICT_SECS`] because somebody answered for it.

@@ -168,9 +168,11 @@ pub fn decide(request: &Request, addressed: Addressed, view: &View<'_>) -> Outco
     // Who gets its address by the first message needs no second (RFC 4039 3.1).
     let rapid = discover && view.subnet.rapid_commit && request.rapid_commit;
     let probing = discover && view.leases.is_probing(&owner);
-    let writing = (!discover || rapid) && view.leases.is_writing(&owner);
+    let writing =
+        (!discover || rapid) && (view.leases.is_writing(&owner) || view.leases.is_unsettled(&owner));
     if reserved.is_none() && (probing || writing) {
-        // It asks again before the wire or the disk has answered; one answer is on its way.
+        // It asks again before the wire or the disk has answered; one answer is on its way. Or the disk has yet to say
+        // whether the address that it had is another's now.
         return Reason::Pending.into();
     }
     let addr = match reserved {

@@ -68,11 +68,11 @@ impl Server {
                 return self.write(segment, Lease { addr, owner, expires: now }, now, answer, timeline);
             }
             Change::Decline(addr) => {
-                leases.decline(addr, &owner, now);
+                let ended = leases.decline(addr, &owner, now);
                 self.tell(News::Ended(owner.mac));
                 // If it cannot be queued, the client finds its record again after a restart: no harm to others.
                 let job = Job { segment, lease: None, answer: None };
-                let _ = self.writer.submit(vec![record::delete(addr)], job);
+                let _ = self.writer.submit(vec![record::put(&ended)], job);
             }
             Change::Offer(addr) => leases.offer(addr, owner, now),
             Change::Forget => leases.forget(&owner),
@@ -113,7 +113,7 @@ impl Server {
             };
             let acknowledges = answer.as_ref().is_some_and(|answer| answer.reply.message == message::ACK);
             if done.stored && acknowledges && policy::is_void(&lease, snapshot) {
-                self.void(segment, lease, timeline);
+                self.void(segment, &lease, wall(), timeline);
             } else if done.stored {
                 let (mac, addr) = (lease.owner.mac, lease.addr);
                 let moved = leases.written(lease);
@@ -141,15 +141,20 @@ impl Server {
         }
     }
 
-    /// Ends a lease before its machine hears of it: the operator has reserved the address while it was being written.
-    /// XDP was given what the disk said before, and may have given the address away.
-    fn void(&mut self, segment: usize, lease: Lease, timeline: &Timeline) {
-        let (now, Lease { addr, owner, .. }) = (wall(), lease.clone());
-        if let Some(Segment { leases, .. }) = self.segments.get_mut(segment) {
-            leases.written(Lease { expires: now, ..lease });
+    /// Takes a lease back before its machine hears of it: the operator has reserved the address while it was being written.
+    /// XDP was given what the disk said before, and may have given the address away. Not if the machine has it already: then
+    /// it goes on with the lease that it was told of.
+    fn void(&mut self, segment: usize, lease: &Lease, now: u64, timeline: &Timeline) {
+        let Some(Segment { leases, .. }) = self.segments.get_mut(segment) else { return };
+        let back = leases.voided(lease, now);
+        ignored(Some(lease.owner.mac), Reason::WrongAddress, timeline);
+        if back.expires > now {
+            // If it cannot be queued, the record says more than the client was told: no harm to it.
+            let job = Job { segment, lease: None, answer: None };
+            let _ = self.writer.submit(vec![record::put(&back)], job);
+        } else {
+            self.tell(News::Ended(lease.owner.mac));
+            self.write(segment, back, now, None, timeline);
         }
-        self.tell(News::Ended(owner.mac));
-        ignored(Some(owner.mac), Reason::WrongAddress, timeline);
-        self.change(segment, owner, Change::Release(addr), now, None, timeline);
     }
 }

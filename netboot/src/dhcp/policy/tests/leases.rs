@@ -169,3 +169,54 @@ fn a_clock_that_is_set_takes_no_lease_away() {
     assert_eq!(world.leases.clock_moved(NOW, NOW - 600, 3600), []);
     assert!(!world.leases.available(addr(15), &mac(9).into(), NOW + 1799));
 }
+
+#[test]
+fn a_client_with_a_lease_has_no_other_record() {
+    let old = Owner::from(mac(1));
+    let next = |world: &World| Lease::new(addr(16), mac(1), world.now + 120);
+    let taken_over = || {
+        let mut world = World::new();
+        world.now += 1800;
+        let theirs = Lease::new(addr(15), mac(2), world.now + 3600);
+        assert_eq!(world.leases.writing(&theirs), None);
+        // It may look, but not have another before it is known what its record becomes.
+        assert!(matches!(short(&world.ask(&discover(mac(1)))), Want::Offer(_)));
+        assert_eq!(short(&world.ask(&select(mac(1), addr(16)))), Want::Ignore(Reason::Pending));
+        assert_eq!(short(&world.ask(&select(mac(3), addr(16)))), Want::Ack(addr(16)), "others need not wait");
+        (world, theirs)
+    };
+    let (mut world, theirs) = taken_over();
+    world.leases.written(theirs);
+    assert_eq!(short(&world.ask(&select(mac(1), addr(16)))), Want::Ack(addr(16)));
+    assert_eq!(world.leases.writing(&next(&world)), None, "it has been overwritten");
+    let (mut world, theirs) = taken_over();
+    world.leases.unwritten(&theirs, world.now);
+    assert_eq!(world.leases.held_for(&mac(2).into()), Some(addr(15)));
+    assert_eq!(short(&world.ask(&select(mac(1), addr(16)))), Want::Ack(addr(16)));
+    assert_eq!(world.leases.writing(&next(&world)), Some(addr(15)), "an offer takes no record's place");
+    // Nor is one forgotten that may still be there.
+    let mut world = World::new();
+    assert_eq!(world.leases.decline(addr(15), &old, NOW), Lease::new(addr(15), mac(1), NOW));
+    assert!(world.leases.live(addr(15), NOW).is_none());
+    assert_eq!(world.leases.writing(&next(&world)), Some(addr(15)));
+}
+
+#[test]
+fn a_lease_that_must_not_be_acknowledged_leaves_the_client_what_it_had() {
+    let id = Owner { mac: mac(1), id: Some([7].into()) };
+    let had = Lease::new(addr(15), mac(1), NOW + 1800);
+    let table = [
+        ("it was renewing", Lease::new(addr(15), mac(1), NOW + 3600), NOW, Some(had.clone())),
+        ("under its identifier", Lease::new(addr(15), id, NOW + 3600), NOW, Some(had)),
+        ("it has ended meanwhile", Lease::new(addr(15), mac(1), NOW + 3600), NOW + 1800, None),
+        ("it had another", Lease::new(addr(16), mac(1), NOW + 3600), NOW, None),
+    ];
+    for (name, lease, now, kept) in table {
+        let mut world = World::new();
+        world.leases.writing(&lease);
+        let back = kept.clone().unwrap_or_else(|| Lease { expires: now, ..lease.clone() });
+        assert_eq!(world.leases.voided(&lease, now), back, "{name}");
+        assert_eq!(world.leases.live(lease.addr, now), kept.as_ref(), "{name}");
+        assert!(!world.leases.is_writing(&lease.owner), "{name}");
+    }
+}
