@@ -14,6 +14,9 @@ pub const LARGEST: usize = 576 - 28;
 pub const ROOM: usize = 4096;
 
 /// The fields of a request that its reply repeats, in network order.
+///
+/// Aligned, so that they are copied in words.
+#[repr(C, align(4))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     /// Transaction.
@@ -31,12 +34,12 @@ pub struct Header {
 }
 
 impl Header {
-    /// Reads the header of a client's request.
+    /// Whether it is the header of a client's request.
     ///
     /// # Errors
     /// Why it is none.
     #[inline(always)]
-    pub fn read(bytes: &[u8; HEADER]) -> Result<Self, Reason> {
+    pub fn check(bytes: &[u8; HEADER]) -> Result<(), Reason> {
         let [op, htype, hlen] = field(bytes, 0);
         if op != 1 {
             return Err(Reason::NotRequest);
@@ -47,6 +50,16 @@ impl Header {
         if field(bytes, 236) != [99, 130, 83, 99] {
             return Err(Reason::BadCookie);
         }
+        Ok(())
+    }
+
+    /// Reads the header of a client's request.
+    ///
+    /// # Errors
+    /// Why it is none.
+    #[inline(always)]
+    pub fn read(bytes: &[u8; HEADER]) -> Result<Self, Reason> {
+        Self::check(bytes)?;
         Ok(Self {
             xid: field(bytes, 4),
             secs: field(bytes, 8),
@@ -55,6 +68,12 @@ impl Header {
             giaddr: field(bytes, 24),
             chaddr: field(bytes, 28),
         })
+    }
+
+    /// The Ethernet address of whoever sent a request.
+    #[inline(always)]
+    pub fn sender(bytes: &[u8; HEADER]) -> [u8; 6] {
+        field(bytes, 28)
     }
 
     /// The client's Ethernet address.

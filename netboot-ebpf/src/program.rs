@@ -164,8 +164,17 @@ fn answer(ctx: &XdpContext, found: &Found, server: &Server, scratch: &mut Scratc
     if datagram.length < bootp::HEADER {
         return Err(Reason::Truncated);
     }
+    let bytes: &[u8; bootp::HEADER] = whole.last_chunk().ok_or(Reason::Truncated)?;
+    Header::check(bytes)?;
+    let key = HostKey { mac: Header::sender(bytes), pad: [0; 2] };
+    // SAFETY: if the daemon replaces the value while it is read, the second look below sees it.
+    let host = unsafe { HOSTS.get(&key) };
+    // As soon as can be: most that ask are unknown when a flood comes, and nothing of theirs is wanted any more.
+    if host.is_none() && server.limits.are_off() {
+        return Err(Reason::Unknown);
+    }
     // Kept there and not on the stack, for it is wanted until the end.
-    *header = Header::read(whole.last_chunk().ok_or(Reason::Truncated)?)?;
+    *header = Header::read(bytes)?;
     let header: &Header = header;
     *event = Event {
         at_ns: now,
@@ -191,9 +200,7 @@ fn answer(ctx: &XdpContext, found: &Found, server: &Server, scratch: &mut Scratc
                 _ => return Err(Reason::RelayRate),
             }
         }
-        let key = HostKey { mac: header.mac(), pad: [0; 2] };
-        // SAFETY: if the daemon replaces the value while it is read, the second look below sees it.
-        let host = unsafe { HOSTS.get(&key) }.ok_or(Reason::Unknown)?;
+        let host = host.ok_or(Reason::Unknown)?;
         let (stamp, addr, segment) = (host.stamp, host.addr, host.segment);
         let leased = host.valid_until_ns != 0;
         if leased && now >= host.valid_until_ns {
