@@ -41,6 +41,8 @@ pub(super) async fn follow(
 ) -> Result<()> {
     let Followed { inventory, mut news, leases: mut bound } = followed;
     let mut leases = Vec::new();
+    // Counts from the last look, whatever leases are told of in between.
+    let mut again = tokio::time::interval_at(tokio::time::Instant::now() + LOOK_AGAIN, LOOK_AGAIN);
     loop {
         let new = tokio::select! {
             () = stop.cancelled() => break,
@@ -48,7 +50,7 @@ pub(super) async fn follow(
                 result.context("the inventory is gone")?;
                 true
             }
-            () = tokio::time::sleep(LOOK_AGAIN), if !contested.taken().is_empty() => false,
+            _ = again.tick(), if !contested.taken().is_empty() => false,
             // A microsecond each, so this may be done here.
             number = received(&mut bound, &mut leases) => {
                 match (number, &mut fastpath) {
@@ -75,6 +77,7 @@ pub(super) async fn follow(
             (contested, fastpath)
         })
         .await?;
+        again.reset();
     }
     let stays = stays.load(Ordering::Acquire);
     tokio::task::spawn_blocking(
