@@ -9,7 +9,7 @@ use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow, bail};
 use arc_swap::ArcSwap;
@@ -37,12 +37,6 @@ mod missing;
 
 use contested::Contested;
 use follow::{Followed, follow, updated};
-
-/// How long a port that no process has is waited for: io_uring gives back the port of a netboot that was killed a moment
-/// after the process is gone.
-const GIVEN_BACK: Duration = Duration::from_secs(5);
-/// How often it is tried.
-const AGAIN: Duration = Duration::from_millis(20);
 
 /// Serves until SIGTERM, SIGINT or SIGUSR1.
 ///
@@ -315,10 +309,10 @@ impl Parts<'_> {
                 Err(tftp::server::Error::Bind { source, .. }) if source.kind() == ErrorKind::AddrInUse => {
                     let place = SocketAddrV4::new(self.link.addr, tftp::PORT);
                     let nobodys = ports::holder(ports::Proto::Udp, place).is_none();
-                    if !nobodys || begun.elapsed() > GIVEN_BACK || stop.is_cancelled() {
+                    if !nobodys || begun.elapsed() > ports::GIVEN_BACK || stop.is_cancelled() {
                         bail!("serve TFTP on {bind}: {}", ports::taken(ports::Proto::Udp, place));
                     }
-                    tokio::time::sleep(AGAIN).await;
+                    tokio::time::sleep(ports::AGAIN).await;
                 }
                 started => return Ok(started?),
             }

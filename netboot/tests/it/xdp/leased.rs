@@ -12,9 +12,13 @@ use crate::wire::{ACK, Ask, DISCOVER, OFFER, RELEASE, REQUEST, Wire};
 
 const STRANGER: Mac = Mac([0x52, 0x54, 0, 0, 9, 1]);
 
-/// How many replies of this kind this machine got from XDP or the daemon, as the log has it.
+/// How many replies of this kind the machine without a reservation got from XDP or the daemon, as the log has it.
 fn told(server: &Server, reply: &str, by: &str) -> usize {
-    let mac = STRANGER.to_string();
+    told_of(STRANGER, server, reply, by)
+}
+
+fn told_of(mac: Mac, server: &Server, reply: &str, by: &str) -> usize {
+    let mac = mac.to_string();
     let steps = server.steps();
     let is = |step: &&xtask::lab::Step| {
         step.text("mac") == mac && step.text("reply") == reply && step.text("by") == by
@@ -91,5 +95,37 @@ fn a_lease_of_an_address_that_was_reserved_meanwhile_is_not_offered() {
     let by_xdp = told(&server, "offer", "xdp");
     offered_by(&wire, &server, "daemon", None);
     assert_eq!(told(&server, "offer", "xdp"), by_xdp);
+    server.stop().unwrap();
+}
+
+#[test]
+fn a_reserved_address_that_becomes_free_is_answered_by_xdp_however_many_leases_are_told_of() {
+    const RESERVED: Mac = Mac([0x52, 0x54, 0, 0, 10, 10]);
+    let (lab, data) = (lab(), data(BLADE));
+    let server = Server::start(&lab, Path::new(NETBOOT), data.path(), &["--xdp", "generic"]).unwrap();
+    let machines = lab.client("machines").unwrap();
+    let wire = Wire::open(&lab, &machines);
+    let addr = wire.obtain(STRANGER, 1, SOON).unwrap();
+    let busy = Mac([0x52, 0x54, 0, 0, 9, 2]);
+    let busy_addr = wire.obtain(busy, 2, SOON).unwrap();
+    let hosts = format!(
+        r#"{{ "hosts": {{ "{addr}": {{ "macaddr": "{RESERVED}", "$hostname": "other", "channel": "stable" }} }} }}"#
+    );
+    std::fs::write(data.path().join("pxe_hosts.json"), hosts).unwrap();
+    let ask = |xid| wire.ask(&Ask::new(RESERVED, xid, DISCOVER), SOON).map(|offer| offer.yiaddr);
+    // Its boot file says that the machine is known; its address has to wait.
+    assert!(wait_for(SOON, || server.child().output().contains("is reserved for")));
+    assert!(ask(3).is_some_and(|offered| offered != addr));
+
+    wire.send(&Ask::new(STRANGER, 4, RELEASE).ciaddr(addr).server(SERVER_ADDR));
+    assert!(wait_for(SOON, || ask(5) == Some(addr)), "the daemon offers it at once");
+    // Another's lease is made longer several times in each second, and XDP is told of that. It looks every ten.
+    let by_xdp = wait_for(SOON, || {
+        let renewed = wire.ask(&Ask::new(busy, 6, REQUEST).ciaddr(busy_addr), SOON);
+        assert_eq!(renewed.map(|ack| ack.message), Some(ACK));
+        assert_eq!(ask(7), Some(addr));
+        told_of(RESERVED, &server, "offer", "xdp") > 0
+    });
+    assert!(by_xdp, "XDP has not been told that the address is free");
     server.stop().unwrap();
 }
