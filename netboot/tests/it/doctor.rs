@@ -194,7 +194,7 @@ fn a_port_that_no_process_has_is_waited_for() {
     let held = hold();
     let (text, code) = std::thread::scope(|scope| {
         let screen = scope.spawn(|| screen(&lab, &data, arguments));
-        std::thread::sleep(Duration::from_secs(1));
+        assert!(!wait_for(Duration::from_secs(1), || screen.is_finished()), "it waits");
         drop(held);
         screen.join().unwrap()
     });

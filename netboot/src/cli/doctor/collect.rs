@@ -220,7 +220,7 @@ fn ports(settings: &Settings, link: Option<&Link>, running: bool, complete: bool
             match looked(proto, port, addrs, device) {
                 // What `serve` waits for as well. Without rights every other's port looks like this.
                 PortState::TakenUnseen if complete && begun.elapsed() < ports::GIVEN_BACK => {
-                    thread::sleep(ports::AGAIN);
+                    thread::park_timeout(ports::AGAIN);
                 }
                 state => return state,
             }
