@@ -175,7 +175,7 @@ fn a_port_that_no_process_has_is_waited_for() {
     let (lab, data) = (lab(), directory());
     let arguments = &["--interface", "pxe0", "--quiet-wire"];
     // As after a kill, when io_uring has not given it back: the port's socket is on its way between two others.
-    let hold = || {
+    let detached = || {
         let port = lab.server.inside(|| UdpSocket::bind((SERVER_ADDR, 69)).unwrap()).unwrap();
         let (from, to) = UnixDatagram::pair().unwrap();
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -185,13 +185,13 @@ fn a_port_that_no_process_has_is_waited_for() {
         sendmsg(&from, &[IoSlice::new(b"port")], &mut control, SendFlags::empty()).unwrap();
         to
     };
-    let held = hold();
+    let held = detached();
     let (text, code) = screen(&lab, &data, arguments);
     assert_eq!(code, Some(1), "{text}");
     assert!(line(&text, "WRONG", "port").contains("69/udp (TFTP) is taken by a process that cannot be seen"));
     drop(held);
 
-    let held = hold();
+    let held = detached();
     let (text, code) = std::thread::scope(|scope| {
         let screen = scope.spawn(|| screen(&lab, &data, arguments));
         assert!(!wait_for(Duration::from_secs(1), || screen.is_finished()), "it waits");
