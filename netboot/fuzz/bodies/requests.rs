@@ -99,8 +99,9 @@ fn odd(dice: &mut Dice<'_>, frame: &mut Vec<u8>) {
 
 fn client(dice: &mut Dice<'_>, place: &Place) -> Client {
     let chosen = dice.below(32);
-    let (hosts, machines) = (place.snapshot.hosts(), &place.entries.machines);
-    let host = &hosts[usize::from(chosen) % hosts.len()];
+    let (mut hosts, machines) = (place.snapshot.hosts(), &place.entries.machines);
+    let chosen_host = usize::from(chosen) % hosts.len();
+    let host = hosts.nth(chosen_host).unwrap();
     let (mac, addr) = match chosen {
         // Mostly one that the program knows, if there is one.
         0..26 if !machines.is_empty() => {

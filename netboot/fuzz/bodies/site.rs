@@ -149,7 +149,7 @@ impl Place {
         format!(
             "place {number}\n{written}\nMTU {}, tags {tags} {vlan:?}, leased {leased:?}, offered {offered:?}\n{:#?}\n{:?}",
             own.mtu,
-            snapshot.hosts(),
+            snapshot.hosts().collect::<Vec<_>>(),
             snapshot.loaders()
         )
     }

@@ -106,7 +106,7 @@ fn shown(settings: &Settings, snapshot: Option<&Snapshot>) -> String {
         profile.options = custom.options.with(&profile.options);
     }
     for (key, options) in &mut settings.dhcp.custom.hosts {
-        let host = snapshot.and_then(|snapshot| snapshot.hosts().iter().find(|host| key.names(host)));
+        let host = snapshot.and_then(|snapshot| snapshot.hosts().find(|host| key.names(host)));
         *options = host.map_or_else(|| custom.options.with(options), |host| custom.of(Some(host)).resolved());
     }
     let settings = &settings;

@@ -203,7 +203,7 @@ fn list(settings: &Settings, json: bool, waiting: bool) -> Result<()> {
 fn offline(settings: &Settings) -> Result<Vec<u8>> {
     let loaded = inventory::load(&settings.data, &Networks::default());
     let snapshot = loaded.snapshot.ok_or(Problems(loaded.problems))?;
-    let hosts = snapshot.hosts().iter().map(|host| {
+    let hosts = snapshot.hosts().map(|host| {
         serde_json::json!({ "mac": host.mac, "addr": host.addr, "hostname": host.hostname, "channel": host.channel })
     });
     let nothing: &[()] = &[];

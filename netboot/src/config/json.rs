@@ -19,6 +19,9 @@ use super::problem::{Place, Problem, Severity, Snippet};
 /// Largest file read, bytes: 100,000 hosts with a dozen variables fit.
 const LARGEST: u64 = 64 << 20;
 
+/// Of so many members each is held against each.
+const FEW: usize = 16;
+
 /// JSON, and what operators write besides: comments and a comma after the last member.
 const JSON_WITH_COMMENTS: ParseOptions = ParseOptions {
     allow_comments: true,
@@ -84,6 +87,11 @@ impl Source {
             bad(format!("is not UTF-8 text (line {})", line + 1), "save it as UTF-8")
         })?;
         Ok(Some(Self::new(path, &text)))
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The text.
@@ -202,17 +210,28 @@ impl<'s> Reader<'s> {
     /// the last, as it always was.
     pub fn unique(&mut self, object: &Object<'_>) {
         let mut seen = HashMap::with_capacity(object.properties.len());
-        for member in &object.properties {
+        let members = &object.properties;
+        // Most objects are a machine's, and it is no use to make a table for each.
+        let few = members.len() <= FEW;
+        for (number, member) in members.iter().enumerate() {
             let name = member.name.as_str();
-            if let Some(first) = seen.get(name) {
-                let message = format!("`{name}` is here a second time, first in line {first}");
-                if name.starts_with('$') {
-                    self.warning(&member.name, message, "the last one counts, remove the other");
-                } else {
-                    self.error(&member.name, message, "keep one of the two");
-                }
+            let first = if few {
+                let before = members.iter().take(number);
+                before.map(|member| &member.name).find(|other| other.as_str() == name)
             } else {
-                seen.insert(name, self.line(&member.name));
+                seen.get(name).copied()
+            };
+            let Some(first) = first else {
+                if !few {
+                    seen.insert(name, &member.name);
+                }
+                continue;
+            };
+            let message = format!("`{name}` is here a second time, first in line {}", self.line(first));
+            if name.starts_with('$') {
+                self.warning(&member.name, message, "the last one counts, remove the other");
+            } else {
+                self.error(&member.name, message, "keep one of the two");
             }
         }
     }

@@ -48,7 +48,7 @@ impl Contested {
                         "the leases cannot be read, so XDP answers nobody until they can: {error}"
                     );
                 }
-                snapshot.hosts().iter().map(|host| host.addr).collect()
+                snapshot.hosts().map(|host| host.addr).collect()
             }
         };
         let changed = found != self.taken;

@@ -125,7 +125,7 @@ pub fn gaps(settings: &Boot, custom: &Custom, snapshot: &Snapshot) -> Vec<(Strin
     let scripted = settings.get(Class::Ipxe).is_some() || found.get(Class::Ipxe).is_some();
     let named =
         |host: &&Host| !host.boot.is_empty() || custom.boot(Some(*host)).is_some_and(|boot| !boot.is_empty());
-    let own = snapshot.hosts().iter().filter(named).map(Some);
+    let own = snapshot.hosts().filter(named).map(Some);
     let chain = std::iter::once(None).chain(own).filter(|_| !scripted).find_map(|host| {
         let loader =
             |class: &Class| file(settings, custom, found, host, *class).filter(|file| boot::is_ipxe(file));

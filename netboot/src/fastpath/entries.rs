@@ -142,7 +142,7 @@ pub struct LeftOut {
 const TOO_LONG: &str = "its reply is too long for the XDP program";
 
 /// What makes machines alike.
-#[derive(PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 struct Alike<'a> {
     segment: u16,
     channel: &'a str,
@@ -153,12 +153,16 @@ struct Alike<'a> {
 
 /// Builds what the program is given for all machines of a snapshot.
 pub fn build(snapshot: &Snapshot, site: &Site) -> (Entries, Vec<LeftOut>) {
-    let mut entries = Entries::default();
+    let machines = Vec::with_capacity(snapshot.hosts().len());
+    let mut entries = Entries { machines, ..Entries::default() };
     let mut left_out = Vec::new();
+    let ambiguous = !snapshot.is_unambiguous();
     let mut known: HashMap<Alike<'_>, Result<usize, &'static str>> = HashMap::new();
+    // Of most machines the one before is alike, which is sooner found out than looked up.
+    let mut before: Option<(Alike<'_>, Result<usize, &'static str>)> = None;
     for host in snapshot.hosts() {
         let mut leave = |why| left_out.push(LeftOut { mac: host.mac, why });
-        if !is(snapshot.by_mac(host.mac), host) || !is(snapshot.by_addr(host.addr), host) {
+        if ambiguous && !(is(snapshot.by_mac(host.mac), host) && is(snapshot.by_addr(host.addr), host)) {
             leave("another machine has its MAC or its address");
             continue;
         }
@@ -175,11 +179,18 @@ pub fn build(snapshot: &Snapshot, site: &Site) -> (Entries, Vec<LeftOut>) {
             boot: host.boot.iter().collect(),
             alone: alone.then_some(host.mac),
         };
-        let group = *known.entry(alike).or_insert_with(|| {
-            let group = group(snapshot, segment, subnet, Some(host))?;
-            entries.groups.push(group);
-            Ok(entries.groups.len() - 1)
-        });
+        let group = match &before {
+            Some((before, group)) if *before == alike => *group,
+            _ => {
+                let group = *known.entry(alike.clone()).or_insert_with(|| {
+                    let group = group(snapshot, segment, subnet, Some(host))?;
+                    entries.groups.push(group);
+                    Ok(entries.groups.len() - 1)
+                });
+                before = Some((alike, group));
+                group
+            }
+        };
         match group.and_then(|group| machine(host, group, &mut entries.groups)) {
             Ok(machine) => entries.machines.push(machine),
             Err(why) => leave(why),

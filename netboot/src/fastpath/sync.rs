@@ -164,6 +164,8 @@ pub fn apply<T: Table>(table: &mut T, held: &mut Held, wanted: &Entries) -> Resu
         host(machine, segment, slots)
     };
     let (mut gone, mut moved, mut put) = (Vec::new(), Vec::new(), Vec::new());
+    // Whether a slot may be free: most edits change nothing but a machine's own part.
+    let mut freed = changed.templates > 0;
     let mut old = held.machines.iter().peekable();
     for machine in &wanted.machines {
         while let Some((mac, _)) = old.next_if(|(mac, _)| **mac < machine.mac) {
@@ -176,6 +178,7 @@ pub fn apply<T: Table>(table: &mut T, held: &mut Held, wanted: &Entries) -> Resu
                 if known.is_some_and(|(_, held)| held.addr != new.addr) {
                     moved.push(machine.mac);
                 }
+                freed |= known.is_some_and(|(_, held)| held.slots != new.slots);
                 put.push((machine.mac, new, known.is_some()));
             }
         }
@@ -202,7 +205,9 @@ pub fn apply<T: Table>(table: &mut T, held: &mut Held, wanted: &Entries) -> Resu
         changed.replaced += usize::from(known);
         changed.added += usize::from(!known);
     }
-    held.sweep();
+    if freed || changed.removed > 0 || failure.is_some() {
+        held.sweep();
+    }
     failure.map_or(Ok(changed), Err)
 }
 

@@ -106,7 +106,7 @@ fn machines(state: &State, mut live: Vec<Lease>) -> Response {
     live.retain(|lease| lease.expires > now);
     let snapshot = state.inventory.snapshot();
     let by_addr: HashMap<_, _> = live.iter().map(|lease| (lease.addr, lease)).collect();
-    let reserved = snapshot.hosts().iter().map(|host| Reserved {
+    let reserved = snapshot.hosts().map(|host| Reserved {
         mac: host.mac,
         addr: host.addr,
         hostname: &host.hostname,

@@ -99,7 +99,7 @@ pub fn add(data: &Path, entries: &[Entry], networks: &Networks) -> Result<Vec<Pr
         Some(text) => insert(text, entries).ok_or_else(|| Error::Changed(file.clone()))?,
         None => fresh(entries),
     };
-    let after = load::examine(data, &Source::new(&path, &new), networks);
+    let after = load::examine(data, &Source::new(&path, &new), networks, &mut None);
     let complete = snapshot.hosts().len() + entries.len();
     match after.snapshot {
         Some(snapshot) if snapshot.hosts().len() == complete => {}

@@ -12,8 +12,10 @@ use notify::{RecursiveMode, Watcher};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::again::Kept;
+use super::load::load_again;
 use super::loaders::DIRECTORY;
-use super::{Loaded, Networks, Snapshot, load};
+use super::{Loaded, Networks, Snapshot};
 use crate::config::problem::{Problem, Problems, Severity};
 
 /// An editor writes a file in several steps: while one is open it is read when nothing has happened for this long.
@@ -39,6 +41,7 @@ struct Last {
     networks: Networks,
     problems: Arc<[Problem]>,
     missing: bool,
+    kept: Option<Kept>,
 }
 
 impl Inventory {
@@ -47,10 +50,11 @@ impl Inventory {
     /// # Errors
     /// When `pxe_hosts.json` has errors: all of them.
     pub fn open(data: PathBuf, networks: Networks) -> Result<Self, Problems> {
-        let Loaded { snapshot, problems, missing } = load(&data, &networks);
+        let mut kept = None;
+        let Loaded { snapshot, problems, missing } = load_again(&data, &networks, &mut kept);
         let Some(snapshot) = snapshot else { return Err(Problems(problems)) };
         log(&problems);
-        let last = Last { networks, problems: problems.into(), missing };
+        let last = Last { networks, problems: problems.into(), missing, kept };
         let snapshots = Arc::new(ArcSwap::from_pointee(snapshot));
         Ok(Self {
             data,
@@ -117,8 +121,9 @@ impl Inventory {
     }
 
     fn read(&self, last: &mut Last) -> bool {
-        let Loaded { mut snapshot, mut problems, missing } = load(&self.data, &last.networks);
-        if missing && !self.snapshots.load().hosts().is_empty() {
+        let Loaded { mut snapshot, mut problems, missing } =
+            load_again(&self.data, &last.networks, &mut last.kept);
+        if missing && self.snapshots.load().hosts().len() > 0 {
             // An editor may be about to put it back; nobody means to forget all machines by removing a file.
             snapshot = None;
             for problem in &mut problems {

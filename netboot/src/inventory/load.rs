@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::again::Kept;
 use super::{HOSTS_FILE, Loaders, Networks, Snapshot, loaders, read, template};
 use crate::config::json::{Reader, Source};
 use crate::config::problem::{Problem, Severity};
@@ -21,6 +22,12 @@ pub struct Loaded {
 /// Reads `pxe_hosts.json`, and looks at the templates and at the boot loaders in `tftp/`. Addresses are held against the
 /// networks, as far as these are known.
 pub fn load(data: &Path, networks: &Networks) -> Loaded {
+    load_again(data, networks, &mut None)
+}
+
+/// The same with what the last reading left, if it left something; leaves it for the next one. What is found does not depend
+/// on it.
+pub(super) fn load_again(data: &Path, networks: &Networks, kept: &mut Option<Kept>) -> Loaded {
     let path = data.join(HOSTS_FILE);
     let failed = |problem| Loaded { problems: vec![problem], ..Loaded::default() };
     if !data.is_dir() {
@@ -37,20 +44,23 @@ pub fn load(data: &Path, networks: &Networks) -> Loaded {
         }
         Err(problem) => return failed(problem),
     };
-    examine(data, &source, networks)
+    examine(data, &source, networks, kept)
 }
 
 /// Reads the text of a hosts file of this data directory.
-pub(super) fn examine(data: &Path, source: &Source, networks: &Networks) -> Loaded {
-    let object = match source.object() {
-        Ok(object) => object,
-        Err(problem) => return Loaded { problems: vec![problem], ..Loaded::default() },
-    };
+pub(super) fn examine(data: &Path, source: &Source, networks: &Networks, kept: &mut Option<Kept>) -> Loaded {
     let mut reader = Reader::new(source);
-    let hosts = read::hosts(&mut reader, &object, networks);
-    let usable = !reader.problems.iter().any(Problem::is_error);
-    template::check(data, &hosts.snapshot, &hosts.templates, &mut reader);
-    for (file, place) in &hosts.boot_files {
+    let again = kept.as_ref().and_then(|kept| kept.again(source, networks));
+    let hosts = match again {
+        Some(hosts) => hosts,
+        None => match source.object() {
+            Ok(object) => read::hosts(&mut reader, &object, networks),
+            Err(problem) => return Loaded { problems: vec![problem], ..Loaded::default() },
+        },
+    };
+    let (usable, clean) = (!reader.problems.iter().any(Problem::is_error), reader.problems.is_empty());
+    template::check(data, &hosts.snapshot, &hosts.named.templates, &mut reader);
+    for (file, place) in &hosts.named.boot_files {
         if !loaders::is_there(data, file) {
             let message = format!("boot file `{file}` is not in tftp/");
             reader.warning(place, message, "put it there, or name another");
@@ -58,6 +68,9 @@ pub(super) fn examine(data: &Path, source: &Source, networks: &Networks) -> Load
     }
     let mut problems = reader.problems;
     problems.sort_by(|one, other| (&one.file, one.place).cmp(&(&other.file, other.place)));
-    let snapshot = usable.then(|| hosts.snapshot.with_loaders(Loaders::find(data)));
+    let snapshot = usable.then(|| hosts.snapshot.clone().with_loaders(Loaders::find(data)));
+    if clean {
+        *kept = Some(Kept::new(source.clone(), networks.clone(), hosts));
+    }
     Loaded { snapshot, problems, missing: false }
 }

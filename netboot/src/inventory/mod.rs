@@ -1,5 +1,6 @@
 //! The machines: `pxe_hosts.json` read into an immutable snapshot that is swapped whole.
 
+mod again;
 pub mod edit;
 mod live;
 mod load;
@@ -12,6 +13,9 @@ pub mod template;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
 
 use crate::config::Boot;
 use crate::mac::Mac;
@@ -58,23 +62,41 @@ impl Host {
 /// The inventory at one moment. A request is answered from one snapshot.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
-    hosts: Vec<Host>,
-    common: BTreeMap<String, String>,
-    by_mac: HashMap<Mac, usize>,
-    by_addr: HashMap<Ipv4Addr, usize>,
+    machines: Arc<Machines>,
     loaders: Loaders,
+}
+
+/// What the hosts file says. Two readings share the hosts that are the same in both, so that they are compared at once.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Machines {
+    hosts: Vec<Arc<Host>>,
+    common: BTreeMap<String, String>,
+    // The keys are the operator's, so nobody chooses them to collide.
+    by_mac: HashMap<Mac, usize, RandomState>,
+    by_addr: HashMap<Ipv4Addr, usize, RandomState>,
 }
 
 impl Snapshot {
     /// Indexes the hosts; of two with one MAC or address the first counts (loading refuses such a file).
     pub fn new(common: BTreeMap<String, String>, hosts: Vec<Host>) -> Self {
-        let mut by_mac = HashMap::with_capacity(hosts.len());
-        let mut by_addr = HashMap::with_capacity(hosts.len());
+        Self::of(common, hosts.into_iter().map(Arc::new).collect())
+    }
+
+    fn of(common: BTreeMap<String, String>, hosts: Vec<Arc<Host>>) -> Self {
+        let mut by_mac = HashMap::with_capacity_and_hasher(hosts.len(), RandomState::default());
+        let mut by_addr = HashMap::with_capacity_and_hasher(hosts.len(), RandomState::default());
         for (number, host) in hosts.iter().enumerate() {
             by_mac.entry(host.mac).or_insert(number);
             by_addr.entry(host.addr).or_insert(number);
         }
-        Self { hosts, common, by_mac, by_addr, loaders: Loaders::default() }
+        let machines = Arc::new(Machines { hosts, common, by_mac, by_addr });
+        Self { machines, loaders: Loaders::default() }
+    }
+
+    /// Whether no two hosts have the same MAC or the same address.
+    pub(crate) fn is_unambiguous(&self) -> bool {
+        let Machines { hosts, by_mac, by_addr, .. } = &*self.machines;
+        by_mac.len() == hosts.len() && by_addr.len() == hosts.len()
     }
 
     /// The same machines, with what was found in `tftp/`.
@@ -89,18 +111,18 @@ impl Snapshot {
     }
 
     /// Every host, in the order of the file.
-    pub fn hosts(&self) -> &[Host] {
-        &self.hosts
+    pub fn hosts(&self) -> impl ExactSizeIterator<Item = &Host> + Clone {
+        self.machines.hosts.iter().map(|host| &**host)
     }
 
     /// The variables of `common`, names with their `$`.
     pub fn common(&self) -> &BTreeMap<String, String> {
-        &self.common
+        &self.machines.common
     }
 
     /// The variables of a host: its own over those of `common` over `$private_ipv4`.
     pub fn variables<'s>(&'s self, host: &'s Host) -> BTreeMap<&'s str, Cow<'s, str>> {
-        let given = self.common.iter().chain(&host.variables);
+        let given = self.common().iter().chain(&host.variables);
         std::iter::once((PRIVATE_IPV4, Cow::Owned(host.addr.to_string())))
             .chain(given.map(|(name, value)| (name.as_str(), Cow::Borrowed(value.as_str()))))
             .collect()
@@ -108,11 +130,15 @@ impl Snapshot {
 
     /// The host with this Ethernet address.
     pub fn by_mac(&self, mac: Mac) -> Option<&Host> {
-        self.by_mac.get(&mac).and_then(|number| self.hosts.get(*number))
+        self.host(self.machines.by_mac.get(&mac))
     }
 
     /// The host with this address.
     pub fn by_addr(&self, addr: Ipv4Addr) -> Option<&Host> {
-        self.by_addr.get(&addr).and_then(|number| self.hosts.get(*number))
+        self.host(self.machines.by_addr.get(&addr))
+    }
+
+    fn host(&self, number: Option<&usize>) -> Option<&Host> {
+        self.machines.hosts.get(*number?).map(|host| &**host)
     }
 }

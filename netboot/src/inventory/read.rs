@@ -5,9 +5,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use jsonc_parser::ast::{Object, ObjectProp, Value};
-use jsonc_parser::common::Range;
+use jsonc_parser::common::{Range, Ranged};
 
 use super::{Host, Networks, Snapshot, own_boot};
 use crate::config::json::{Reader, kind};
@@ -21,12 +23,31 @@ const LONGEST_HOSTNAME: usize = 128;
 const LONGEST_TEMPLATE: usize = 255;
 
 /// What the file says, as far as it is right.
+#[derive(Clone)]
 pub(super) struct Hosts {
     pub(super) snapshot: Snapshot,
+    /// What is between the braces of `hosts`.
+    pub(super) inside: Range,
+    /// Where each host of the snapshot stands.
+    pub(super) places: Vec<Range>,
+    pub(super) named: Named,
+}
+
+/// The files that hosts name.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Named {
     /// The first place that names each template.
     pub(super) templates: BTreeMap<String, Range>,
     /// The first place that names each boot file below `tftp/`.
     pub(super) boot_files: BTreeMap<String, Range>,
+}
+
+/// Some members of `hosts`.
+#[derive(Default)]
+pub(super) struct Members {
+    pub(super) hosts: Vec<Arc<Host>>,
+    pub(super) places: Vec<Range>,
+    pub(super) named: Named,
 }
 
 /// Reads the whole file; what is wrong is left in `reader`.
@@ -57,20 +78,21 @@ pub(super) fn hosts(reader: &mut Reader<'_>, file: &Object<'_>, networks: &Netwo
             "write \"hosts\": { }, with a member for each machine",
         );
     }
-    let mut all = All {
-        networks,
-        hosts: Vec::new(),
-        macs: HashMap::new(),
-        templates: BTreeMap::new(),
-        boot_files: BTreeMap::new(),
-    };
-    if let Some(members) = section(reader, file, "hosts") {
-        reader.unique(members);
-        for member in &members.properties {
-            all.host(reader, member);
-        }
+    let object = section(reader, file, "hosts");
+    let inside = object.map_or(Range::new(0, 0), |object| Range::new(object.start() + 1, object.end() - 1));
+    let found = object.map(|object| members(reader, object, networks));
+    let Members { hosts, places, named } = found.unwrap_or_default();
+    Hosts { snapshot: Snapshot::of(common, hosts), inside, places, named }
+}
+
+/// Reads the members of `hosts`, or of an object like it.
+pub(super) fn members(reader: &mut Reader<'_>, object: &Object<'_>, networks: &Networks) -> Members {
+    reader.unique(object);
+    let mut all = All { networks, macs: HashMap::default(), found: Members::default() };
+    for member in &object.properties {
+        all.host(reader, member);
     }
-    Hosts { snapshot: Snapshot::new(common, all.hosts), templates: all.templates, boot_files: all.boot_files }
+    all.found
 }
 
 /// An object at top level.
@@ -110,11 +132,9 @@ fn variable(reader: &mut Reader<'_>, member: &ObjectProp<'_>, into: &mut BTreeMa
 /// The hosts read so far.
 struct All<'n> {
     networks: &'n Networks,
-    hosts: Vec<Host>,
     /// Address and line of the first host with a MAC.
-    macs: HashMap<Mac, (Ipv4Addr, usize)>,
-    templates: BTreeMap<String, Range>,
-    boot_files: BTreeMap<String, Range>,
+    macs: HashMap<Mac, (Ipv4Addr, usize), RandomState>,
+    found: Members,
 }
 
 impl All<'_> {
@@ -159,11 +179,13 @@ impl All<'_> {
         }
         let channel = required(reader, object, member, "channel", "\"channel\": \"stable\"", channel);
         let template = self.template(reader, object);
-        let boot = own_boot::read(reader, object, &mut self.boot_files);
+        let boot = own_boot::read(reader, object, &mut self.found.named.boot_files);
         if let (Some(addr), Some(mac), Some(hostname), Some(channel), Ok(template)) =
             (addr, mac, hostname, channel, template)
         {
-            self.hosts.push(Host { mac, addr, hostname, channel, template, boot, variables });
+            self.found.places.push(Range::new(member.name.start(), member.value.end()));
+            let host = Host { mac, addr, hostname, channel, template, boot, variables };
+            self.found.hosts.push(Arc::new(host));
         }
     }
 
@@ -258,7 +280,7 @@ impl All<'_> {
             return Err(());
         }
         if let Value::StringLit(literal) = &member.value {
-            self.templates.entry(text.to_owned()).or_insert(literal.range);
+            self.found.named.templates.entry(text.to_owned()).or_insert(literal.range);
         }
         Ok(Some(text.to_owned()))
     }

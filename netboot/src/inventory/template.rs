@@ -86,17 +86,29 @@ fn undefined(template: &Source, snapshot: &Snapshot, hosts: &[&Host], problems: 
         .filter(|(_, name)| seen.insert(*name))
         .map(|(at, name)| (at, name, Vec::new(), None))
         .collect();
+    // Most hosts define the same names as the one before, and fare as it does.
+    let mut before: Option<&Host> = None;
     for host in hosts {
-        let defined = snapshot.variables(host);
+        let alike = before.filter(|before| before.variables.keys().eq(host.variables.keys()));
+        let defined = if alike.is_some() { BTreeMap::new() } else { snapshot.variables(host) };
         for (at, name, missing, shorter) in &mut found {
-            let rest = template.text().get(*at..).unwrap_or_default();
-            let best =
-                defined.keys().filter(|known| rest.starts_with(**known)).max_by_key(|known| known.len());
-            if best.is_none_or(|known| known.len() < name.len()) {
+            let lacks = if let Some(alike) = alike {
+                missing.last().is_some_and(|last| std::ptr::eq(*last, alike))
+            } else {
+                let rest = template.text().get(*at..).unwrap_or_default();
+                let best =
+                    defined.keys().filter(|known| rest.starts_with(**known)).max_by_key(|known| known.len());
+                let lacks = best.is_none_or(|known| known.len() < name.len());
+                if lacks {
+                    *shorter = best.map(|known| (*known).to_owned());
+                }
+                lacks
+            };
+            if lacks {
                 missing.push(host);
-                *shorter = best.map(|known| (*known).to_owned());
             }
         }
+        before = Some(host);
     }
     for (at, name, missing, shorter) in found.into_iter().filter(|(_, _, missing, _)| !missing.is_empty()) {
         let left = match shorter {

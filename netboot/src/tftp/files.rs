@@ -70,8 +70,8 @@ impl Files {
 
     fn generate(&self, name: &str) -> Option<Vec<u8>> {
         let channel = name.strip_prefix(PXELINUX)?;
-        let used = CHANNELS.contains(&channel)
-            || self.inventory.load().hosts().iter().any(|host| host.channel == channel);
+        let used =
+            CHANNELS.contains(&channel) || self.inventory.load().hosts().any(|host| host.channel == channel);
         (used && is_channel(channel)).then(|| pxelinux(channel, self.server, self.http_port).into_bytes())
     }
 }

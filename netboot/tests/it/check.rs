@@ -85,9 +85,9 @@ fn everything_that_is_wrong_is_said_at_once() {
 fn operators_files_are_taken_as_before() {
     let loaded = netboot::inventory::load(&data("as-before"), &Networks::of("10.9.0.0/24".parse().unwrap()));
     let snapshot = loaded.snapshot.unwrap();
-    let names: Vec<_> = snapshot.hosts().iter().map(|host| host.hostname.as_str()).collect();
+    let names: Vec<_> = snapshot.hosts().map(|host| host.hostname.as_str()).collect();
     assert_eq!(names, ["b11.example.net", "rack_2"]);
-    let variables = snapshot.variables(&snapshot.hosts()[1]);
+    let variables = snapshot.variables(snapshot.hosts().nth(1).unwrap());
     assert_eq!((variables["$hostname"].as_ref(), variables["$gw"].as_ref()), ("rack_2", "10.9.0.2"));
 }
 

@@ -178,7 +178,7 @@ const FOUND: [&str; 2] =
 /// The machines of a data directory, without the one of `BLADE`.
 fn machines(data: &Path) -> Vec<String> {
     let snapshot = load(data, &Networks::default()).snapshot.unwrap();
-    let hosts = snapshot.hosts().iter().filter(|host| host.addr.octets()[3] != 77);
+    let hosts = snapshot.hosts().filter(|host| host.addr.octets()[3] != 77);
     hosts.map(|host| format!("{} {} {} {}", host.addr, host.mac, host.hostname, host.channel)).collect()
 }
 

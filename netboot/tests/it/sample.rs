@@ -20,7 +20,6 @@ fn nothing_is_wrong_with_it() {
     let snapshot = loaded.snapshot.unwrap();
     let hosts: Vec<_> = snapshot
         .hosts()
-        .iter()
         .map(|host| {
             format!("{} {} {} {} {}", host.addr, host.mac, host.hostname, host.channel, host.template())
         })

@@ -54,9 +54,8 @@ fn routes(settings: &Settings) -> Vec<(String, &'static str)> {
 /// Profiles and machines that there are none of.
 fn nobody(settings: &Settings, snapshot: &Snapshot) -> Vec<(String, &'static str)> {
     let custom = &settings.dhcp.custom;
-    let channels =
-        custom.profiles.keys().filter(|name| !snapshot.hosts().iter().any(|host| host.channel == **name));
-    let hosts = custom.hosts.keys().filter(|key| !snapshot.hosts().iter().any(|host| key.names(host)));
+    let channels = custom.profiles.keys().filter(|name| !snapshot.hosts().any(|host| host.channel == **name));
+    let hosts = custom.hosts.keys().filter(|key| !snapshot.hosts().any(|host| key.names(host)));
     let channels = channels.map(|name| {
         let message = format!("`dhcp.profiles.{name}` is for nobody: no machine has the channel \"{name}\"");
         (message, "write the `channel` of machines in pxe_hosts.json")
@@ -75,7 +74,7 @@ fn too_long(settings: &Settings, snapshot: &Snapshot) -> Vec<(String, &'static s
     let addr = Ipv4Addr::new(192, 168, 100, 100);
     let subnet = Subnet::at(addr, Ipv4Network::from(addr), 1500, settings);
     let mut losers: BTreeMap<Vec<u8>, (String, usize)> = BTreeMap::new();
-    for host in std::iter::once(None).chain(snapshot.hosts().iter().map(Some)) {
+    for host in std::iter::once(None).chain(snapshot.hosts().map(Some)) {
         let lost = lost(&subnet, snapshot, host);
         if !lost.is_empty() {
             let name = |host: &Host| format!("{} ({})", host.addr, host.hostname);

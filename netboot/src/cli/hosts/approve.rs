@@ -217,7 +217,7 @@ impl World<'_> {
 
     /// The machine that has this name; names differ by more than their case.
     fn named(&self, name: &str) -> Option<Mac> {
-        self.there.hosts().iter().find(|host| host.hostname.eq_ignore_ascii_case(name)).map(|host| host.mac)
+        self.there.hosts().find(|host| host.hostname.eq_ignore_ascii_case(name)).map(|host| host.mac)
     }
 
     fn unused(&self, name: &str) -> Result<String, Wrong> {

@@ -59,7 +59,7 @@ impl Rig {
 
 #[test]
 fn xdp_answers_relay_agents_and_routers_as_the_daemon_would() {
-    let hosts = [snapshot().hosts(), &[far()]].concat();
+    let hosts = snapshot().hosts().cloned().chain([far()]).collect();
     let site = two_sites();
     let mut rig = Rig::on(&Snapshot::new(BTreeMap::new(), hosts), &site, |_| {});
     let there: &Subnet = &site.subnets[1];

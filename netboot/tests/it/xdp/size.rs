@@ -80,7 +80,7 @@ fn a_hundred_thousand_machines_stay_below_64_mb_of_maps() {
     assert!(bytes < MOST_BYTES, "{bytes}");
 
     // One of them changes: one write, and it is answered as before.
-    let mut hosts = snapshot.hosts().to_vec();
+    let mut hosts: Vec<_> = snapshot.hosts().cloned().collect();
     hosts[7].hostname = "other".to_owned();
     let (wanted, _) = entries::build(&Snapshot::new(BTreeMap::new(), hosts), &site);
     let changed = apply(&mut rig.loaded, &mut rig.held, &wanted).unwrap();
