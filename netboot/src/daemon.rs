@@ -302,6 +302,9 @@ impl Parts<'_> {
             max_window: self.settings.tftp.max_window,
             mtu: self.link.mtu,
             engine: self.settings.tftp.engine,
+            single_port: false,
+            threads: 0,
+            cache_bytes: 256 << 20,
         };
         let begun = Instant::now();
         loop {

@@ -1,59 +1,84 @@
-//! What an engine is: something that moves packets and reads files for sessions. No protocol here.
+//! What an engine is: something that brings packets of many sockets to one thread. No protocol here.
 //!
-//! An engine has one thread of its own and everything of its sessions stays there, so nothing needs to be `Send`.
+//! Sending needs none: a window is one system call, whoever makes it.
 
-use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
+use std::ops::Range;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
 
-/// An engine: the runtime of its thread.
-pub(super) trait Engine: Sized + 'static {
+/// Room for a packet of a client: an ACK or an ERROR.
+pub(super) const PACKET: usize = 512;
+
+/// Brings packets.
+pub(super) trait Engine: Sized {
     /// What it is called in the log.
     const NAME: &'static str;
-    /// Its sockets.
-    type Socket: Socket;
 
-    /// Sets the engine up on this thread, for so many sockets.
-    fn new(sockets: usize) -> io::Result<Self>;
+    /// For this thread. `wake` is an eventfd: when it is written to, a wait ends.
+    ///
+    /// # Errors
+    /// Why the kernel does not let it.
+    fn new(wake: Arc<OwnedFd>) -> io::Result<Self>;
 
-    /// Runs to the end of `future` and drops what is left.
-    fn block_on<F: Future>(self, future: F) -> F::Output;
+    /// Brings the packets of a socket from now on, under this number, which no other ever had.
+    ///
+    /// # Errors
+    /// When the kernel has no room for it.
+    fn add(&mut self, id: u64, socket: &Arc<UdpSocket>) -> io::Result<()>;
+
+    /// Brings them no longer. Some may still come.
+    fn remove(&mut self, id: u64);
+
+    /// Waits until there is something, somebody wakes it or the time is over, and takes what is there. It looks without
+    /// sleeping for as long as `spin`: who sleeps is late for who answers within microseconds.
+    ///
+    /// # Errors
+    /// When it cannot wait.
+    fn wait(&mut self, time: Duration, spin: Duration, arrivals: &mut Arrivals) -> io::Result<()>;
 }
 
-/// A socket of an engine, and how the engine reads files. Dropping it closes the port at once.
-pub(super) trait Socket: Sized + 'static {
-    /// An open file.
-    type File: 'static;
-
-    /// Takes over a bound socket.
-    fn adopt(socket: UdpSocket) -> io::Result<Self>;
-
-    /// Takes over an open file.
-    fn file(file: File) -> Self::File;
-
-    /// Receives one packet into `buffer`, at most up to its capacity. The future may be kept across other events; when
-    /// it is dropped a packet may be lost.
-    async fn recv(&self, buffer: Vec<u8>) -> (io::Result<SocketAddr>, Vec<u8>);
-
-    /// Sends `packets` to `peer`: one packet, or with `segment` as many as there are segments of so many bytes, the
-    /// last perhaps shorter.
-    async fn send(&self, packets: Vec<u8>, segment: Option<u16>, peer: SocketAddr) -> io::Result<()>;
-
-    /// Reads once at `at`, at most up to the buffer's capacity.
-    async fn read(file: &Self::File, buffer: Vec<u8>, at: u64) -> (io::Result<()>, Vec<u8>);
+/// Packets that have arrived. Kept from one wait to the next, so that nothing is allocated.
+#[derive(Debug, Default)]
+pub(super) struct Arrivals {
+    bytes: Vec<u8>,
+    list: Vec<Arrival>,
+    /// Sockets that can bring no more, and why.
+    pub(super) broken: Vec<(u64, io::Error)>,
 }
 
-/// The control message that makes the kernel cut a buffer into packets (udp(7), `UDP_SEGMENT`).
-pub(super) fn segment_control(segment: u16) -> Vec<u8> {
-    const SOL_UDP: i32 = 17;
-    const UDP_SEGMENT: i32 = 103;
-    // struct cmsghdr, cmsg(3): length with header, level, type; then the data, padded to a machine word.
-    let header = size_of::<usize>() + 2 * size_of::<i32>();
-    let mut control = Vec::with_capacity(header + size_of::<usize>());
-    control.extend((header + size_of::<u16>()).to_ne_bytes());
-    control.extend(SOL_UDP.to_ne_bytes());
-    control.extend(UDP_SEGMENT.to_ne_bytes());
-    control.extend(segment.to_ne_bytes());
-    control.resize(header + size_of::<usize>(), 0);
-    control
+#[derive(Debug)]
+struct Arrival {
+    id: u64,
+    from: SocketAddr,
+    bytes: Range<usize>,
+}
+
+impl Arrivals {
+    /// Adds a packet of a socket.
+    pub(super) fn put(&mut self, id: u64, from: SocketAddr, packet: &[u8]) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(packet);
+        self.list.push(Arrival { id, from, bytes: start..self.bytes.len() });
+    }
+
+    /// There is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.list.is_empty() && self.broken.is_empty()
+    }
+
+    /// In the order in which they came: the socket's number, who sent it, the packet.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, SocketAddr, &[u8])> {
+        let packet = |bytes: &Range<usize>| self.bytes.get(bytes.clone()).unwrap_or_default();
+        self.list.iter().map(move |arrival| (arrival.id, arrival.from, packet(&arrival.bytes)))
+    }
+
+    /// Forgets them.
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+        self.list.clear();
+        self.broken.clear();
+    }
 }

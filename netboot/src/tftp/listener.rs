@@ -1,4 +1,4 @@
-//! The well-known port: answers what is no transfer, starts a session for what is one.
+//! The well-known port: answers what is no transfer, opens the file for what is one, and gives it to a worker.
 //!
 //! A request that comes twice is one transfer (RFC 1350 section 4 leaves it open, every lost packet asks for it); the number
 //! of transfers is capped, in all and for each address. Nothing here waits for a disk.
@@ -7,19 +7,24 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnetwork::Ipv4Network;
+use rustix::net::sockopt;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::engine::Socket;
-use super::options::Limits;
+use super::files::Files;
+use super::options::{Limits, negotiate};
+use super::pages::Store;
 use super::server::Config;
-use super::session::{Claim, Session, Shared, shown};
+use super::session::{Claim, Job};
 use super::wire::{self, Mode, Packet, code};
+use super::worker::{Mailbox, Message};
+use crate::beneath::Refused;
 use crate::timeline::{Step, Timeline};
 
 /// Room for a request: RFC 2347 allows 512 bytes.
@@ -28,62 +33,94 @@ const REQUEST: usize = 2048;
 const PER_ADDRESS: usize = 128;
 /// How long running transfers may take to say that they end.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// Who was silent for so long makes room for another.
+const IDLE: Duration = Duration::from_secs(5);
 
-/// The clients' ports that are being served.
-type Running = Rc<RefCell<HashMap<SocketAddr, Rc<Claim>>>>;
+/// A client's port that is being served.
+#[derive(Clone)]
+struct Served {
+    id: u64,
+    claim: Arc<Claim>,
+    /// The number of the worker that has it, when one has it.
+    worker: Option<usize>,
+}
+
+/// What all requests share.
+struct Common {
+    files: Files,
+    limits: Limits,
+    timeline: Timeline,
+    /// The server's address: clients take DATA from no other.
+    addr: IpAddr,
+    store: Arc<Store>,
+    /// The well-known port's, where all transfers use it.
+    only: Option<Arc<UdpSocket>>,
+    workers: Vec<Mailbox>,
+    /// Transfers of each worker.
+    load: RefCell<Vec<usize>>,
+    running: RefCell<HashMap<SocketAddr, Served>>,
+    peers: RefCell<HashMap<u64, SocketAddr>>,
+}
 
 /// What listens on the port.
 pub(super) struct Listener {
-    shared: Rc<Shared>,
+    common: Rc<Common>,
     max_transfers: usize,
     clients: Vec<Ipv4Network>,
-    running: Running,
-    sessions: RefCell<JoinSet<()>>,
-}
-
-/// Gives a client's port free when its session ends, however it ends.
-struct Place {
-    running: Running,
-    peer: SocketAddr,
-    claim: Rc<Claim>,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut running = self.running.borrow_mut();
-        if running.get(&self.peer).is_some_and(|claim| Rc::ptr_eq(claim, &self.claim)) {
-            running.remove(&self.peer);
-        }
-    }
+    next: Cell<u64>,
+    opening: RefCell<JoinSet<()>>,
 }
 
 impl Listener {
     /// With its own copy of everything; `config.bind` says which address DATA comes from.
-    pub(super) fn new(config: Config, timeline: Timeline, stop: CancellationToken) -> Self {
+    /// `only`: the socket of the port, if all transfers are to use it.
+    pub(super) fn new(
+        config: Config,
+        timeline: Timeline,
+        store: Arc<Store>,
+        only: Option<UdpSocket>,
+        workers: Vec<Mailbox>,
+    ) -> Self {
         let limits = Limits { mtu: config.mtu, max_window: config.max_window };
-        let (addr, files, segmenting) = (config.bind.ip(), config.files, Cell::new(true));
-        Self {
-            shared: Rc::new(Shared { files, limits, timeline, addr, stop, segmenting }),
-            max_transfers: config.max_transfers,
-            clients: config.clients,
-            running: Running::default(),
-            sessions: RefCell::default(),
-        }
+        let load = RefCell::new(vec![0; workers.len()]);
+        let common = Rc::new(Common {
+            files: config.files,
+            limits,
+            timeline,
+            addr: config.bind.ip(),
+            store,
+            only: only.map(Arc::new),
+            workers,
+            load,
+            running: RefCell::default(),
+            peers: RefCell::default(),
+        });
+        let (max_transfers, clients) = (config.max_transfers, config.clients);
+        Self { common, max_transfers, clients, next: Cell::new(1), opening: RefCell::default() }
     }
 
-    /// Serves until the token says stop and the sessions have taken their leave.
-    pub(super) async fn run<S: Socket>(self, socket: UdpSocket) -> io::Result<()> {
-        let socket = S::adopt(socket)?;
-        let mut recv = pin!(socket.recv(Vec::with_capacity(REQUEST)));
+    /// Serves until the token says stop and the sessions have taken their leave; `over` tells which have ended.
+    pub(super) async fn run(
+        self,
+        socket: UdpSocket,
+        mut over: UnboundedReceiver<u64>,
+        stop: CancellationToken,
+    ) -> io::Result<()> {
+        socket.set_nonblocking(true)?;
+        let socket = tokio::net::UdpSocket::from_std(socket)?;
+        let mut packet = vec![0; REQUEST];
         loop {
             tokio::select! {
-                () = self.shared.stop.cancelled() => break,
-                (from, packet) = &mut recv => {
-                    match from {
-                        Ok(from) => {
-                            if let Some((code, text)) = self.packet::<S>(from, &packet) {
+                biased;
+                () = stop.cancelled() => break,
+                Some(id) = over.recv() => self.common.over(id),
+                received = socket.recv_from(&mut packet) => {
+                    match received {
+                        Ok((length, from)) => {
+                            let packet = packet.get(..length).unwrap_or_default();
+                            if let Some((code, text)) = self.packet(from, packet) {
                                 let error = Packet::Error { code, text: text.to_owned() };
-                                let _ = socket.send(error.encode(), None, from).await;
+                                let _ = socket.try_send_to(&error.encode(), from);
                             }
                         }
                         Err(error) => {
@@ -92,25 +129,24 @@ impl Listener {
                             tokio::time::sleep(Duration::from_millis(50)).await;
                         }
                     }
-                    recv.set(socket.recv(packet));
                     self.reap();
                 }
             }
         }
-        let mut sessions = self.sessions.take();
-        if tokio::time::timeout(FAREWELL, async { while sessions.join_next().await.is_some() {} })
-            .await
-            .is_err()
-        {
-            sessions.abort_all();
+        self.opening.take().abort_all();
+        for worker in &self.common.workers {
+            worker.tell(Message::Stop);
         }
+        // Each has said so when it was told of the last of its sessions, and let go of its end.
+        let farewell = async { while over.recv().await.is_some() {} };
+        let _ = tokio::time::timeout(FAREWELL, farewell).await;
         Ok(())
     }
 
     fn reap(&self) {
-        while let Some(ended) = self.sessions.borrow_mut().try_join_next() {
+        while let Some(ended) = self.opening.borrow_mut().try_join_next() {
             if let Err(error) = ended {
-                self.shared.timeline.count("tftp", "session-broken");
+                self.common.timeline.count("tftp", "session-broken");
                 tracing::error!(%error, "a TFTP session broke off");
             }
         }
@@ -126,8 +162,8 @@ impl Listener {
     }
 
     /// Deals with a packet to the well-known port; returns the ERROR to answer with, if one is due.
-    fn packet<S: Socket>(&self, from: SocketAddr, packet: &[u8]) -> Option<(u16, &'static str)> {
-        let timeline = &self.shared.timeline;
+    fn packet(&self, from: SocketAddr, packet: &[u8]) -> Option<(u16, &'static str)> {
+        let timeline = &self.common.timeline;
         if !self.serves(from.ip()) {
             timeline.count("tftp", "outside-subnet");
             return None;
@@ -142,7 +178,9 @@ impl Listener {
                 return refuse(request.name, code::ACCESS, "this server is read-only");
             }
             Ok(_) => {
-                timeline.count("tftp", "stray");
+                if !self.common.hand_over(from, packet) {
+                    timeline.count("tftp", "stray");
+                }
                 return None;
             }
             Err(reason) => {
@@ -164,30 +202,156 @@ impl Listener {
                 return refuse(request.name, code::ILLEGAL, "unknown mode: use octet (binary) mode");
             }
         }
-        if let Some(claim) = self.running.borrow().get(&from) {
-            if claim.owns(packet) {
+        let served = self.common.running.borrow().get(&from).cloned();
+        if let Some(served) = served {
+            if served.claim.owns(packet) {
                 timeline.count("tftp", "repeated-request");
                 return None;
             }
-            claim.replace();
+            self.common.end(from, &served, "the client began anew from the same port");
         }
-        self.reap();
-        if self.sessions.borrow().len() >= self.max_transfers {
+        if self.common.running.borrow().len() >= self.max_transfers && !self.make_room() {
             timeline.count("tftp", "too-many-transfers");
             return refuse(request.name, code::UNDEFINED, "too many transfers at once: try again");
         }
-        if self.running.borrow().keys().filter(|peer| peer.ip() == from.ip()).count() >= PER_ADDRESS {
+        if self.common.running.borrow().keys().filter(|peer| peer.ip() == from.ip()).count() >= PER_ADDRESS {
             timeline.count("tftp", "too-many-of-one-address");
             return refuse(request.name, code::UNDEFINED, "too many transfers to your address: try again");
         }
-        let claim = Rc::new(Claim::new(packet));
-        self.running.borrow_mut().insert(from, Rc::clone(&claim));
-        let place = Place { running: Rc::clone(&self.running), peer: from, claim: Rc::clone(&claim) };
-        let session = Session { shared: Rc::clone(&self.shared), claim, peer: from };
-        self.sessions.borrow_mut().spawn_local(async move {
-            let _place = place;
-            session.play::<S>().await;
-        });
+        let (id, claim) = (self.next.get(), Arc::new(Claim::new(packet)));
+        self.next.set(id + 1);
+        let served = Served { id, claim: Arc::clone(&claim), worker: None };
+        self.common.running.borrow_mut().insert(from, served);
+        self.common.peers.borrow_mut().insert(id, from);
+        let common = Rc::clone(&self.common);
+        self.opening.borrow_mut().spawn_local(async move { common.open(id, claim, from).await });
         None
     }
+
+    /// Ends the transfer whose client was silent for longest, if that is long.
+    fn make_room(&self) -> bool {
+        let idlest =
+            self.common.running.borrow().iter().map(|(peer, served)| (served.claim.idle(), *peer)).max();
+        let Some((idle, peer)) = idlest else { return false };
+        let served = self.common.running.borrow().get(&peer).cloned();
+        let Some(served) = served.filter(|_| idle >= IDLE) else { return false };
+        self.common.end(peer, &served, "the client was silent, and others need the place");
+        true
+    }
+}
+
+impl Common {
+    /// Opens the file and gives the transfer to the worker that has the fewest.
+    async fn open(&self, id: u64, claim: Arc<Claim>, peer: SocketAddr) {
+        let Ok(Packet::Read(request)) = wire::parse(claim.request()) else { return };
+        let failed = |why: String| {
+            self.timeline.record(&Step::TftpFailed { peer, file: shown(request.name), why });
+            self.over(id);
+        };
+        let own = || UdpSocket::bind((self.addr, 0)).and_then(|socket| ready(socket).map(Arc::new));
+        let socket = self.only.clone().map_or_else(own, Ok);
+        let socket = match socket {
+            Ok(socket) => socket,
+            Err(error) => return failed(format!("no socket for it: {error}")),
+        };
+        let (files, store, name) = (self.files.clone(), Arc::clone(&self.store), request.name.to_owned());
+        let opened = tokio::task::spawn_blocking(move || {
+            files.open(&name).and_then(|content| store.bytes(content).map_err(Refused::Io))
+        });
+        let bytes = match opened.await.unwrap_or_else(|error| Err(Refused::Io(io::Error::other(error)))) {
+            Ok(bytes) => bytes,
+            Err(why) => {
+                let number = match why {
+                    Refused::NotFound => code::NOT_FOUND,
+                    Refused::Io(_) => code::UNDEFINED,
+                    _ => code::ACCESS,
+                };
+                let error = Packet::Error { code: number, text: why.to_string() }.encode();
+                let _ = socket.send_to(&error, peer);
+                return failed(why.to_string());
+            }
+        };
+        // Meanwhile it may have been ended in favour of another.
+        if !self.peers.borrow().contains_key(&id) {
+            return;
+        }
+        let agreed = negotiate(&request.options, bytes.size(), self.limits);
+        let first = claim.begin(&agreed, bytes.size());
+        let worker = {
+            let mut load = self.load.borrow_mut();
+            let Some((worker, number)) = load.iter_mut().enumerate().min_by_key(|(_, number)| **number)
+            else {
+                return;
+            };
+            *number += 1;
+            worker
+        };
+        if let Some(served) = self.running.borrow_mut().get_mut(&peer).filter(|served| served.id == id) {
+            served.worker = Some(worker);
+        }
+        let (file, claim) = (shown(request.name), Arc::clone(&claim));
+        let job =
+            Job { id, claim, peer, socket, own_socket: self.only.is_none(), file, agreed, bytes, first };
+        if let Some(worker) = self.workers.get(worker) {
+            worker.tell(Message::Play(Box::new(job)));
+        }
+    }
+
+    /// Gives a packet to the transfer that it is for, where these have no ports of their own.
+    fn hand_over(&self, from: SocketAddr, packet: &[u8]) -> bool {
+        let running = self.running.borrow();
+        let worker = || {
+            let served = self.only.as_ref().and_then(|_| running.get(&from))?;
+            Some((served.id, self.workers.get(served.worker?)?))
+        };
+        let Some((id, worker)) = worker() else { return false };
+        worker.tell(Message::Packet(id, from, packet.to_vec()));
+        true
+    }
+
+    /// Gives a client's port free.
+    fn over(&self, id: u64) {
+        let Some(peer) = self.peers.borrow_mut().remove(&id) else { return };
+        let mut running = self.running.borrow_mut();
+        if let Some(served) = running.get(&peer).filter(|served| served.id == id).cloned() {
+            running.remove(&peer);
+            self.unload(&served);
+        }
+    }
+
+    fn unload(&self, served: &Served) {
+        if let Some(worker) = served.worker
+            && let Some(number) = self.load.borrow_mut().get_mut(worker)
+        {
+            *number = number.saturating_sub(1);
+        }
+    }
+
+    /// Ends a transfer; its port is free for another at once.
+    fn end(&self, peer: SocketAddr, served: &Served, why: &'static str) {
+        self.running.borrow_mut().remove(&peer);
+        self.peers.borrow_mut().remove(&served.id);
+        self.unload(served);
+        if let Some(worker) = served.worker.and_then(|worker| self.workers.get(worker)) {
+            worker.tell(Message::End(served.id, why));
+        }
+    }
+}
+
+/// A window must find room in a socket while the last one still leaves it.
+const SEND_BUFFER: usize = 1 << 20;
+
+/// Makes a socket fit for windows.
+pub(super) fn ready(socket: UdpSocket) -> io::Result<UdpSocket> {
+    socket.set_nonblocking(true)?;
+    // Without CAP_NET_ADMIN as much as the system allows.
+    if sockopt::set_socket_send_buffer_size(&socket, SEND_BUFFER).is_err() {
+        tracing::debug!("a TFTP socket keeps its send buffer");
+    }
+    Ok(socket)
+}
+
+/// A client's text as it can stand in a log.
+fn shown(name: &str) -> String {
+    name.escape_debug().to_string()
 }

@@ -1,20 +1,23 @@
 //! TFTP: boot loaders, their configuration, kernels and initrds (RFC 1350, 2347, 2348, 2349, 7440). Read only.
 //!
 //! [`wire`] is bytes, [`options`] and [`transfer`] decide and do nothing, [`files`] turns names into contents for TFTP
-//! and HTTP alike, `session` plays one transfer, `listener` owns the port, [`server`] its life. Packets are moved by one of two engines:
-//! `ring` (io_uring) or `plain` (tokio's sockets); both play the same sessions.
+//! and HTTP alike. `listener` owns the port and opens files, `worker` is a thread that plays transfers, each a `session`; `pages` has
+//! the bytes that all of them share, `send` puts them on their way; [`server`] is the life of it all. Packets are brought by one
+//! of two engines: `ring` (io_uring) or `plain` (epoll).
 
-mod blocks;
 mod engine;
 pub mod files;
 mod listener;
 pub mod options;
+mod pages;
 mod plain;
 mod ring;
+mod send;
 pub mod server;
 mod session;
 pub mod transfer;
 pub mod wire;
+mod worker;
 
 pub use files::{Content, Files};
 
@@ -26,5 +29,6 @@ pub const PORT: u16 = 69;
 /// # Errors
 /// Why it does not.
 pub fn io_uring() -> std::io::Result<()> {
-    <ring::Ring as engine::Engine>::new(1).map(drop)
+    let wake = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC)?;
+    <ring::Ring as engine::Engine>::new(wake.into()).map(drop)
 }

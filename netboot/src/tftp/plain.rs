@@ -1,69 +1,93 @@
-//! The plain engine: tokio's sockets and threads for the disk, for kernels that do not allow io_uring.
+//! The plain engine: sockets that do not block, and epoll, for kernels that do not allow io_uring.
 
-use std::fs::File;
-use std::io::{self, IoSlice};
-use std::net::SocketAddr;
-use std::os::unix::fs::FileExt as _;
+use std::collections::HashMap;
+use std::io::{self, ErrorKind};
+use std::net::UdpSocket;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use socket2::{MsgHdr, SockAddr, SockRef};
-use tokio::io::Interest;
-use tokio::task::LocalSet;
+use rustix::event::{Timespec, epoll};
+use rustix::io::Errno;
 
-use super::engine::{Engine, Socket, segment_control};
+use super::engine::{Arrivals, Engine, PACKET};
 
-/// A thread's runtime.
-pub(super) struct Plain(tokio::runtime::Runtime);
+/// The number of the eventfd.
+const WAKE: u64 = u64::MAX;
+/// Packets taken from one socket before the others have their turn.
+const AT_ONCE: usize = 16;
+
+/// What epoll looks at.
+pub(super) struct Plain {
+    epoll: OwnedFd,
+    wake: Arc<OwnedFd>,
+    sockets: HashMap<u64, Arc<UdpSocket>>,
+    events: Vec<epoll::Event>,
+}
 
 impl Engine for Plain {
     const NAME: &'static str = "plain sockets";
-    type Socket = tokio::net::UdpSocket;
 
-    fn new(_: usize) -> io::Result<Self> {
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map(Self)
+    fn new(wake: Arc<OwnedFd>) -> io::Result<Self> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        epoll::add(&epoll, &*wake, epoll::EventData::new_u64(WAKE), epoll::EventFlags::IN)?;
+        Ok(Self { epoll, wake, sockets: HashMap::new(), events: Vec::with_capacity(256) })
     }
 
-    fn block_on<F: Future>(self, future: F) -> F::Output {
-        LocalSet::new().block_on(&self.0, future)
-    }
-}
-
-impl Socket for tokio::net::UdpSocket {
-    type File = Arc<File>;
-
-    fn adopt(socket: std::net::UdpSocket) -> io::Result<Self> {
+    fn add(&mut self, id: u64, socket: &Arc<UdpSocket>) -> io::Result<()> {
         socket.set_nonblocking(true)?;
-        Self::from_std(socket)
+        epoll::add(&self.epoll, &**socket, epoll::EventData::new_u64(id), epoll::EventFlags::IN)?;
+        self.sockets.insert(id, Arc::clone(socket));
+        Ok(())
     }
 
-    fn file(file: File) -> Self::File {
-        Arc::new(file)
+    fn remove(&mut self, id: u64) {
+        if let Some(socket) = self.sockets.remove(&id) {
+            let _ = epoll::delete(&self.epoll, &*socket);
+        }
     }
 
-    async fn recv(&self, mut buffer: Vec<u8>) -> (io::Result<SocketAddr>, Vec<u8>) {
-        buffer.clear();
-        let result = self.recv_buf_from(&mut buffer).await;
-        (result.map(|(_, peer)| peer), buffer)
-    }
-
-    async fn send(&self, packets: Vec<u8>, segment: Option<u16>, peer: SocketAddr) -> io::Result<()> {
-        let Some(segment) = segment else {
-            return self.send_to(&packets, peer).await.map(drop);
-        };
-        let (peer, buffers, control) =
-            (SockAddr::from(peer), [IoSlice::new(&packets)], segment_control(segment));
-        let message = MsgHdr::new().with_addr(&peer).with_buffers(&buffers).with_control(&control);
-        self.async_io(Interest::WRITABLE, || SockRef::from(self).sendmsg(&message, 0)).await.map(drop)
-    }
-
-    async fn read(file: &Self::File, mut buffer: Vec<u8>, at: u64) -> (io::Result<()>, Vec<u8>) {
-        let file = Arc::clone(file);
-        let read = tokio::task::spawn_blocking(move || {
-            buffer.resize(buffer.capacity(), 0);
-            let result = file.read_at(&mut buffer, at);
-            buffer.truncate(*result.as_ref().unwrap_or(&0));
-            (result.map(drop), buffer)
-        });
-        read.await.unwrap_or_else(|error| (Err(io::Error::other(error)), Vec::new()))
+    fn wait(&mut self, time: Duration, spin: Duration, arrivals: &mut Arrivals) -> io::Result<()> {
+        let begun = Instant::now();
+        loop {
+            let left = if begun.elapsed() < spin { Duration::ZERO } else { time };
+            self.events.clear();
+            let buffer = rustix::buffer::spare_capacity(&mut self.events);
+            let left = Timespec {
+                tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+                tv_nsec: left.subsec_nanos().into(),
+            };
+            match epoll::wait(&self.epoll, buffer, Some(&left)) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            if !self.events.is_empty() || begun.elapsed() >= spin {
+                break;
+            }
+            std::thread::yield_now();
+        }
+        for event in std::mem::take(&mut self.events) {
+            let id = event.data.u64();
+            if id == WAKE {
+                let _ = rustix::io::read(&*self.wake, &mut [0; 8]);
+                continue;
+            }
+            let Some(socket) = self.sockets.get(&id) else { continue };
+            let mut packet = [0; PACKET];
+            for _ in 0..AT_ONCE {
+                match socket.recv_from(&mut packet) {
+                    Ok((length, from)) => arrivals.put(id, from, packet.get(..length).unwrap_or_default()),
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                    // An ICMP error about something that was sent is told once; the next packet comes all the same.
+                    Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
+                    Err(error) => {
+                        arrivals.broken.push((id, error));
+                        break;
+                    }
+                }
+            }
+        }
+        self.events = Vec::with_capacity(256);
+        Ok(())
     }
 }

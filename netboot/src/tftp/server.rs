@@ -1,26 +1,37 @@
 //! The server's life: binds the port, chooses the engine, runs on a thread of its own, ends by its token.
 //!
-//! The thread is its own so that nothing else in the daemon can delay it. What is answered to whom is the listener's.
+//! One thread has the port, others play the transfers, so that nothing else in the daemon can delay them. What is answered to
+//! whom is the listener's.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::thread;
 
 use ipnetwork::Ipv4Network;
 use rustix::net::sockopt;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::LocalSet;
 use tokio_util::sync::CancellationToken;
 
 use super::engine::Engine;
 use super::files::Files;
-use super::listener::Listener;
+use super::listener::{Listener, ready};
+use super::pages::Store;
 use super::plain::Plain;
 use super::ring::Ring;
+use super::session::Shared;
+use super::worker::{Spawn, Worker};
 use crate::config;
 use crate::timeline::Timeline;
 
 /// Requests of a rack that is switched on at once must wait in the socket while the first are served.
 const RECEIVE_BUFFER: usize = 4 << 20;
+
+/// More threads than this are of no use.
+const MOST_THREADS: usize = 64;
 
 /// What the server needs to know.
 #[derive(Clone, Debug)]
@@ -39,6 +50,12 @@ pub struct Config {
     pub mtu: u32,
     /// How packets are moved.
     pub engine: config::Engine,
+    /// DATA leaves from the well-known port as well, for clients behind what translates addresses.
+    pub single_port: bool,
+    /// Threads that play transfers; 0: one for each processor.
+    pub threads: usize,
+    /// Bytes of files that are kept mapped.
+    pub cache_bytes: u64,
 }
 
 /// Why the server could not start, or did not end as it should.
@@ -101,7 +118,7 @@ impl Handle {
     }
 }
 
-/// Binds the port and starts the server on a thread of its own.
+/// Binds the port and starts the server on threads of its own.
 ///
 /// # Errors
 /// When the port cannot be had or the engine that was asked for does not start.
@@ -144,31 +161,41 @@ fn choose<T>(
     start(false).map(|started| (Plain::NAME, started)).map_err(failed(Plain::NAME))
 }
 
-fn launch<E: Engine>(
+fn launch<E: Engine + 'static>(
     socket: UdpSocket,
     config: Config,
     timeline: Timeline,
     stop: CancellationToken,
 ) -> io::Result<oneshot::Receiver<()>> {
-    let (ready, is_ready) = std::sync::mpsc::sync_channel(1);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let handle = runtime.handle().clone();
+    let spawn: Spawn = Arc::new(move |work| drop(handle.spawn_blocking(work)));
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    let number = if config.threads == 0 { processors } else { config.threads };
+    let shared = Arc::new(Shared { timeline: timeline.clone(), segmenting: AtomicBool::new(true) });
+    let only = config.single_port.then(|| socket.try_clone().and_then(ready)).transpose()?;
+    let (ended, over) = mpsc::unbounded_channel();
+    let workers = (0..number.clamp(1, MOST_THREADS)).map(|_| {
+        let ended = ended.clone();
+        let ended = Box::new(move |id| {
+            let _ = ended.send(id);
+        });
+        Worker::<E>::start(Arc::clone(&shared), Arc::clone(&spawn), processors > 1, ended)
+    });
+    let workers = workers.collect::<io::Result<Vec<_>>>()?;
+    drop(ended);
     let (finished, done) = oneshot::channel();
-    std::thread::Builder::new().name("tftp".to_owned()).spawn(move || {
-        let engine = match E::new(config.max_transfers) {
-            Ok(engine) => engine,
-            Err(error) => {
-                let _ = ready.send(Err(error));
-                return;
-            }
-        };
-        let _ = ready.send(Ok(()));
-        let listener = Listener::new(config, timeline, stop);
-        if let Err(error) = engine.block_on(listener.run::<E::Socket>(socket)) {
+    thread::Builder::new().name("tftp".to_owned()).spawn(move || {
+        let store = Arc::new(Store::new(config.cache_bytes));
+        let listener = Listener::new(config, timeline, store, only, workers);
+        if let Err(error) = LocalSet::new().block_on(&runtime, listener.run(socket, over, stop)) {
             tracing::error!(%error, "TFTP cannot use its socket");
             return;
         }
+        // What still waits for a disk must not hold up the end.
+        runtime.shutdown_background();
         let _ = finished.send(());
     })?;
-    is_ready.recv().unwrap_or_else(|_| Err(io::Error::other("the thread broke off")))?;
     Ok(done)
 }
 

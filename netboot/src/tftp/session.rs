@@ -1,280 +1,302 @@
-//! One request played to its end: opens the file, agrees on options, does what [`Transfer`] says on a socket of its own.
+//! One transfer on the thread that plays it: does what [`Transfer`] says on a socket of its own.
 //!
 //! What is sent when is decided there; here are only the effects, the packets of strangers, and the steps for the timeline.
+//! Nothing here waits.
 
-use std::cell::{Cell, RefCell};
-use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::ops::Range;
-use std::pin::pin;
-use std::rc::Rc;
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use tokio_util::sync::CancellationToken;
+use socket2::SockAddr;
 
-use super::blocks::Blocks;
-use super::engine::Socket;
-use super::files::{Content, Files};
-use super::options::{Agreed, Limits, negotiate};
+use super::options::Agreed;
+use super::pages::{Bytes, Call, Presence};
+use super::send::{self, Failure};
 use super::transfer::{Action, End, Event, Transfer};
-use super::wire::{self, Packet, Request, code};
-use crate::beneath::Refused;
+use super::wire::{self, Packet, code};
 use crate::timeline::{Step, Timeline};
 
-/// Room for a packet of a client: an ACK or an ERROR.
-const PACKET: usize = 1024;
-
-/// What all sessions of a server have in common.
+/// What all sessions have in common.
 pub(super) struct Shared {
-    pub(super) files: Files,
-    pub(super) limits: Limits,
     pub(super) timeline: Timeline,
-    /// The server's address: clients take DATA from no other.
-    pub(super) addr: IpAddr,
-    pub(super) stop: CancellationToken,
     /// The kernel cuts sends into packets; off once it has refused to.
-    pub(super) segmenting: Cell<bool>,
+    pub(super) segmenting: AtomicBool,
 }
 
 /// A client's port while it is served: by this a request that comes twice is known.
+#[derive(Debug)]
 pub(super) struct Claim {
     request: Vec<u8>,
     began: Instant,
-    transfer: RefCell<Option<Transfer>>,
-    replaced: CancellationToken,
+    transfer: Mutex<Option<Transfer>>,
 }
 
 impl Claim {
     pub(super) fn new(request: &[u8]) -> Self {
-        let (transfer, replaced) = (RefCell::new(None), CancellationToken::new());
-        Self { request: request.to_vec(), began: Instant::now(), transfer, replaced }
+        Self { request: request.to_vec(), began: Instant::now(), transfer: Mutex::new(None) }
+    }
+
+    /// The request.
+    pub(super) fn request(&self) -> &[u8] {
+        &self.request
+    }
+
+    /// Since it came.
+    pub(super) fn age(&self) -> Duration {
+        self.began.elapsed()
     }
 
     /// Whether a request from the same port is the one that is being served.
     pub(super) fn owns(&self, request: &[u8]) -> bool {
         let same = self.request == request;
-        self.transfer.borrow().as_ref().map_or(same, |transfer| transfer.owns(same, self.began.elapsed()))
+        self.transfer().as_ref().map_or(same, |transfer| transfer.owns(same, self.age()))
     }
 
-    /// Ends it in favour of another request.
-    pub(super) fn replace(&self) {
-        self.replaced.cancel();
+    /// For how long its client has been silent.
+    pub(super) fn idle(&self) -> Duration {
+        let age = self.age();
+        self.transfer().as_ref().map_or(age, |transfer| age.saturating_sub(transfer.progress_at()))
+    }
+
+    /// Begins the transfer; what is to be done first.
+    pub(super) fn begin(&self, agreed: &Agreed, size: u64) -> Action {
+        let (transfer, first) = Transfer::begin(agreed, size, self.age());
+        *self.transfer() = Some(transfer);
+        first
     }
 
     fn on(&self, event: &Event) -> Action {
-        let mut transfer = self.transfer.borrow_mut();
-        transfer.as_mut().map_or(Action::Nothing, |transfer| transfer.on(event, self.began.elapsed()))
+        self.transfer().as_mut().map_or(Action::Nothing, |transfer| transfer.on(event, self.age()))
     }
 
     fn ask<T: Default>(&self, question: impl FnOnce(&Transfer) -> T) -> T {
-        self.transfer.borrow().as_ref().map(question).unwrap_or_default()
+        self.transfer().as_ref().map(question).unwrap_or_default()
+    }
+
+    fn transfer(&self) -> MutexGuard<'_, Option<Transfer>> {
+        self.transfer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A session of one client.
-pub(super) struct Session {
-    pub(super) shared: Rc<Shared>,
-    pub(super) claim: Rc<Claim>,
+/// What is to be played.
+#[derive(Debug)]
+pub(super) struct Job {
+    /// No other ever had it.
+    pub(super) id: u64,
+    pub(super) claim: Arc<Claim>,
     pub(super) peer: SocketAddr,
+    pub(super) socket: Arc<UdpSocket>,
+    /// It is this client's alone. Else what comes for it is handed over.
+    pub(super) own_socket: bool,
+    /// The file, as it can stand in a log.
+    pub(super) file: String,
+    pub(super) agreed: Agreed,
+    pub(super) bytes: Bytes,
+    /// What is done first.
+    pub(super) first: Action,
 }
+
+/// A session.
+pub(super) struct Session {
+    job: Job,
+    to: SockAddr,
+    started: bool,
+    /// Blocks that are to be sent as soon as they can be read.
+    waiting: Option<Range<u64>>,
+}
+
+/// What a session needs of the thread that it is on: how to have something done that waits for a disk.
+pub(super) struct Ways<'t> {
+    pub(super) shared: &'t Shared,
+    /// Runs it elsewhere.
+    pub(super) spawn: &'t dyn Fn(Call),
+    /// Makes the thread look at this session again.
+    pub(super) call: &'t dyn Fn(u64) -> Call,
+}
+
+/// A session goes on.
+pub(super) type GoesOn = bool;
 
 impl Session {
-    /// Plays the request to its end.
-    pub(super) async fn play<S: Socket>(self) {
-        let Ok(Packet::Read(request)) = wire::parse(&self.claim.request) else { return };
-        if let Err(why) = self.serve::<S>(&request).await {
-            self.record_failure(&request, why);
-        }
+    /// Begins it: sends what is first.
+    pub(super) fn begin(mut job: Job, ways: &Ways<'_>) -> Option<Self> {
+        let (to, first) = (SockAddr::from(job.peer), std::mem::replace(&mut job.first, Action::Nothing));
+        let mut session = Self { job, to, started: false, waiting: None };
+        session.act(first, ways).then_some(session)
     }
 
-    fn record_failure(&self, request: &Request<'_>, why: String) {
-        self.shared.timeline.record(&Step::TftpFailed { peer: self.peer, file: shown(request.name), why });
+    pub(super) fn job(&self) -> &Job {
+        &self.job
     }
 
-    async fn serve<S: Socket>(&self, request: &Request<'_>) -> Result<(), String> {
-        let socket = UdpSocket::bind((self.shared.addr, 0)).and_then(S::adopt);
-        let socket = socket.map_err(|error| format!("no socket for it: {error}"))?;
-        let content = match self.open(request.name).await {
-            Ok(content) => content,
-            Err(why) => {
-                let number = match why {
-                    Refused::NotFound => code::NOT_FOUND,
-                    Refused::Io(_) => code::UNDEFINED,
-                    _ => code::ACCESS,
-                };
-                self.send_error(&socket, number, &why.to_string()).await;
-                return Err(why.to_string());
-            }
-        };
-        let size = content.size();
-        let agreed = negotiate(&request.options, size, self.shared.limits);
-        let (transfer, first) = Transfer::begin(&agreed, size, self.claim.began.elapsed());
-        *self.claim.transfer.borrow_mut() = Some(transfer);
-        let mut blocks = Blocks::new(content, agreed.blksize);
-        match self.converse::<S>(&socket, request, &agreed, &mut blocks, size, first).await {
-            Ok(End::Done) => {
-                let (took, resent) = (self.claim.began.elapsed(), self.claim.ask(Transfer::resent));
-                let (peer, file) = (self.peer, shown(request.name));
-                self.shared.timeline.record(&Step::TftpDone { peer, file, bytes: size, took, resent });
-                Ok(())
-            }
-            Ok(End::Probe) => {
-                self.shared.timeline.count("tftp", "size-probe");
-                tracing::debug!(peer = %self.peer, file = shown(request.name), size, "TFTP size probe");
-                Ok(())
-            }
-            Ok(End::Refused(why)) => Err(why),
-            Ok(End::Silent { block, retries }) => {
-                // Somebody who never answered may not know that he asked.
-                if self.claim.ask(Transfer::heard) {
-                    self.send_error(&socket, code::UNDEFINED, "no acknowledgement for too long").await;
-                }
-                Err(format!("no ACK of block {block} after {retries} retries"))
-            }
-            Err(why) => {
-                self.send_error(&socket, code::UNDEFINED, &why).await;
-                Err(format!("{why}, at block {}", self.claim.ask(Transfer::block)))
-            }
-        }
+    /// When it wants to be asked for the time.
+    pub(super) fn deadline(&self) -> Instant {
+        self.job.claim.began + self.job.claim.ask(Transfer::deadline)
     }
 
-    async fn open(&self, name: &str) -> Result<Content, Refused> {
-        let (files, name) = (self.shared.files.clone(), name.to_owned());
-        let opened = tokio::task::spawn_blocking(move || files.open(&name)).await;
-        opened.unwrap_or_else(|error| Err(Refused::Io(io::Error::other(error))))
-    }
-
-    async fn converse<S: Socket>(
-        &self,
-        socket: &S,
-        request: &Request<'_>,
-        agreed: &Agreed,
-        blocks: &mut Blocks<S>,
-        size: u64,
-        first: Action,
-    ) -> Result<End, String> {
-        let mut recv = pin!(socket.recv(Vec::with_capacity(PACKET)));
-        let mut action = first;
-        let mut started = false;
-        loop {
-            match action {
-                Action::Nothing => {}
-                Action::Oack => {
-                    let options =
-                        agreed.oack.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-                    self.sent(socket.send(Packet::Oack(options).encode(), None, self.peer).await)?;
-                }
-                Action::Send(range) => self.send_blocks(socket, blocks, range).await?,
-                Action::End(end) => return Ok(end),
-            }
-            let deadline = self.claim.began + self.claim.ask(Transfer::deadline);
-            // A packet that means nothing is an occasion to look at the clock: a flood of them must not stop it.
-            let mut event = Event::Timeout;
-            tokio::select! {
-                biased;
-                () = self.shared.stop.cancelled() => return Err("the server is stopping".to_owned()),
-                () = self.claim.replaced.cancelled() => return Err("the client began anew from the same port".to_owned()),
-                (from, packet) = &mut recv => {
-                    let from = from.map_err(|error| format!("cannot receive: {error}"))?;
-                    event = self.event(socket, from, &packet).await.unwrap_or(event);
-                    recv.set(socket.recv(packet));
-                }
-                () = tokio::time::sleep_until(deadline.into()) => {}
-            }
-            action = self.claim.on(&event);
-            if !started && self.claim.ask(Transfer::heard) {
-                started = true;
-                let (peer, file) = (self.peer, shown(request.name));
-                let Agreed { blksize, windowsize, .. } = *agreed;
-                self.shared.timeline.record(&Step::TftpStart { peer, file, size, blksize, windowsize });
-            }
-        }
-    }
-
-    /// What a packet means to the transfer, if anything.
-    async fn event<S: Socket>(&self, socket: &S, from: SocketAddr, packet: &[u8]) -> Option<Event> {
-        let packet = wire::parse(packet);
-        if from != self.peer {
-            self.shared.timeline.count("tftp", "wrong-port");
+    /// A packet has come.
+    pub(super) fn packet(&mut self, from: SocketAddr, packet: &[u8], ways: &Ways<'_>) -> GoesOn {
+        let timeline = &ways.shared.timeline;
+        let parsed = wire::parse(packet);
+        if from != self.job.peer {
+            timeline.count("tftp", "wrong-port");
             // An ERROR is never answered: two servers would talk for ever.
-            if !matches!(packet, Ok(Packet::Error { .. })) {
+            if !matches!(parsed, Ok(Packet::Error { .. })) {
                 let error = Packet::Error { code: code::UNKNOWN_TID, text: "not your transfer".to_owned() };
-                let _ = socket.send(error.encode(), None, from).await;
+                let _ = send::packet(&self.job.socket, from, &error.encode());
             }
-            return None;
+            return true;
         }
-        match packet {
-            Ok(Packet::Ack(block)) => Some(Event::Ack(block)),
-            Ok(Packet::Error { code, text }) => Some(Event::Error { code, text }),
+        let event = match parsed {
+            Ok(Packet::Ack(block)) => Event::Ack(block),
+            Ok(Packet::Error { code, text }) => Event::Error { code, text },
             Ok(_) => {
-                self.shared.timeline.count("tftp", "stray");
-                None
+                timeline.count("tftp", "stray");
+                return true;
             }
             Err(reason) => {
-                self.shared.timeline.count("tftp", reason.name());
-                None
+                timeline.count("tftp", reason.name());
+                return true;
+            }
+        };
+        self.event(&event, ways)
+    }
+
+    /// Time has passed.
+    pub(super) fn time(&mut self, ways: &Ways<'_>) -> GoesOn {
+        // While it is the disk that is waited for the client is not to blame.
+        self.waiting.is_some() || self.event(&Event::Timeout, ways)
+    }
+
+    /// Something that it waited for may be there.
+    pub(super) fn look(&mut self, ways: &Ways<'_>) -> GoesOn {
+        let waiting = self.waiting.take();
+        waiting.is_none_or(|blocks| self.act(Action::Send(blocks), ways))
+    }
+
+    /// Ends it, with an ERROR to the client.
+    pub(super) fn end(&self, why: &str, shared: &Shared) {
+        self.send_error(why);
+        let why = format!("{why}, at block {}", self.job.claim.ask(Transfer::block));
+        self.failed(why, shared);
+    }
+
+    fn event(&mut self, event: &Event, ways: &Ways<'_>) -> GoesOn {
+        let action = self.job.claim.on(event);
+        if !self.started && self.job.claim.ask(Transfer::heard) {
+            self.started = true;
+            let Job { peer, ref file, ref bytes, ref agreed, .. } = self.job;
+            let Agreed { blksize, windowsize, .. } = *agreed;
+            let (file, size) = (file.clone(), bytes.size());
+            ways.shared.timeline.record(&Step::TftpStart { peer, file, size, blksize, windowsize });
+        }
+        self.act(action, ways)
+    }
+
+    fn act(&mut self, action: Action, ways: &Ways<'_>) -> GoesOn {
+        match action {
+            Action::Nothing => true,
+            Action::Oack => {
+                let options = &self.job.agreed.oack;
+                let options = options.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+                let sent = send::packet(&self.job.socket, self.job.peer, &Packet::Oack(options).encode());
+                self.sent(sent.map_err(Failure::Io), ways.shared)
+            }
+            Action::Send(blocks) => self.send(blocks, ways),
+            Action::End(end) => {
+                self.ended(end, ways.shared);
+                false
             }
         }
     }
 
-    async fn send_blocks<S: Socket>(
-        &self,
-        socket: &S,
-        blocks: &mut Blocks<S>,
-        range: Range<u64>,
-    ) -> Result<(), String> {
-        let mut next = range.start;
-        while next < range.end {
-            let most = if self.shared.segmenting.get() { blocks.per_send() } else { 1 };
-            let end = next.saturating_add(most).min(range.end);
-            let packets = blocks.packets(next..end).await.map_err(|error| format!("cannot read: {error}"))?;
-            let many = end - next > 1;
-            let result = socket.send(packets, many.then(|| blocks.packet_len()), self.peer).await;
-            if let Err(error) = &result
-                && many
-                && !passing(error)
-            {
-                tracing::info!(%error, "the kernel does not cut TFTP windows into packets here: sending one by one");
-                self.shared.segmenting.set(false);
-                continue;
+    fn send(&mut self, blocks: Range<u64>, ways: &Ways<'_>) -> GoesOn {
+        self.waiting = None;
+        let Job { id, ref bytes, ref agreed, ref socket, .. } = self.job;
+        let blksize = agreed.blksize;
+        let place = |block: u64| block.saturating_mul(blksize.into());
+        let (at, end) = (place(blocks.start.saturating_sub(1)), place(blocks.end.saturating_sub(1)));
+        match bytes.presence(at, end.min(bytes.size()), ways.spawn, || (ways.call)(id)) {
+            Presence::Here => {}
+            Presence::Later => {
+                self.waiting = Some(blocks);
+                return true;
             }
-            self.sent(result)?;
-            next = end;
+            Presence::Failed => return self.sent(Err(Failure::Unreadable), ways.shared),
         }
-        Ok(())
+        // The last one makes the client believe that it has the file.
+        if end > bytes.size() && bytes.changed().is_some() {
+            return self.sent(Err(Failure::Unreadable), ways.shared);
+        }
+        let mut next = blocks.start;
+        while next < blocks.end {
+            let cuts = ways.shared.segmenting.load(Ordering::Relaxed);
+            let most = if cuts { send::per_send(blksize) } else { 1 };
+            let part = next..next.saturating_add(most).min(blocks.end);
+            let end = part.end;
+            match send::blocks(socket, &self.to, bytes, blksize, part) {
+                Err(Failure::Whole(error)) => {
+                    tracing::info!(%error, "the kernel does not cut TFTP windows into packets here: sending one by one");
+                    ways.shared.segmenting.store(false, Ordering::Relaxed);
+                }
+                Ok(()) => next = end,
+                failed => return self.sent(failed, ways.shared),
+            }
+        }
+        true
     }
 
     /// A packet that could not be sent for want of memory is a lost packet: it is sent again when its time is up.
-    fn sent(&self, result: io::Result<()>) -> Result<(), String> {
-        match result {
-            Err(error) if passing(&error) => {
-                self.shared.timeline.count("tftp", "send-dropped");
-                Ok(())
+    fn sent(&self, result: Result<(), Failure>, shared: &Shared) -> GoesOn {
+        let why = match result {
+            Ok(()) => return true,
+            Err(Failure::Io(error) | Failure::Whole(error)) if send::passing(&error) => {
+                shared.timeline.count("tftp", "send-dropped");
+                return true;
             }
-            other => other.map_err(|error| format!("cannot send: {error}")),
+            Err(Failure::Io(error) | Failure::Whole(error)) => format!("cannot send: {error}"),
+            Err(Failure::Unreadable) => {
+                format!("cannot read: {}", self.job.bytes.changed().unwrap_or("its disk failed"))
+            }
+        };
+        self.end(&why, shared);
+        false
+    }
+
+    fn ended(&self, end: End, shared: &Shared) {
+        let Job { peer, ref file, ref bytes, ref claim, .. } = self.job;
+        let (file, size) = (file.clone(), bytes.size());
+        match end {
+            End::Done => {
+                let (took, resent) = (claim.age(), claim.ask(Transfer::resent));
+                shared.timeline.record(&Step::TftpDone { peer, file, bytes: size, took, resent });
+            }
+            End::Probe => {
+                shared.timeline.count("tftp", "size-probe");
+                tracing::debug!(%peer, file, size, "TFTP size probe");
+            }
+            End::Refused(why) => self.failed(why, shared),
+            End::Silent { block, retries } => {
+                // Somebody who never answered may not know that he asked.
+                if claim.ask(Transfer::heard) {
+                    self.send_error("no acknowledgement for too long");
+                }
+                self.failed(format!("no ACK of block {block} after {retries} retries"), shared);
+            }
         }
     }
 
-    async fn send_error<S: Socket>(&self, socket: &S, code: u16, text: &str) {
-        let packet = Packet::Error { code, text: text.to_owned() }.encode();
-        if let Err(error) = socket.send(packet, None, self.peer).await {
-            tracing::debug!(%error, peer = %self.peer, "an ERROR could not be sent");
+    fn failed(&self, why: String, shared: &Shared) {
+        let Job { peer, ref file, .. } = self.job;
+        shared.timeline.record(&Step::TftpFailed { peer, file: file.clone(), why });
+    }
+
+    fn send_error(&self, text: &str) {
+        let packet = Packet::Error { code: code::UNDEFINED, text: text.to_owned() }.encode();
+        if let Err(error) = send::packet(&self.job.socket, self.job.peer, &packet) {
+            tracing::debug!(%error, peer = %self.job.peer, "an ERROR could not be sent");
         }
     }
 }
-
-/// A client's text as it can stand in a log.
-pub(super) fn shown(name: &str) -> String {
-    name.escape_debug().to_string()
-}
-
-fn passing(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted | io::ErrorKind::OutOfMemory
-    ) || error.raw_os_error() == Some(rustix::io::Errno::NOBUFS.raw_os_error())
-}
-
-#[cfg(test)]
-#[path = "session_tests.rs"]
-mod tests;

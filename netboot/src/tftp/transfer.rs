@@ -141,6 +141,11 @@ impl Transfer {
         self.heard
     }
 
+    /// When the client said last that it has something new.
+    pub fn progress_at(&self) -> Duration {
+        self.progress_at
+    }
+
     /// Blocks sent more than once.
     pub fn resent(&self) -> u64 {
         self.resent

@@ -83,7 +83,7 @@ const EFFECTS: &[&str] = &[
 /// A word, and the only files that may say it.
 const HOMES: &[(&str, &[&str])] = &[
     ("dhcproto", &["dhcp/wire.rs"]),
-    ("tokio_uring", &["tftp/ring.rs"]),
+    ("io_uring::", &["tftp/ring.rs"]),
     ("use redb::", &["store/redb.rs"]),
     ("crate::cli", &[]),
     ("crate::daemon", &["cli/"]),

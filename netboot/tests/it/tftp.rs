@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use client::{Client, Server};
+use client::{Client, Server, request};
 use netboot::config::Engine;
 use netboot::inventory::Snapshot;
 use netboot::tftp::files::Files;
@@ -496,10 +496,45 @@ fn a_taken_port_is_named() {
         let inventory = Arc::new(ArcSwap::from_pointee(Snapshot::default()));
         let files = Files::new(server.dir.path(), inventory, Ipv4Addr::LOCALHOST, 8080);
         let clients = vec!["127.0.0.0/8".parse().unwrap()];
-        let config =
-            Config { bind: addr, clients, files, max_transfers: 1, max_window: 1, mtu: 1500, engine };
+        let config = Config {
+            bind: addr,
+            clients,
+            files,
+            max_transfers: 1,
+            max_window: 1,
+            mtu: 1500,
+            engine,
+            single_port: false,
+            threads: 1,
+            cache_bytes: 1 << 24,
+        };
         let error = start(config, Timeline::default(), CancellationToken::new()).unwrap_err();
         assert!(matches!(error, Error::Bind { addr: named, .. } if named == addr), "{error}");
         assert_eq!(error.to_string(), format!("bind UDP {addr} for TFTP"));
+    });
+}
+
+#[test]
+fn all_transfers_use_one_port_where_that_is_set() {
+    both(|engine| {
+        let server = Server::with(engine, |config| config.single_port = true);
+        let content = pattern(200_000);
+        server.file("file", &content);
+        std::thread::scope(|scope| {
+            for number in 0..8 {
+                let (server, content) = (&server, &content);
+                scope.spawn(move || {
+                    let options: &[(&str, &str)] =
+                        if number % 2 == 0 { &[PATIENT, ("windowsize", "8")] } else { &[PATIENT] };
+                    let client = Client::new(server.addr());
+                    // It takes nothing that comes from another port.
+                    client.socket.connect(server.addr()).unwrap();
+                    client.socket.send(&request("file", options)).unwrap();
+                    assert!(client.read_on(options, |_| {}) == *content);
+                });
+            }
+        });
+        server.wait_count("done", 8);
+        assert_eq!(server.count("stray"), 0);
     });
 }

@@ -40,8 +40,18 @@ impl Server {
         let files = Files::new(dir.path(), inventory, Ipv4Addr::LOCALHOST, 8080);
         let bind = (Ipv4Addr::new(127, 1, 0, NUMBER.fetch_add(1, Ordering::Relaxed)), 0).into();
         let clients = vec!["127.0.0.0/8".parse().unwrap()];
-        let mut config =
-            Config { bind, clients, files, max_transfers: 256, max_window: 64, mtu: 1500, engine };
+        let mut config = Config {
+            bind,
+            clients,
+            files,
+            max_transfers: 256,
+            max_window: 64,
+            mtu: 1500,
+            engine,
+            single_port: false,
+            threads: 2,
+            cache_bytes: 256 << 20,
+        };
         change(&mut config);
         let (timeline, stop) = (Timeline::default(), CancellationToken::new());
         let handle = start(config, timeline.clone(), stop.clone()).unwrap();
@@ -100,8 +110,7 @@ impl Client {
     }
 
     pub(super) fn request(&self, name: &str, options: &[(&str, &str)]) {
-        let request = Request { name, mode: Mode::Octet, options: options.to_vec() };
-        self.send(&Packet::Read(request), self.server);
+        self.socket.send_to(&request(name, options), self.server).unwrap();
     }
 
     pub(super) fn send(&self, packet: &Packet<'_>, to: SocketAddr) {
@@ -193,4 +202,9 @@ impl Client {
             }
         }
     }
+}
+
+/// A read request's bytes.
+pub(super) fn request(name: &str, options: &[(&str, &str)]) -> Vec<u8> {
+    Packet::Read(Request { name, mode: Mode::Octet, options: options.to_vec() }).encode()
 }
