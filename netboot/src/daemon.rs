@@ -9,7 +9,6 @@ use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow, bail};
 use arc_swap::ArcSwap;
@@ -177,7 +176,7 @@ impl Parts<'_> {
         let lease_reader = leases.reader();
         let mut dhcp = dhcp::server::Server::bind(link, &subnet, settings.mode, &settings.dhcp, leases)?;
         let files = self.files();
-        let (mut tftp, listener) = match (self.start_tftp(files.clone(), &ends).await, self.listen().await) {
+        let (mut tftp, listener) = match (self.start_tftp(files.clone(), &ends), self.listen().await) {
             (Ok(tftp), Ok(listener)) => (tftp, listener),
             (mut tftp, listener) => {
                 // What runs already ends first, and closes ports and store for the next try.
@@ -292,7 +291,7 @@ impl Parts<'_> {
         tftp::Files::new(&settings.data, inventory.snapshots(), link.addr, settings.http.port)
     }
 
-    async fn start_tftp(&self, files: tftp::Files, stop: &CancellationToken) -> Result<tftp::server::Handle> {
+    fn start_tftp(&self, files: tftp::Files, stop: &CancellationToken) -> Result<tftp::server::Handle> {
         let bind = SocketAddr::from((self.link.addr, tftp::PORT));
         let config = tftp::server::Config {
             bind,
@@ -306,19 +305,12 @@ impl Parts<'_> {
             threads: 0,
             cache_bytes: 256 << 20,
         };
-        let begun = Instant::now();
-        loop {
-            match tftp::server::start(config.clone(), self.timeline.clone(), stop.clone()) {
-                Err(tftp::server::Error::Bind { source, .. }) if source.kind() == ErrorKind::AddrInUse => {
-                    let place = SocketAddrV4::new(self.link.addr, tftp::PORT);
-                    let nobodys = ports::holder(ports::Proto::Udp, place).is_none();
-                    if !nobodys || begun.elapsed() > ports::GIVEN_BACK || stop.is_cancelled() {
-                        bail!("serve TFTP on {bind}: {}", ports::taken(ports::Proto::Udp, place));
-                    }
-                    tokio::time::sleep(ports::AGAIN).await;
-                }
-                started => return Ok(started?),
+        match tftp::server::start(config, self.timeline.clone(), stop.clone()) {
+            Err(tftp::server::Error::Bind { source, .. }) if source.kind() == ErrorKind::AddrInUse => {
+                let place = SocketAddrV4::new(self.link.addr, tftp::PORT);
+                bail!("serve TFTP on {bind}: {}", ports::taken(ports::Proto::Udp, place))
             }
+            started => Ok(started?),
         }
     }
 

@@ -7,15 +7,8 @@ use std::fs;
 use std::io;
 use std::net::SocketAddrV4;
 use std::path::Path;
-use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
-
-/// How long a port that no process has is waited for: io_uring gives back the port of a netboot that was killed a moment
-/// after the process is gone.
-pub const GIVEN_BACK: Duration = Duration::from_secs(5);
-/// How often it is tried meanwhile.
-pub const AGAIN: Duration = Duration::from_millis(20);
 
 /// A transport protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

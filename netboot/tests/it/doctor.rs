@@ -1,17 +1,11 @@
 //! `netboot doctor` in labs that are healthy and in labs that are not.
 
-use std::io::IoSlice;
-use std::mem::MaybeUninit;
 use std::net::{SocketAddr, UdpSocket};
-use std::os::fd::AsFd;
-use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Command, Output};
-use std::time::Duration;
 
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use tempfile::TempDir;
-use xtask::lab::{Lab, SERVER_ADDR, Server, wait_for};
+use xtask::lab::{Lab, Server, wait_for};
 
 use crate::daemon::{BLADE, NETBOOT, SOON, data, lab};
 use crate::proxy::Foreign;
@@ -168,38 +162,6 @@ fn what_a_killed_netboot_has_left_is_nothing_wrong() {
         "{text}"
     );
     line(&text, "ok", "bpffs");
-}
-
-#[test]
-fn a_port_that_no_process_has_is_waited_for() {
-    let (lab, data) = (lab(), directory());
-    let arguments = &["--interface", "pxe0", "--quiet-wire"];
-    // As after a kill, when io_uring has not given it back: the port's socket is on its way between two others.
-    let detached = || {
-        let port = lab.server.inside(|| UdpSocket::bind((SERVER_ADDR, 69)).unwrap()).unwrap();
-        let (from, to) = UnixDatagram::pair().unwrap();
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut control = SendAncillaryBuffer::new(&mut space);
-        let sockets = [port.as_fd()];
-        assert!(control.push(SendAncillaryMessage::ScmRights(&sockets)));
-        sendmsg(&from, &[IoSlice::new(b"port")], &mut control, SendFlags::empty()).unwrap();
-        to
-    };
-    let held = detached();
-    let (text, code) = screen(&lab, &data, arguments);
-    assert_eq!(code, Some(1), "{text}");
-    assert!(line(&text, "WRONG", "port").contains("69/udp (TFTP) is taken by a process that cannot be seen"));
-    drop(held);
-
-    let held = detached();
-    let (text, code) = std::thread::scope(|scope| {
-        let screen = scope.spawn(|| screen(&lab, &data, arguments));
-        assert!(!wait_for(Duration::from_secs(1), || screen.is_finished()), "it waits");
-        drop(held);
-        screen.join().unwrap()
-    });
-    assert_eq!(code, Some(0), "{text}");
-    assert!(text.contains("69/udp (TFTP) is free"), "{text}");
 }
 
 #[test]

@@ -8,8 +8,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::Path;
 use std::process::Command;
-use std::thread;
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 use rustix::fs::{StatVfsMountFlags, statvfs};
 use rustix::io::Errno;
@@ -45,7 +44,7 @@ pub(super) fn facts(settings: Settings, quiet_wire: bool) -> Facts {
     let trunk = settings.trunk.as_deref().zip(settings.vlan);
     let trunk = trunk.map(|(name, vlan)| trunk_of(&settings.interface, fastpath::Trunk { name, vlan }));
     let told = told(&settings);
-    let ports = ports(&settings, link.as_ref(), told.is_some(), lacking.is_empty());
+    let ports = ports(&settings, link.as_ref(), told.is_some());
     let running = told.is_some() || ports.iter().any(|port| matches!(port.state, PortState::Ours));
     let program = if settings.mode == Mode::Full && settings.xdp != Xdp::Off {
         fastpath::probe().map_err(|error| format!("{error:#}"))
@@ -185,9 +184,8 @@ fn told(settings: &Settings) -> Option<Told> {
     serde_json::from_slice(&status).ok()
 }
 
-/// Tries the ports as `serve` takes them. Those of an address that is not there yet are left out. `complete`: every process's
-/// ports can be seen.
-fn ports(settings: &Settings, link: Option<&Link>, running: bool, complete: bool) -> Vec<Port> {
+/// Tries the ports as `serve` takes them. Those of an address that is not there yet are left out.
+fn ports(settings: &Settings, link: Option<&Link>, running: bool) -> Vec<Port> {
     let any = Ipv4Addr::UNSPECIFIED;
     let lease_file = store::path_in(&settings.state);
     let mut wanted = Vec::new();
@@ -199,7 +197,7 @@ fn ports(settings: &Settings, link: Option<&Link>, running: bool, complete: bool
         wanted.push((Proto::Udp, 4011, "boot service", vec![link.addr], device));
     }
     wanted.push((Proto::Tcp, settings.http.port, "HTTP", vec![any], None));
-    let looked = |proto, port, addrs: &[Ipv4Addr], device| {
+    let state = |proto, port, addrs: &[Ipv4Addr], device| {
         let failed = addrs.iter().find_map(|addr| {
             ports::attempt(proto, SocketAddrV4::new(*addr, port), device).err().map(|error| (*addr, error))
         });
@@ -212,18 +210,6 @@ fn ports(settings: &Settings, link: Option<&Link>, running: bool, complete: bool
             Some(process) => PortState::Taken(process.name, process.pid),
             None if running => PortState::Ours,
             None => PortState::TakenUnseen,
-        }
-    };
-    let state = |proto, port, addrs: &[Ipv4Addr], device| {
-        let begun = Instant::now();
-        loop {
-            match looked(proto, port, addrs, device) {
-                // What `serve` waits for as well. Without rights every other's port looks like this.
-                PortState::TakenUnseen if complete && begun.elapsed() < ports::GIVEN_BACK => {
-                    thread::park_timeout(ports::AGAIN);
-                }
-                state => return state,
-            }
         }
     };
     let port = |(proto, port, purpose, addrs, device): (_, u16, _, Vec<_>, _)| Port {
