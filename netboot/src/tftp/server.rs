@@ -33,6 +33,9 @@ const RECEIVE_BUFFER: usize = 4 << 20;
 /// More threads than this are of no use.
 const MOST_THREADS: usize = 64;
 
+/// Threads that wait for disks: a rack that asks at once asks for the same files.
+const DISK_THREADS: usize = 16;
+
 /// What the server needs to know.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -167,7 +170,8 @@ fn launch<E: Engine + 'static>(
     timeline: Timeline,
     stop: CancellationToken,
 ) -> io::Result<oneshot::Receiver<()>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().max_blocking_threads(DISK_THREADS).build()?;
     let handle = runtime.handle().clone();
     let spawn: Spawn = Arc::new(move |work| drop(handle.spawn_blocking(work)));
     let processors = thread::available_parallelism().map_or(1, usize::from);

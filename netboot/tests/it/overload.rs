@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use netboot::mac::Mac;
 use netboot::net::frames::Frames;
-use xtask::lab::{Server, wait_for};
+use xtask::lab::{SERVER_ADDR, Server, wait_for};
 
 use crate::daemon::{BLADE, NETBOOT, SOON, data, lab, status};
 use crate::wire::{Ask, DISCOVER, Wire};
@@ -96,5 +96,36 @@ fn in_a_flood_an_address_that_somebody_uses_is_offered_to_nobody() {
     let counters = || status(&lab)["counters"]["dhcp"].clone();
     assert!(wait_for(SOON, || counters()["conflict"] == 100), "{}", counters());
     assert_eq!(counters()["offer"], serde_json::Value::Null, "{}", counters());
+    server.stop().unwrap();
+}
+
+/// Processor time of a process, hundredths of a second.
+fn ticks(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+#[test]
+fn a_daemon_with_nothing_to_do_sleeps() {
+    let (lab, data) = (lab(), data(BLADE));
+    std::fs::write(data.path().join("tftp/file"), vec![0; 1 << 20]).unwrap();
+    let server = Server::start(&lab, Path::new(NETBOOT), data.path(), &["--xdp", "off"]).unwrap();
+    let machine = lab.client("machine").unwrap();
+    machine.ip("address add 192.168.90.50/24 dev eth0").unwrap();
+    let socket = machine.inside(|| std::net::UdpSocket::bind(("192.168.90.50", 0)).unwrap()).unwrap();
+    socket.set_read_timeout(Some(SOON)).unwrap();
+    // With a client, too, that has begun and says nothing more.
+    let mut packet = [0; 2048];
+    socket.send_to(b"\0\x01file\0octet\0", (SERVER_ADDR, 69)).unwrap();
+    let (_, from) = socket.recv_from(&mut packet).unwrap();
+    socket.send_to(&[0, 4, 0, 1], from).unwrap();
+    assert_eq!(socket.recv_from(&mut packet).unwrap().0, 516);
+
+    let before = ticks(server.child().pid());
+    let second = std::time::Duration::from_secs(1);
+    assert!(!wait_for(4 * second, || false));
+    let spent = ticks(server.child().pid()) - before;
+    assert!(spent <= 4, "{spent} hundredths of a second in four seconds: more than a hundredth of a processor");
     server.stop().unwrap();
 }
