@@ -20,7 +20,7 @@ use super::pages::Call;
 use super::session::{GoesOn, Job, Session, Shared, Ways};
 
 /// A client that is not far away answers within this time.
-const SPIN: Duration = Duration::from_micros(60);
+const SPIN: Duration = Duration::from_micros(100);
 /// So many answers in a row that came later, and it is of no use to look for them.
 const LATE: u32 = 8;
 /// After so many sleeps it is tried again.

@@ -126,6 +126,9 @@ fn a_daemon_with_nothing_to_do_sleeps() {
     let second = std::time::Duration::from_secs(1);
     assert!(!wait_for(4 * second, || false));
     let spent = ticks(server.child().pid()) - before;
-    assert!(spent <= 4, "{spent} hundredths of a second in four seconds: more than a hundredth of a processor");
+    assert!(
+        spent <= 4,
+        "{spent} hundredths of a second in four seconds: more than a hundredth of a processor"
+    );
     server.stop().unwrap();
 }
