@@ -3,8 +3,7 @@
 //! A request that comes twice is one transfer (RFC 1350 section 4 leaves it open, every lost packet asks for it); the number
 //! of transfers is capped, in all and for each address. Nothing here waits for a disk.
 
-use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::cell::RefCell;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::rc::Rc;
@@ -20,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::files::Files;
 use super::options::{Limits, negotiate};
 use super::pages::Store;
+use super::running::Running;
 use super::server::Config;
 use super::session::{Claim, Job};
 use super::wire::{self, Mode, Packet, code};
@@ -36,15 +36,6 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// Who was silent for so long makes room for another.
 const IDLE: Duration = Duration::from_secs(5);
 
-/// A client's port that is being served.
-#[derive(Clone)]
-struct Served {
-    id: u64,
-    claim: Arc<Claim>,
-    /// The number of the worker that has it, when one has it.
-    worker: Option<usize>,
-}
-
 /// What all requests share.
 struct Common {
     files: Files,
@@ -56,10 +47,7 @@ struct Common {
     /// The well-known port's, where all transfers use it.
     only: Option<Arc<UdpSocket>>,
     workers: Vec<Mailbox>,
-    /// Transfers of each worker.
-    load: RefCell<Vec<usize>>,
-    running: RefCell<HashMap<SocketAddr, Served>>,
-    peers: RefCell<HashMap<u64, SocketAddr>>,
+    running: RefCell<Running>,
 }
 
 /// What listens on the port.
@@ -67,7 +55,6 @@ pub(super) struct Listener {
     common: Rc<Common>,
     max_transfers: usize,
     clients: Vec<Ipv4Network>,
-    next: Cell<u64>,
     opening: RefCell<JoinSet<()>>,
 }
 
@@ -82,7 +69,6 @@ impl Listener {
         workers: Vec<Mailbox>,
     ) -> Self {
         let limits = Limits { mtu: config.mtu, max_window: config.max_window };
-        let load = RefCell::new(vec![0; workers.len()]);
         let common = Rc::new(Common {
             files: config.files,
             limits,
@@ -90,13 +76,11 @@ impl Listener {
             addr: config.bind.ip(),
             store,
             only: only.map(Arc::new),
+            running: RefCell::new(Running::new(workers.len())),
             workers,
-            load,
-            running: RefCell::default(),
-            peers: RefCell::default(),
         });
         let (max_transfers, clients) = (config.max_transfers, config.clients);
-        Self { common, max_transfers, clients, next: Cell::new(1), opening: RefCell::default() }
+        Self { common, max_transfers, clients, opening: RefCell::default() }
     }
 
     /// Serves until the token says stop and the sessions have taken their leave; `over` tells which have ended.
@@ -113,7 +97,7 @@ impl Listener {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                Some(id) = over.recv() => self.common.over(id),
+                Some(id) = over.recv() => drop(self.common.running.borrow_mut().end(id)),
                 received = socket.recv_from(&mut packet) => {
                     match received {
                         Ok((length, from)) => {
@@ -202,27 +186,24 @@ impl Listener {
                 return refuse(request.name, code::ILLEGAL, "unknown mode: use octet (binary) mode");
             }
         }
-        let served = self.common.running.borrow().get(&from).cloned();
+        let served = self.common.running.borrow().get(from).cloned();
         if let Some(served) = served {
             if served.claim.owns(packet) {
                 timeline.count("tftp", "repeated-request");
                 return None;
             }
-            self.common.end(from, &served, "the client began anew from the same port");
+            self.common.end(served.id, "the client began anew from the same port");
         }
         if self.common.running.borrow().len() >= self.max_transfers && !self.make_room() {
             timeline.count("tftp", "too-many-transfers");
             return refuse(request.name, code::UNDEFINED, "too many transfers at once: try again");
         }
-        if self.common.running.borrow().keys().filter(|peer| peer.ip() == from.ip()).count() >= PER_ADDRESS {
+        if self.common.running.borrow().of(from.ip()) >= PER_ADDRESS {
             timeline.count("tftp", "too-many-of-one-address");
             return refuse(request.name, code::UNDEFINED, "too many transfers to your address: try again");
         }
-        let (id, claim) = (self.next.get(), Arc::new(Claim::new(packet)));
-        self.next.set(id + 1);
-        let served = Served { id, claim: Arc::clone(&claim), worker: None };
-        self.common.running.borrow_mut().insert(from, served);
-        self.common.peers.borrow_mut().insert(id, from);
+        let claim = Arc::new(Claim::new(packet));
+        let id = self.common.running.borrow_mut().begin(from, Arc::clone(&claim));
         let common = Rc::clone(&self.common);
         self.opening.borrow_mut().spawn_local(async move { common.open(id, claim, from).await });
         None
@@ -230,12 +211,9 @@ impl Listener {
 
     /// Ends the transfer whose client was silent for longest, if that is long.
     fn make_room(&self) -> bool {
-        let idlest =
-            self.common.running.borrow().iter().map(|(peer, served)| (served.claim.idle(), *peer)).max();
-        let Some((idle, peer)) = idlest else { return false };
-        let served = self.common.running.borrow().get(&peer).cloned();
-        let Some(served) = served.filter(|_| idle >= IDLE) else { return false };
-        self.common.end(peer, &served, "the client was silent, and others need the place");
+        let idlest = self.common.running.borrow().idlest();
+        let Some((id, _)) = idlest.filter(|(_, idle)| *idle >= IDLE) else { return false };
+        self.common.end(id, "the client was silent, and others need the place");
         true
     }
 }
@@ -246,7 +224,7 @@ impl Common {
         let Ok(Packet::Read(request)) = wire::parse(claim.request()) else { return };
         let failed = |why: String| {
             self.timeline.record(&Step::TftpFailed { peer, file: shown(request.name), why });
-            self.over(id);
+            self.running.borrow_mut().end(id);
         };
         let own = || UdpSocket::bind((self.addr, 0)).and_then(|socket| ready(socket).map(Arc::new));
         let socket = self.only.clone().map_or_else(own, Ok);
@@ -271,24 +249,10 @@ impl Common {
                 return failed(why.to_string());
             }
         };
-        // Meanwhile it may have been ended in favour of another.
-        if !self.peers.borrow().contains_key(&id) {
-            return;
-        }
         let agreed = negotiate(&request.options, bytes.size(), self.limits);
         let first = claim.begin(&agreed, bytes.size());
-        let worker = {
-            let mut load = self.load.borrow_mut();
-            let Some((worker, number)) = load.iter_mut().enumerate().min_by_key(|(_, number)| **number)
-            else {
-                return;
-            };
-            *number += 1;
-            worker
-        };
-        if let Some(served) = self.running.borrow_mut().get_mut(&peer).filter(|served| served.id == id) {
-            served.worker = Some(worker);
-        }
+        // Meanwhile it may have been ended in favour of another.
+        let Some(worker) = self.running.borrow_mut().assign(id) else { return };
         let (file, claim) = (shown(request.name), Arc::clone(&claim));
         let job =
             Job { id, claim, peer, socket, own_socket: self.only.is_none(), file, agreed, bytes, first };
@@ -301,7 +265,7 @@ impl Common {
     fn hand_over(&self, from: SocketAddr, packet: &[u8]) -> bool {
         let running = self.running.borrow();
         let worker = || {
-            let served = self.only.as_ref().and_then(|_| running.get(&from))?;
+            let served = self.only.as_ref().and_then(|_| running.get(from))?;
             Some((served.id, self.workers.get(served.worker?)?))
         };
         let Some((id, worker)) = worker() else { return false };
@@ -309,31 +273,11 @@ impl Common {
         true
     }
 
-    /// Gives a client's port free.
-    fn over(&self, id: u64) {
-        let Some(peer) = self.peers.borrow_mut().remove(&id) else { return };
-        let mut running = self.running.borrow_mut();
-        if let Some(served) = running.get(&peer).filter(|served| served.id == id).cloned() {
-            running.remove(&peer);
-            self.unload(&served);
-        }
-    }
-
-    fn unload(&self, served: &Served) {
-        if let Some(worker) = served.worker
-            && let Some(number) = self.load.borrow_mut().get_mut(worker)
-        {
-            *number = number.saturating_sub(1);
-        }
-    }
-
-    /// Ends a transfer; its port is free for another at once.
-    fn end(&self, peer: SocketAddr, served: &Served, why: &'static str) {
-        self.running.borrow_mut().remove(&peer);
-        self.peers.borrow_mut().remove(&served.id);
-        self.unload(served);
+    /// Ends a transfer; its client's port is free for another at once.
+    fn end(&self, id: u64, why: &'static str) {
+        let Some(served) = self.running.borrow_mut().end(id) else { return };
         if let Some(worker) = served.worker.and_then(|worker| self.workers.get(worker)) {
-            worker.tell(Message::End(served.id, why));
+            worker.tell(Message::End(id, why));
         }
     }
 }

@@ -1,0 +1,124 @@
+//! Which clients' ports are being served, and by which worker. Pure.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::session::Claim;
+
+/// A client's port that is being served.
+#[derive(Clone, Debug)]
+pub(super) struct Served {
+    /// The transfer's number, which no other ever had.
+    pub(super) id: u64,
+    pub(super) claim: Arc<Claim>,
+    /// The number of the worker that has it, when one has it.
+    pub(super) worker: Option<usize>,
+}
+
+/// All of them.
+#[derive(Debug)]
+pub(super) struct Running {
+    next: u64,
+    served: HashMap<SocketAddr, Served>,
+    peers: HashMap<u64, SocketAddr>,
+    /// Transfers of each address.
+    addresses: HashMap<IpAddr, usize>,
+    /// Transfers of each worker.
+    load: Vec<usize>,
+}
+
+impl Running {
+    /// None, for so many workers.
+    pub(super) fn new(workers: usize) -> Self {
+        let load = vec![0; workers];
+        Self { next: 0, served: HashMap::new(), peers: HashMap::new(), addresses: HashMap::new(), load }
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.served.len()
+    }
+
+    /// How many of one address.
+    pub(super) fn of(&self, addr: IpAddr) -> usize {
+        self.addresses.get(&addr).copied().unwrap_or_default()
+    }
+
+    /// The one of this port.
+    pub(super) fn get(&self, peer: SocketAddr) -> Option<&Served> {
+        self.served.get(&peer)
+    }
+
+    /// Adds one of a port that has none; returns its number.
+    pub(super) fn begin(&mut self, peer: SocketAddr, claim: Arc<Claim>) -> u64 {
+        let id = self.next;
+        self.next += 1;
+        self.served.insert(peer, Served { id, claim, worker: None });
+        self.peers.insert(id, peer);
+        *self.addresses.entry(peer.ip()).or_default() += 1;
+        id
+    }
+
+    /// Gives it to the worker that has the fewest, if it has not ended meanwhile.
+    pub(super) fn assign(&mut self, id: u64) -> Option<usize> {
+        let served = self.peers.get(&id).and_then(|peer| self.served.get_mut(peer))?;
+        let (worker, load) = self.load.iter_mut().enumerate().min_by_key(|(_, load)| **load)?;
+        *load += 1;
+        served.worker = Some(worker);
+        Some(worker)
+    }
+
+    /// Takes one out.
+    pub(super) fn end(&mut self, id: u64) -> Option<Served> {
+        let peer = self.peers.remove(&id)?;
+        let served = self.served.remove(&peer)?;
+        if let Some(number) = self.addresses.get_mut(&peer.ip()) {
+            *number -= 1;
+            if *number == 0 {
+                self.addresses.remove(&peer.ip());
+            }
+        }
+        if let Some(load) = served.worker.and_then(|worker| self.load.get_mut(worker)) {
+            *load -= 1;
+        }
+        Some(served)
+    }
+
+    /// The one whose client has been silent for longest, and for how long.
+    pub(super) fn idlest(&self) -> Option<(u64, Duration)> {
+        let silent = self.served.values().map(|served| (served.id, served.claim.idle()));
+        silent.max_by_key(|(_, idle)| *idle)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{Claim, Running};
+
+    #[test]
+    fn each_goes_to_the_worker_that_has_the_fewest_and_leaves_nothing_behind() {
+        let mut running = Running::new(2);
+        let claim = || Arc::new(Claim::new(b"request"));
+        let ids: Vec<u64> = (1..=5).map(|port| running.begin(([10, 0, 0, 1], port).into(), claim())).collect();
+        let workers: Vec<_> = ids.iter().map(|id| running.assign(*id)).collect();
+        assert_eq!(workers, [Some(0), Some(1), Some(0), Some(1), Some(0)]);
+        assert_eq!((running.len(), running.of([10, 0, 0, 1].into()), running.of([10, 0, 0, 2].into())), (5, 5, 0));
+        for id in [0, 2, 4] {
+            assert_eq!(running.end(id).map(|served| served.worker), Some(Some(0)));
+        }
+        assert!(running.end(0).is_none(), "it has ended");
+        assert_eq!(running.assign(0), None);
+        let other = running.begin(([10, 0, 0, 2], 1).into(), claim());
+        assert_eq!(running.assign(other), Some(0));
+        assert_eq!(running.idlest().map(|(id, _)| id), Some(1), "the oldest of those that are left");
+        for id in [1, 3, other] {
+            running.end(id);
+        }
+        assert_eq!((running.len(), running.addresses.len(), running.peers.len()), (0, 0, 0));
+        assert_eq!(running.load, [0, 0]);
+    }
+}
