@@ -158,10 +158,9 @@ pub fn apply<T: Table>(table: &mut T, held: &mut Held, wanted: &Entries) -> Resu
     }
     let pool = wanted.pool.iter().map(|group| slots.get((*group)?).copied());
     held.pool = pool.collect();
-    let value = |machine: &Machine| {
+    let of = |machine: &Machine| {
         let segment = wanted.groups.get(machine.group).map_or(0, |group| group.segment);
-        let slots = slots.get(machine.group).copied().unwrap_or([NO_SLOT; 16]);
-        host(machine, segment, slots)
+        (segment, slots.get(machine.group).unwrap_or(&[NO_SLOT; 16]))
     };
     let (mut gone, mut moved, mut put) = (Vec::new(), Vec::new(), Vec::new());
     // Whether a slot may be free: most edits change nothing but a machine's own part.
@@ -171,10 +170,11 @@ pub fn apply<T: Table>(table: &mut T, held: &mut Held, wanted: &Entries) -> Resu
         while let Some((mac, _)) = old.next_if(|(mac, _)| **mac < machine.mac) {
             gone.push(*mac);
         }
-        let new = value(machine);
+        let (segment, slots) = of(machine);
         match old.next_if(|(mac, _)| **mac == machine.mac) {
-            Some((_, held)) if *held == new => {}
+            Some((_, held)) if is_of(held, machine, segment, slots) => {}
             known => {
+                let new = host(machine, segment, *slots);
                 if known.is_some_and(|(_, held)| held.addr != new.addr) {
                     moved.push(machine.mac);
                 }
@@ -241,6 +241,16 @@ pub fn take_leased<T: Table>(table: &mut T, held: &mut Held, mac: Mac) -> Result
         held.machines.remove(&mac);
     }
     Ok(())
+}
+
+/// Whether it is the map's value of a machine: what [`host`] makes, which is not made only to be compared.
+fn is_of(held: &Host, machine: &Machine, segment: u16, slots: &[u16; 16]) -> bool {
+    held.addr == machine.addr.to_bits()
+        && held.segment == segment
+        && held.name_len == machine.name.len
+        && held.valid_until_ns == machine.valid_until_ns
+        && held.slots == *slots
+        && held.name == machine.name.bytes
 }
 
 /// The map's value of a machine, its stamp still 0.

@@ -103,10 +103,14 @@ mod tests {
     fn each_goes_to_the_worker_that_has_the_fewest_and_leaves_nothing_behind() {
         let mut running = Running::new(2);
         let claim = || Arc::new(Claim::new(b"request"));
-        let ids: Vec<u64> = (1..=5).map(|port| running.begin(([10, 0, 0, 1], port).into(), claim())).collect();
+        let ids: Vec<u64> =
+            (1..=5).map(|port| running.begin(([10, 0, 0, 1], port).into(), claim())).collect();
         let workers: Vec<_> = ids.iter().map(|id| running.assign(*id)).collect();
         assert_eq!(workers, [Some(0), Some(1), Some(0), Some(1), Some(0)]);
-        assert_eq!((running.len(), running.of([10, 0, 0, 1].into()), running.of([10, 0, 0, 2].into())), (5, 5, 0));
+        assert_eq!(
+            (running.len(), running.of([10, 0, 0, 1].into()), running.of([10, 0, 0, 2].into())),
+            (5, 5, 0)
+        );
         for id in [0, 2, 4] {
             assert_eq!(running.end(id).map(|served| served.worker), Some(Some(0)));
         }

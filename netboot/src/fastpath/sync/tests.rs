@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use netboot_ebpf::abi::{Host, NO_SLOT, TEMPLATES_CAPACITY};
 use proptest::prelude::*;
 
-use super::{Changed, Held, Table, apply, put_leased, take_leased};
+use super::{Changed, Held, Table, apply, host, is_of, put_leased, take_leased};
 use crate::fastpath::entries::{Entries, Group, Leased, Machine, Name, leased};
 use crate::mac::Mac;
 
@@ -239,5 +239,27 @@ proptest! {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn whatever_differs_of_a_machine_it_is_another() {
+    let machine =
+        leased(mac(1), &Leased { addr: Ipv4Addr::new(10, 0, 0, 1), segment: 3, valid_until_ns: 7 }, 0);
+    let held = host(&machine, 3, [5; 16]);
+    assert!(is_of(&held, &machine, 3, &[5; 16]));
+    let mut slots = [5; 16];
+    slots[15] = 6;
+    let mut name = machine.name;
+    name.bytes[71] = 1;
+    for (other, segment, slots) in [
+        (machine.clone(), 4, [5; 16]),
+        (machine.clone(), 3, slots),
+        (Machine { addr: Ipv4Addr::new(10, 0, 0, 2), ..machine.clone() }, 3, [5; 16]),
+        (Machine { valid_until_ns: 8, ..machine.clone() }, 3, [5; 16]),
+        (Machine { name, ..machine.clone() }, 3, [5; 16]),
+        (Machine { name: Name { len: 1, ..machine.name }, ..machine.clone() }, 3, [5; 16]),
+    ] {
+        assert!(!is_of(&held, &other, segment, &slots), "{other:?}");
     }
 }
