@@ -537,3 +537,22 @@ fn all_transfers_use_one_port_where_that_is_set() {
         assert_eq!(server.count("stray"), 0);
     });
 }
+
+#[test]
+fn who_was_silent_for_long_makes_room_for_another() {
+    both(|engine| {
+        let server = Server::with(engine, |config| config.max_transfers = 1);
+        server.file("file", &pattern(300));
+        let silent = server.ask("file", &[PATIENT]);
+        silent.oack();
+        let begun = Instant::now();
+        let served = || {
+            let (packet, _) = server.ask("file", &[]).receive();
+            matches!(wire::parse(&packet), Ok(Packet::Data { .. }))
+        };
+        assert!(!served(), "there is no place yet");
+        assert!(wait_for(WITHIN, served));
+        assert!(begun.elapsed() > Duration::from_secs(4), "it had its time");
+        assert_eq!(silent.error().1, "the client was silent, and others need the place");
+    });
+}
