@@ -301,9 +301,9 @@ impl Parts<'_> {
             max_window: self.settings.tftp.max_window,
             mtu: self.link.mtu,
             engine: self.settings.tftp.engine,
-            single_port: false,
-            threads: 0,
-            cache_bytes: 256 << 20,
+            single_port: self.settings.tftp.single_port,
+            threads: self.settings.tftp.threads,
+            cache_bytes: self.settings.tftp.cache_bytes,
         };
         match tftp::server::start(config, self.timeline.clone(), stop.clone()) {
             Err(tftp::server::Error::Bind { source, .. }) if source.kind() == ErrorKind::AddrInUse => {

@@ -217,6 +217,12 @@ pub struct Tftp {
     pub max_window: u16,
     /// How packets are moved.
     pub engine: Engine,
+    /// DATA leaves from port 69 as well, for clients behind what translates addresses.
+    pub single_port: bool,
+    /// Threads that play transfers, at most 64; 0: one for each processor.
+    pub threads: usize,
+    /// Bytes of files that are kept mapped; what is more is left to the kernel's cache. At least 16 MiB.
+    pub cache_bytes: u64,
 }
 
 /// How TFTP moves packets.
