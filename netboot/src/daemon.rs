@@ -301,6 +301,10 @@ impl Parts<'_> {
             max_window: self.settings.tftp.max_window,
             mtu: self.link.mtu,
             engine: self.settings.tftp.engine,
+            rollover: match self.settings.tftp.rollover {
+                1 => tftp::transfer::Rollover::One,
+                _ => tftp::transfer::Rollover::Zero,
+            },
             single_port: self.settings.tftp.single_port,
             threads: self.settings.tftp.threads,
             cache_bytes: self.settings.tftp.cache_bytes,

@@ -217,6 +217,8 @@ pub struct Tftp {
     pub max_window: u16,
     /// How packets are moved.
     pub engine: Engine,
+    /// The number of the block behind 65,535: 0 or 1.
+    pub rollover: u16,
     /// DATA leaves from port 69 as well, for clients behind what translates addresses.
     pub single_port: bool,
     /// Threads that play transfers, at most 64; 0: one for each processor.

@@ -97,6 +97,7 @@ fn merge(data: &Path, given: Given, written: Written) -> Settings {
             max_transfers: written.max_transfers.unwrap_or(4096),
             max_window: written.max_window.unwrap_or(64),
             engine: written.engine.unwrap_or_default(),
+            rollover: written.rollover.unwrap_or_default(),
             single_port: written.single_port.unwrap_or_default(),
             threads: written.threads.unwrap_or_default(),
             cache_bytes: written.cache_bytes.unwrap_or(256 << 20),
@@ -215,8 +216,13 @@ mod tests {
             (4096, 64, Engine::Auto)
         );
         assert_eq!(
-            (settings.tftp.single_port, settings.tftp.threads, settings.tftp.cache_bytes),
-            (false, 0, 268_435_456)
+            (
+                settings.tftp.rollover,
+                settings.tftp.single_port,
+                settings.tftp.threads,
+                settings.tftp.cache_bytes
+            ),
+            (0, false, 0, 268_435_456)
         );
         assert_eq!(settings.http.override_from, ["127.0.0.0/8".parse().unwrap()]);
         assert!(settings.serving().unwrap_err().to_string().contains("--interface"));
@@ -230,7 +236,7 @@ mod tests {
                     "dns": ["10.0.0.2", "10.0.0.3"], "domain": "blades.example", "unknown": "hold",
                     "menu": { "prompt": "F8?", "timeout_secs": 9, "items": ["local", "beta"] } },
           "boot": { "bios": "lpxelinux.0", "http64": "http://10.0.0.1/x.efi", "rpi": "" }, "http": { "port": 80, "override_from": ["10.9.0.0/16", "10.8.0.1"] },
-          "tftp": { "max_transfers": 9, "max_window": 4, "engine": "plain", "single_port": true, "threads": 3, "cache_bytes": 16777216 }, }"#;
+          "tftp": { "max_transfers": 9, "max_window": 4, "engine": "plain", "rollover": 1, "single_port": true, "threads": 3, "cache_bytes": 16777216 }, }"#;
         let file = with(text, Given::default()).unwrap();
         assert_eq!((file.interface.as_str(), file.xdp, file.http.port), ("eth1", Xdp::Generic, 80));
         assert_eq!((file.trunk.as_deref(), file.vlan), (Some("eth9"), Some("9".parse().unwrap())));

@@ -68,7 +68,7 @@ impl Listener {
         only: Option<UdpSocket>,
         workers: Vec<Mailbox>,
     ) -> Self {
-        let limits = Limits { mtu: config.mtu, max_window: config.max_window };
+        let limits = Limits { mtu: config.mtu, max_window: config.max_window, rollover: config.rollover };
         let common = Rc::new(Common {
             files: config.files,
             limits,

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use super::transfer::Rollover;
+
 /// Block size without the option (RFC 1350).
 const BLKSIZE: u16 = 512;
 
@@ -21,6 +23,8 @@ pub struct Limits {
     pub mtu: u32,
     /// Largest window, blocks.
     pub max_window: u16,
+    /// What comes behind block 65,535.
+    pub rollover: Rollover,
 }
 
 /// What was agreed for a transfer.
@@ -34,14 +38,22 @@ pub struct Agreed {
     pub timeout: Option<Duration>,
     /// The client asked for the size: it may be all it wants.
     pub tsize: bool,
+    /// What comes behind block 65,535. No option says so: it is the server's setting.
+    pub rollover: Rollover,
     /// What the OACK says, names in the client's spelling; empty: no OACK.
     pub oack: Vec<(String, String)>,
 }
 
 /// Grants what can be granted of the options of a request for a file of `size` bytes.
 pub fn negotiate(asked: &[(&str, &str)], size: u64, limits: Limits) -> Agreed {
-    let mut agreed =
-        Agreed { blksize: BLKSIZE, windowsize: 1, timeout: None, tsize: false, oack: Vec::new() };
+    let mut agreed = Agreed {
+        blksize: BLKSIZE,
+        windowsize: 1,
+        timeout: None,
+        tsize: false,
+        rollover: limits.rollover,
+        oack: Vec::new(),
+    };
     let mut seen: Vec<String> = Vec::new();
     for (name, value) in asked {
         let option = name.to_ascii_lowercase();
@@ -87,7 +99,7 @@ mod tests {
 
     type Pairs = &'static [(&'static str, &'static str)];
 
-    const LIMITS: Limits = Limits { mtu: 1500, max_window: 64 };
+    const LIMITS: Limits = Limits { mtu: 1500, max_window: 64, rollover: Rollover::Zero };
 
     #[test]
     fn grants_only_what_was_asked() {
@@ -147,16 +159,19 @@ mod tests {
 
     #[test]
     fn an_old_ack_is_never_a_new_one() {
-        let limits = Limits { mtu: 9000, max_window: u16::MAX };
+        let limits = Limits { mtu: 9000, max_window: u16::MAX, ..LIMITS };
         assert_eq!(negotiate(&[("windowsize", "65535")], 0, limits).windowsize, 0x7fff);
-        assert_eq!(negotiate(&[("windowsize", "9")], 0, Limits { mtu: 0, max_window: 0 }).windowsize, 1);
+        assert_eq!(
+            negotiate(&[("windowsize", "9")], 0, Limits { mtu: 0, max_window: 0, ..LIMITS }).windowsize,
+            1
+        );
     }
 
     proptest! {
         #[test]
         fn never_more_than_asked(blksize in any::<u32>(), windowsize in any::<u32>(), mtu in any::<u32>(), max_window in any::<u16>()) {
             let (b, w) = (blksize.to_string(), windowsize.to_string());
-            let agreed = negotiate(&[("blksize", &b), ("windowsize", &w)], 0, Limits { mtu, max_window });
+            let agreed = negotiate(&[("blksize", &b), ("windowsize", &w)], 0, Limits { mtu, max_window, ..LIMITS });
             for (name, value) in &agreed.oack {
                 let asked = if name == "blksize" { blksize } else { windowsize };
                 prop_assert!(value.parse::<u32>().unwrap() <= asked);

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use socket2::{MsgHdr, SockAddr, SockRef};
 
 use super::pages::Bytes;
-use super::transfer::low16;
+use super::transfer::Rollover;
 use super::wire::data_header;
 
 /// The most the kernel cuts into packets in one send: segments and bytes.
@@ -43,13 +43,14 @@ pub(super) fn blocks(
     peer: &SockAddr,
     bytes: &Bytes,
     blksize: u16,
+    rollover: Rollover,
     blocks: Range<u64>,
 ) -> Result<(), Failure> {
     let mut headers = [[0; 4]; SEGMENTS];
     let mut parts = [IoSlice::new(&[]); 2 * SEGMENTS];
     let (mut number, size) = (0, bytes.size());
     for ((block, header), part) in blocks.zip(&mut headers).zip(parts.chunks_exact_mut(2)) {
-        *header = data_header(low16(block));
+        *header = data_header(rollover.number(block));
         let at = block.saturating_sub(1).saturating_mul(blksize.into()).min(size);
         let length = usize::try_from((size - at).min(blksize.into())).unwrap_or_default();
         let place = bytes.place(at, length).ok_or(Failure::Unreadable)?;
@@ -123,7 +124,7 @@ mod tests {
 
     use socket2::SockAddr;
 
-    use super::{Failure, blocks, per_send};
+    use super::{Failure, Rollover, blocks, per_send};
     use crate::tftp::files::Content;
     use crate::tftp::pages::Store;
 
@@ -154,9 +155,12 @@ mod tests {
                 assert_eq!(packet[..length], expected, "{number}");
             }
         };
-        blocks(&server, &peer, &bytes, 512, 1..11).unwrap();
+        blocks(&server, &peer, &bytes, 512, Rollover::Zero, 1..11).unwrap();
         receive(1..11);
-        assert!(matches!(blocks(&server, &peer, &bytes, 512, 11..12), Ok(())), "an empty one");
+        assert!(
+            matches!(blocks(&server, &peer, &bytes, 512, Rollover::Zero, 11..12), Ok(())),
+            "an empty one"
+        );
         receive(11..11);
 
         // A socket without checksums is one that the kernel does not cut for.
@@ -174,8 +178,8 @@ mod tests {
         assert_eq!(set, 0);
         let mut rest = [0; 600];
         let _ = client.recv_from(&mut rest);
-        assert!(matches!(blocks(&server, &peer, &bytes, 512, 3..5), Err(Failure::Whole(_))));
-        blocks(&server, &peer, &bytes, 512, 3..4).unwrap();
+        assert!(matches!(blocks(&server, &peer, &bytes, 512, Rollover::Zero, 3..5), Err(Failure::Whole(_))));
+        blocks(&server, &peer, &bytes, 512, Rollover::Zero, 3..4).unwrap();
         receive(3..4);
     }
 }

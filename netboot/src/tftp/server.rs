@@ -23,6 +23,7 @@ use super::pages::Store;
 use super::plain::Plain;
 use super::ring::Ring;
 use super::session::Shared;
+use super::transfer::Rollover;
 use super::worker::{Spawn, Worker};
 use crate::config;
 use crate::timeline::Timeline;
@@ -53,6 +54,8 @@ pub struct Config {
     pub mtu: u32,
     /// How packets are moved.
     pub engine: config::Engine,
+    /// What comes behind block 65,535.
+    pub rollover: Rollover,
     /// DATA leaves from the well-known port as well, for clients behind what translates addresses.
     pub single_port: bool,
     /// Threads that play transfers; 0: one for each processor.

@@ -236,7 +236,7 @@ impl Session {
             let most = if cuts { send::per_send(blksize) } else { 1 };
             let part = next..next.saturating_add(most).min(blocks.end);
             let end = part.end;
-            match send::blocks(socket, &self.to, bytes, blksize, part) {
+            match send::blocks(socket, &self.to, bytes, blksize, agreed.rollover, part) {
                 Err(Failure::Whole(error)) => {
                     tracing::info!(%error, "the kernel does not cut TFTP windows into packets here: sending one by one");
                     ways.shared.segmenting.store(false, Ordering::Relaxed);

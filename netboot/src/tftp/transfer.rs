@@ -47,7 +47,7 @@ pub enum Action {
     Nothing,
     /// Send the OACK.
     Oack,
-    /// Send these blocks; the first block of a file is 1, block numbers on the wire are the low 16 bits.
+    /// Send these blocks; the first block of a file is 1, and [`Rollover::number`] what it has on the wire.
     Send(Range<u64>),
     /// The transfer has ended.
     End(End),
@@ -88,6 +88,7 @@ pub struct Transfer {
     windowsize: u64,
     timeout: Option<Duration>,
     tsize: bool,
+    rollover: Rollover,
     /// The number of the last block, the one that is shorter than the others.
     last: u64,
     phase: Phase,
@@ -114,6 +115,7 @@ impl Transfer {
             windowsize: u64::from(agreed.windowsize.max(1)),
             timeout: agreed.timeout,
             tsize: agreed.tsize,
+            rollover: agreed.rollover,
             last: size / u64::from(agreed.blksize.max(1)) + 1,
             phase: if agreed.oack.is_empty() { Phase::Data } else { Phase::Offered },
             acked: 0,
@@ -189,7 +191,7 @@ impl Transfer {
         } else {
             // How far the ACK reaches beyond the last one, modulo 2^16. Nought is a duplicate, beyond what was sent is an
             // ACK of long ago: sending for these again would double every packet from here on.
-            let reach = u64::from(block.wrapping_sub(low16(self.acked)));
+            let Some(reach) = self.rollover.reach(self.acked, block) else { return Action::Nothing };
             let outstanding = self.sent.saturating_sub(self.acked);
             if reach == 0 || reach > outstanding {
                 return Action::Nothing;
@@ -274,10 +276,45 @@ impl Transfer {
     }
 }
 
-/// A block's number on the wire: it rolls over to 0.
-#[expect(clippy::cast_possible_truncation, reason = "the low 16 bits are what is meant")]
-pub const fn low16(block: u64) -> u16 {
-    block as u16
+/// What comes behind block 65,535, which RFC 1350 does not say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Rollover {
+    /// 0, as nearly all clients want it.
+    #[default]
+    Zero,
+    /// 1: no block has the number 0.
+    One,
+}
+
+impl Rollover {
+    /// How many numbers there are.
+    const fn numbers(self) -> u64 {
+        match self {
+            Self::Zero => 1 << 16,
+            Self::One => (1 << 16) - 1,
+        }
+    }
+
+    /// A block's number on the wire; the first block of a file is 1, and 0 is what acknowledges an OACK.
+    #[expect(clippy::cast_possible_truncation, reason = "less than 2^16")]
+    pub const fn number(self, block: u64) -> u16 {
+        match (self, block) {
+            (Self::Zero, _) => (block % self.numbers()) as u16,
+            (Self::One, 0) => 0,
+            (Self::One, _) => ((block - 1) % self.numbers() + 1) as u16,
+        }
+    }
+
+    /// How many blocks behind `block` the next one with this number is, 0 if `block` has it; `None` if none has.
+    fn reach(self, block: u64, number: u16) -> Option<u64> {
+        let (number, own) = (u64::from(number), u64::from(self.number(block)));
+        match self {
+            Self::One if number == 0 => (block == 0).then_some(0),
+            // Behind 0, which nothing else has, all begins.
+            Self::One if block == 0 => Some(number),
+            _ => Some((number + self.numbers() - own) % self.numbers()),
+        }
+    }
 }
 
 #[cfg(test)]

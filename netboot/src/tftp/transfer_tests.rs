@@ -8,7 +8,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 fn agreed(blksize: u16, windowsize: u16, options: bool) -> Agreed {
     let oack = if options { vec![("tsize".to_owned(), "0".to_owned())] } else { vec![] };
-    Agreed { blksize, windowsize, timeout: None, tsize: options, oack }
+    Agreed { blksize, windowsize, timeout: None, tsize: options, rollover: Rollover::Zero, oack }
 }
 
 /// A transfer of so many full blocks, and its first action.
@@ -173,23 +173,47 @@ fn a_request_that_comes_again_is_one_transfer() {
 }
 
 #[test]
-fn block_numbers_roll_over() {
+fn block_numbers_roll_over_to_0_or_1() {
+    let table = [
+        (0, 0, 0),
+        (1, 1, 1),
+        (65_535, 65_535, 65_535),
+        (65_536, 0, 1),
+        (65_537, 1, 2),
+        (131_070, 65_534, 65_535),
+    ];
+    for (block, zero, one) in table {
+        assert_eq!((Rollover::Zero.number(block), Rollover::One.number(block)), (zero, one), "{block}");
+    }
     let blocks = 3 * 65536 + 5;
-    for windowsize in [1, 7, 64] {
-        let (mut transfer, mut action) = begin(blocks, windowsize, false);
+    for (windowsize, rollover) in
+        [1, 7, 64].into_iter().flat_map(|size| [(size, Rollover::Zero), (size, Rollover::One)])
+    {
+        let agreed = Agreed { rollover, ..agreed(512, windowsize, false) };
+        let (mut transfer, mut action) = Transfer::begin(&agreed, blocks * 512, Duration::ZERO);
         let mut sent = 0;
         let end = loop {
             match action {
                 Action::Send(range) => {
                     assert_eq!(range.start, sent + 1);
                     sent = range.end - 1;
-                    action = ack(&mut transfer, low16(sent));
+                    action = ack(&mut transfer, rollover.number(sent));
                 }
                 other => break other,
             }
         };
-        assert_eq!((end, sent), (Action::End(End::Done), blocks + 1), "window {windowsize}");
+        assert_eq!((end, sent), (Action::End(End::Done), blocks + 1), "window {windowsize}, {rollover:?}");
     }
+}
+
+#[test]
+fn where_no_block_has_the_number_0_it_acknowledges_nothing() {
+    let agreed = Agreed { rollover: Rollover::One, ..agreed(512, 4, true) };
+    let (mut transfer, _) = Transfer::begin(&agreed, 99 * 512, Duration::ZERO);
+    assert_eq!(ack(&mut transfer, 0), Action::Send(1..5), "but the OACK");
+    assert_eq!(ack(&mut transfer, 0), Action::Nothing);
+    assert_eq!(ack(&mut transfer, 4), Action::Send(5..9));
+    assert_eq!(ack(&mut transfer, 0), Action::Nothing);
 }
 
 /// What a client that keeps RFC 7440 does with a block, and whether it acknowledges it.
@@ -210,11 +234,17 @@ impl Client {
             }
         }
         self.in_window = 0;
-        Some(low16(self.next - 1))
+        Some(Rollover::Zero.number(self.next - 1))
     }
 }
 
 proptest! {
+    #[test]
+    fn an_ack_tells_how_far_it_reaches(block in 0_u64..300_000, further in 0_u64..0x8000, one in any::<bool>()) {
+        let rollover = if one { Rollover::One } else { Rollover::Zero };
+        prop_assert_eq!(rollover.reach(block, rollover.number(block + further)), Some(further));
+    }
+
     #[test]
     fn every_file_arrives_over_a_bad_network(
         blocks in 0_u64..200, windowsize in 1_u16..20, options in any::<bool>(),
@@ -276,6 +306,9 @@ proptest! {
     ) {
         let mut agreed = agreed(blksize, windowsize, options);
         agreed.timeout = timeout.map(Duration::from_secs);
+        if size % 2 == 1 {
+            agreed.rollover = Rollover::One;
+        }
         let last = size / u64::from(blksize.max(1)) + 1;
         let mut now = Duration::ZERO;
         let (mut transfer, mut action) = Transfer::begin(&agreed, size, now);
@@ -287,7 +320,7 @@ proptest! {
                 0 if number % 50 == 0 => Event::Error { code: number, text: String::new() },
                 0..=2 => Event::Timeout,
                 // Most numbers are of no use: near ones are.
-                3..=5 => Event::Ack(low16(transfer.block()).wrapping_add(number % 70).wrapping_sub(2)),
+                3..=5 => Event::Ack(agreed.rollover.number(transfer.block()).wrapping_add(number % 70).wrapping_sub(2)),
                 _ => Event::Ack(number),
             };
             action = transfer.on(&event, now);

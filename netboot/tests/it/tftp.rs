@@ -17,6 +17,7 @@ use netboot::config::Engine;
 use netboot::inventory::Snapshot;
 use netboot::tftp::files::Files;
 use netboot::tftp::server::{Config, Error, start};
+use netboot::tftp::transfer::Rollover;
 use netboot::tftp::wire::{self, Packet};
 use netboot::timeline::Timeline;
 use tokio_util::sync::CancellationToken;
@@ -503,6 +504,7 @@ fn a_taken_port_is_named() {
             max_window: 1,
             mtu: 1500,
             engine,
+            rollover: Rollover::Zero,
             single_port: false,
             threads: 1,
             cache_bytes: 1 << 24,
@@ -535,6 +537,29 @@ fn all_transfers_use_one_port_where_that_is_set() {
         });
         server.wait_count("done", 8);
         assert_eq!(server.count("stray"), 0);
+    });
+}
+
+#[test]
+fn blocks_roll_over_to_1_where_that_is_set() {
+    both(|engine| {
+        let server = Server::with(engine, |config| config.rollover = Rollover::One);
+        let content = pattern(8 * 65_540 + 3);
+        server.file("file", &content);
+        let client = server.ask("file", &[PATIENT, ("blksize", "8"), ("windowsize", "64")]);
+        let (_, from) = client.oack();
+        client.send(&Packet::Ack(0), from);
+        let mut got = Vec::new();
+        for block in 1_u64..=65_541 {
+            let (number, bytes, from) = client.data();
+            assert_eq!(u64::from(number), (block - 1) % 65_535 + 1);
+            got.extend(bytes);
+            if block % 64 == 0 || block == 65_541 {
+                client.send(&Packet::Ack(number), from);
+            }
+        }
+        assert!(got == content);
+        server.wait_count("done", 1);
     });
 }
 

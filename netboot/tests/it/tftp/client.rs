@@ -11,6 +11,7 @@ use netboot::config::Engine;
 use netboot::inventory::Snapshot;
 use netboot::tftp::files::Files;
 use netboot::tftp::server::{Config, Handle, start};
+use netboot::tftp::transfer::Rollover;
 use netboot::tftp::wire::{self, Mode, Packet, Request};
 use netboot::timeline::Timeline;
 use tokio_util::sync::CancellationToken;
@@ -48,6 +49,7 @@ impl Server {
             max_window: 64,
             mtu: 1500,
             engine,
+            rollover: Rollover::Zero,
             single_port: false,
             threads: 2,
             cache_bytes: 256 << 20,
