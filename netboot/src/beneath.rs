@@ -8,7 +8,7 @@ use std::io;
 use std::path::Path;
 use std::time::SystemTime;
 
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{Dir, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 /// A regular file, open for reading, with what was true when it was opened.
@@ -72,6 +72,44 @@ pub fn open(root: &Path, name: &str) -> Result<Opened, Refused> {
     rustix::fs::fcntl_setfl(&file, OFlags::empty()).map_err(|error| Refused::Io(error.into()))?;
     let modified = facts.modified().map_err(Refused::Io)?;
     Ok(Opened { file, size: facts.len(), modified })
+}
+
+/// The name below `root` that is this one but for upper and lower case (ASCII), part by part: the very same if it is there, else
+/// the first in the order of bytes. `None`: there is none.
+///
+/// # Errors
+/// Why a directory on the way is not read.
+pub fn find(root: &Path, name: &str) -> Result<Option<String>, Refused> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    let root = rustix::fs::open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    let root = root.map_err(refused)?;
+    let mut found = String::new();
+    for part in name.split('/') {
+        let place = if found.is_empty() { "." } else { &found };
+        let directory =
+            match rustix::fs::openat2(&root, place, flags, Mode::empty(), resolve).map_err(refused) {
+                Ok(directory) => directory,
+                Err(Refused::NotFound) => return Ok(None),
+                Err(refused) => return Err(refused),
+            };
+        let mut like: Vec<String> = Vec::new();
+        for entry in Dir::read_from(&directory).map_err(refused)? {
+            let entry = entry.map_err(refused)?;
+            if let Ok(entry) = entry.file_name().to_str()
+                && entry.eq_ignore_ascii_case(part)
+            {
+                like.push(entry.to_owned());
+            }
+        }
+        like.sort_unstable_by_key(|entry| (entry != part, entry.clone()));
+        let Some(entry) = like.into_iter().next() else { return Ok(None) };
+        if !found.is_empty() {
+            found.push('/');
+        }
+        found.push_str(&entry);
+    }
+    Ok(Some(found))
 }
 
 fn refused(error: Errno) -> Refused {

@@ -217,6 +217,8 @@ pub struct Tftp {
     pub max_window: u16,
     /// How packets are moved.
     pub engine: Engine,
+    /// Where a name is not there, one that differs in upper and lower case will do, and `\\` is `/`. Over HTTP, too.
+    pub ignore_case: bool,
     /// The number of the block behind 65,535: 0 or 1.
     pub rollover: u16,
     /// DATA leaves from port 69 as well, for clients behind what translates addresses.

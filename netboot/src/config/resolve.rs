@@ -97,6 +97,7 @@ fn merge(data: &Path, given: Given, written: Written) -> Settings {
             max_transfers: written.max_transfers.unwrap_or(4096),
             max_window: written.max_window.unwrap_or(64),
             engine: written.engine.unwrap_or_default(),
+            ignore_case: written.ignore_case.unwrap_or_default(),
             rollover: written.rollover.unwrap_or_default(),
             single_port: written.single_port.unwrap_or_default(),
             threads: written.threads.unwrap_or_default(),
@@ -236,7 +237,7 @@ mod tests {
                     "dns": ["10.0.0.2", "10.0.0.3"], "domain": "blades.example", "unknown": "hold",
                     "menu": { "prompt": "F8?", "timeout_secs": 9, "items": ["local", "beta"] } },
           "boot": { "bios": "lpxelinux.0", "http64": "http://10.0.0.1/x.efi", "rpi": "" }, "http": { "port": 80, "override_from": ["10.9.0.0/16", "10.8.0.1"] },
-          "tftp": { "max_transfers": 9, "max_window": 4, "engine": "plain", "rollover": 1, "single_port": true, "threads": 3, "cache_bytes": 16777216 }, }"#;
+          "tftp": { "max_transfers": 9, "max_window": 4, "engine": "plain", "ignore_case": true, "rollover": 1, "single_port": true, "threads": 3, "cache_bytes": 16777216 }, }"#;
         let file = with(text, Given::default()).unwrap();
         assert_eq!((file.interface.as_str(), file.xdp, file.http.port), ("eth1", Xdp::Generic, 80));
         assert_eq!((file.trunk.as_deref(), file.vlan), (Some("eth9"), Some("9".parse().unwrap())));
@@ -251,6 +252,7 @@ mod tests {
         assert_eq!((file.dhcp.dns.len(), file.dhcp.domain.as_deref()), (2, Some("blades.example")));
         assert_eq!(file.dhcp.unknown, Unknown::Hold);
         assert_eq!((file.tftp.single_port, file.tftp.threads, file.tftp.cache_bytes), (true, 3, 16_777_216));
+        assert!(file.tftp.ignore_case && !with("{}", Given::default()).unwrap().tftp.ignore_case);
         assert_eq!(file.http.override_from[1], "10.8.0.1/32".parse().unwrap());
         assert_eq!((file.tftp.max_transfers, file.tftp.engine), (9, Engine::Plain));
 

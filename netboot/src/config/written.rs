@@ -57,6 +57,7 @@ pub(super) struct Written {
     pub(super) max_window: Option<u16>,
     pub(super) engine: Option<Engine>,
     pub(super) rollover: Option<u16>,
+    pub(super) ignore_case: Option<bool>,
     pub(super) single_port: Option<bool>,
     pub(super) threads: Option<usize>,
     pub(super) cache_bytes: Option<u64>,
@@ -179,12 +180,15 @@ impl Written {
             "max_transfers" => self.max_transfers = number(reader, name, value, 1..=50_000),
             "max_window" => self.max_window = number(reader, name, value, 1..=u16::MAX),
             "engine" => self.engine = choice(reader, name, value),
+            "ignore_case" => self.ignore_case = boolean(reader, name, value),
             "rollover" => self.rollover = number(reader, name, value, 0..=1),
             "single_port" => self.single_port = boolean(reader, name, value),
             "threads" => self.threads = number(reader, name, value, 0..=64),
             "cache_bytes" => self.cache_bytes = number(reader, name, value, 16 << 20..=1 << 40),
             _ => {
-                return Err("max_transfers, max_window, engine, rollover, single_port, threads, cache_bytes");
+                return Err(
+                    "max_transfers, max_window, engine, ignore_case, rollover, single_port, threads, cache_bytes",
+                );
             }
         }
         Ok(())

@@ -26,6 +26,7 @@ pub struct Files {
     inventory: Arc<ArcSwap<Snapshot>>,
     server: Ipv4Addr,
     http_port: u16,
+    ignore_case: bool,
 }
 
 /// A file's content, as it was when it was opened: replacing the file on disk does not change it.
@@ -50,7 +51,14 @@ impl Content {
 impl Files {
     /// The files of a data directory; `server` and `http_port` go into generated ones.
     pub fn new(data: &Path, inventory: Arc<ArcSwap<Snapshot>>, server: Ipv4Addr, http_port: u16) -> Self {
-        Self { root: data.join("tftp").into(), inventory, server, http_port }
+        Self { root: data.join("tftp").into(), inventory, server, http_port, ignore_case: false }
+    }
+
+    /// The same, but where a name is not there one that differs in upper and lower case (ASCII) will do, and `\\` is `/`: what
+    /// comes from Windows asks so.
+    #[must_use]
+    pub fn ignoring_case(self, ignore_case: bool) -> Self {
+        Self { ignore_case, ..self }
     }
 
     /// Opens what a client calls `name`; leading and doubled slashes mean nothing.
@@ -60,12 +68,21 @@ impl Files {
     /// # Errors
     /// Why it is not served.
     pub fn open(&self, name: &str) -> Result<Content, Refused> {
-        let name = normal(name)?;
+        let name = if self.ignore_case { normal(&name.replace('\\', "/"))? } else { normal(name)? };
         match beneath::open(&self.root, &name) {
             Ok(opened) => Ok(Content::Disk(opened)),
-            Err(Refused::NotFound) => self.generate(&name).map(Content::Generated).ok_or(Refused::NotFound),
+            Err(Refused::NotFound) => self.other(&name),
             Err(refused) => Err(refused),
         }
+    }
+
+    /// What is served where no file has this very name.
+    fn other(&self, name: &str) -> Result<Content, Refused> {
+        if let Some(text) = self.generate(name) {
+            return Ok(Content::Generated(text));
+        }
+        let found = if self.ignore_case { beneath::find(&self.root, name)? } else { None };
+        beneath::open(&self.root, &found.ok_or(Refused::NotFound)?).map(Content::Disk)
     }
 
     fn generate(&self, name: &str) -> Option<Vec<u8>> {

@@ -209,3 +209,40 @@ fn without_a_directory_there_are_the_generated_files() {
     assert!(it.files.open("pxelinux.cfg/stable").is_ok());
     assert_eq!(it.files.open("pxelinux.0").unwrap_err().to_string(), "not found");
 }
+
+#[test]
+fn upper_and_lower_case_are_one_where_that_is_set() {
+    let Fixture { dir, files } = fixture();
+    let root = dir.path().join("tftp");
+    std::fs::create_dir(root.join("Boot")).unwrap();
+    for (name, text) in [("Boot/BCD", "bcd"), ("Boot/bcD", "other"), ("PXELINUX.0", "upper")] {
+        std::fs::write(root.join(name), text).unwrap();
+    }
+    assert!(matches!(read(&files, "boot/bcd"), Err(Refused::NotFound)));
+    assert!(matches!(read(&files, "\\Boot\\BCD"), Err(Refused::Name)));
+    let files = files.ignoring_case(true);
+    for (name, text) in [
+        ("boot/bcd", "bcd"),
+        ("\\Boot\\BCD", "bcd"),
+        ("Boot/bcD", "other"),
+        ("boot/bCD", "bcd"),
+        ("pxelinux.0", "loader"),
+        ("Pxelinux.0", "upper"),
+        ("SUB/DEEP/UP", "loader"),
+        ("/INSIDE", "deep"),
+    ] {
+        assert_eq!(read(&files, name).unwrap(), text, "{name}");
+    }
+    for name in [
+        "OUTSIDE",
+        "ABSOLUTE/pxe_hosts.json",
+        "Absolute/PXE_hosts.json",
+        "..\\pxe_hosts.json",
+        "FIFO",
+        "nothing",
+        "SUB",
+        "inside/x",
+    ] {
+        assert!(read(&files, name).is_err(), "{name}");
+    }
+}

@@ -1,6 +1,6 @@
 //! TFTP: boot loaders, their configuration, kernels and initrds (RFC 1350, 2347, 2348, 2349, 7440). Read only.
 //!
-//! [`wire`] is bytes, [`options`] and [`transfer`] decide and do nothing, [`files`] turns names into contents for TFTP
+//! [`wire`] is bytes, [`options`] and [`transfer`] decide and do nothing, `netascii` converts texts, [`files`] turns names into contents for TFTP
 //! and HTTP alike. `listener` owns the port and opens files, `running` knows which are served, `worker` is a thread that plays transfers, each a `session`; `pages` has
 //! the bytes that all of them share, `send` puts them on their way; [`server`] is the life of it all. Packets are brought by one
 //! of two engines: `ring` (io_uring) or `plain` (epoll).
@@ -8,6 +8,7 @@
 mod engine;
 pub mod files;
 mod listener;
+mod netascii;
 pub mod options;
 mod pages;
 mod plain;
