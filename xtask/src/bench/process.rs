@@ -1,5 +1,6 @@
 //! Processor time and memory of a process, as /proc has them.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 /// /proc counts time in hundredths of a second on every machine (`USER_HZ`).
@@ -7,38 +8,54 @@ const TICK_MILLIS: u64 = 10;
 /// Processes that are looked at, of one that has many children.
 const MOST: usize = 4096;
 
-/// The times of one process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Times {
-    /// User and system, all its threads.
-    own: Duration,
-    /// The same of its children that have ended, and of theirs.
-    ended: Duration,
-}
-
 /// Processor time that a process has used: user and system, all its threads. `None` when it has ended.
 pub(super) fn cpu(pid: u32) -> Option<Duration> {
-    Some(times(pid)?.own)
+    parse(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
-/// The same with that of its children, and of theirs, whether they have ended or not. One that ends meanwhile may be
-/// missing.
-pub(super) fn family_cpu(pid: u32) -> Option<Duration> {
-    let first = times(pid)?;
-    let mut sum = first.own + first.ended;
-    let mut family = children(pid);
-    // The list grows while it is read.
-    let mut next = 0;
-    while let Some(child) = family.get(next).copied()
-        && next < MOST
-    {
-        if let Some(times) = times(child) {
-            sum += times.own + times.ended;
+/// Processor time of a process and of its children, and of theirs, from now on. The kernel keeps no times of children
+/// that nobody waits for, so they are those that each had when it was last looked at.
+#[derive(Debug)]
+pub(super) struct Family {
+    first: u32,
+    /// For each process: what it had used at the beginning, and what when it was last looked at.
+    seen: HashMap<u32, [Duration; 2]>,
+}
+
+impl Family {
+    /// Begins with what is there now; `None` when the process has ended.
+    pub(super) fn of(pid: u32) -> Option<Self> {
+        let mut family = Self { first: pid, seen: HashMap::new() };
+        family.look()?;
+        for [before, last] in family.seen.values_mut() {
+            *before = *last;
         }
-        family.extend(children(child));
-        next += 1;
+        Some(family)
     }
-    Some(sum)
+
+    /// Looks at all that live; `None` when the first of them does not.
+    pub(super) fn look(&mut self) -> Option<()> {
+        cpu(self.first)?;
+        let mut all = vec![self.first];
+        // The list grows while it is read.
+        let mut next = 0;
+        while let Some(pid) = all.get(next).copied()
+            && next < MOST
+        {
+            if let Some(cpu) = cpu(pid) {
+                let [_, last] = self.seen.entry(pid).or_default();
+                *last = cpu;
+                all.extend(children(pid));
+            }
+            next += 1;
+        }
+        Some(())
+    }
+
+    /// What all of them have used since the beginning.
+    pub(super) fn used(&self) -> Duration {
+        self.seen.values().map(|[before, last]| last.saturating_sub(*before)).sum()
+    }
 }
 
 /// Memory of a process, KiB, as /proc/PID/status has it: `VmRSS` is in use, `VmHWM` the most that ever was.
@@ -46,10 +63,6 @@ pub(super) fn memory_kib(pid: u32, what: &str) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix(what)?.strip_prefix(':'))?;
     line.split_whitespace().next()?.parse().ok()
-}
-
-fn times(pid: u32) -> Option<Times> {
-    parse(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
 fn children(pid: u32) -> Vec<u32> {
@@ -60,39 +73,57 @@ fn children(pid: u32) -> Vec<u32> {
     lists.flat_map(read).collect()
 }
 
-/// Reads /proc/PID/stat; of one that has ended and is not yet waited for there is nothing to say.
-fn parse(stat: &str) -> Option<Times> {
+/// User and system time of /proc/PID/stat; `None` of one that has ended and is not yet waited for.
+fn parse(stat: &str) -> Option<Duration> {
     // The name in parentheses may hold anything.
     let fields: Vec<&str> = stat.rsplit(')').next()?.split_whitespace().collect();
     if ["Z", "X"].contains(fields.first()?) {
         return None;
     }
     let ticks = |at: usize| fields.get(at)?.parse::<u64>().ok();
-    let time = |one, other| Some(Duration::from_millis((ticks(one)? + ticks(other)?) * TICK_MILLIS));
-    Some(Times { own: time(11, 12)?, ended: time(13, 14)? })
+    Some(Duration::from_millis((ticks(11)? + ticks(12)?) * TICK_MILLIS))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::process::{Command, Stdio};
     use std::time::Duration;
 
-    use super::{Times, cpu, family_cpu, memory_kib, parse};
+    use super::{Family, cpu, memory_kib, parse};
 
     #[test]
     fn times_of_a_process() {
         let stat = "7 (a) b) S 1 7 7 0 -1 4194560 1 2 3 4 150 50 20 10 20 0 3 0 99";
-        let times = Times { own: Duration::from_secs(2), ended: Duration::from_millis(300) };
-        assert_eq!(parse(stat), Some(times));
+        assert_eq!(parse(stat), Some(Duration::from_secs(2)));
         assert_eq!(parse(&stat.replace(" S ", " Z ")), None, "it has ended");
         assert_eq!(parse("7 (a) S 1"), None);
     }
 
     #[test]
-    fn this_process() {
+    fn children_that_are_gone_count() {
+        // The shell waits for its input with a child that has worked, and then for its own end.
+        let line = "(i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; echo done; read x) & wait; read y";
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("exec 3<&0; ({line}) <&3")]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = shell.spawn().unwrap();
+        let mut family = Family::of(child.id()).unwrap();
+        let mut text = [0; 5];
+        std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut text).unwrap();
+        family.look().unwrap();
+        let used = family.used();
+        assert!(used > cpu(child.id()).unwrap(), "the child has worked, the shell has not: {used:?}");
+        drop(child.stdin.take());
+        child.wait().unwrap();
+        assert_eq!(family.look(), None);
+        assert_eq!(family.used(), used);
+    }
+
+    #[test]
+    fn memory_of_this_process() {
         let own = std::process::id();
-        assert!(family_cpu(own) >= cpu(own));
-        assert!(memory_kib(own, "VmHWM") >= memory_kib(own, "VmRSS"));
-        assert!(memory_kib(own, "VmRSS").is_some_and(|kib| kib > 0));
+        // In this order: the other tests take memory meanwhile.
+        let (now, most) = (memory_kib(own, "VmRSS"), memory_kib(own, "VmHWM"));
+        assert!(now.is_some_and(|kib| kib > 0) && most >= now, "{now:?} {most:?}");
         assert_eq!(memory_kib(own, "Vm"), None);
     }
 }

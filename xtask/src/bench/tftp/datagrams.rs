@@ -87,16 +87,13 @@ impl Datagrams {
             let headers = self.headers.as_mut_ptr();
             libc::recvmmsg(socket.as_raw_fd(), headers, most, 0, std::ptr::null_mut())
         };
-        match usize::try_from(received) {
-            Ok(count) => self.count = count,
-            Err(_) => {
-                let error = io::Error::last_os_error();
-                if !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) {
-                    return Err(error);
-                }
-            }
-        }
-        Ok(self.count)
+        let Ok(count) = usize::try_from(received) else {
+            let error = io::Error::last_os_error();
+            let is_nothing = matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted);
+            return if is_nothing { Ok(0) } else { Err(error) };
+        };
+        self.count = count;
+        Ok(count)
     }
 
     /// Those that were received last.

@@ -63,14 +63,14 @@ pub(super) fn run(
     let load = |clients, end| Load { file: FILE, source: Source::File(&bytes), ask: ASK, clients, end };
     let fetch = |clients, end| running.as_client(|| fetch(load(clients, end), stop))?;
     while fetch(1, End::Time(PROBE))?.granted.is_none() {
-        running.cpu()?;
+        running.check()?;
         anyhow::ensure!(running.age() < START, "no answer; its log:\n{}", running.log());
     }
-    let (before, cpu) = (running.memory_kib("VmRSS"), running.cpu()?);
+    let before = running.memory_kib("VmRSS");
     eprintln!("  {transfers} transfers of {} MB at once, at most {} s ...", SIZE / 1_000_000, MOST.as_secs());
-    let outcome = fetch(transfers, End::Whole(MOST))?;
-    let server_cpu = running.cpu()?.saturating_sub(cpu);
-    let many = Many { transfers, outcome, server_cpu, memory: [before, running.memory_kib("VmHWM")] };
+    let (outcome, server_cpu) = running.cpu_during(|| fetch(transfers, End::Whole(MOST)))?;
+    let many =
+        Many { transfers, outcome: outcome?, server_cpu, memory: [before, running.memory_kib("VmHWM")] };
     Ok((many.text(&machine()), many.json(&machine())))
 }
 

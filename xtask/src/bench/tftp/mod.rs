@@ -25,6 +25,7 @@ use super::contestant::Setting;
 use super::machine;
 use client::{End, Load, Outcome, fetch};
 use content::{Source, content};
+use null::Null;
 use report::{Report, Whole};
 use samples::{Case, Sample};
 use server::{ALL, Program, Running, Wire};
@@ -211,7 +212,7 @@ impl Bench<'_> {
         let fetch = |end| running.as_client(|| fetch(load(end), self.stop))?;
         // Until it listens nobody answers.
         while fetch(End::Time(PROBE))?.granted.is_none() {
-            running.cpu()?;
+            running.check()?;
             anyhow::ensure!(running.age() < START, "no answer; its log:\n{}", running.log());
         }
         let outcome = fetch(End::Whole(WHOLE))?;
@@ -232,12 +233,10 @@ impl Bench<'_> {
         let source = if null.is_some() { Source::Endless } else { Source::File(self.bytes) };
         let load =
             Load { file: FILE, source, ask: case.ask, clients: case.clients, end: End::Time(self.time) };
-        let before = running.cpu()?;
-        let outcome = running.as_client(|| fetch(load, self.stop));
-        let server_cpu = match null {
-            Some(null) => null.end()?,
-            None => running.cpu()?.saturating_sub(before),
-        };
+        let fetched = running.cpu_during(|| running.as_client(|| fetch(load, self.stop)));
+        let null_cpu = null.map(Null::end).transpose()?;
+        let (outcome, server_cpu) = fetched?;
+        let server_cpu = null_cpu.unwrap_or(server_cpu);
         Ok(Sample { program: running.program, wire, case, outcome: outcome??, server_cpu })
     }
 }

@@ -1,6 +1,7 @@
 //! What the clients can take at most: a responder that knows no file and no transfer. For each ACK it sends the next
 //! window out of one buffer, as many blocks by one system call as the kernel takes, and it never sleeps.
 
+use std::fmt::Write as _;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::sync::Arc;
@@ -63,16 +64,13 @@ fn serve(ask: Ask, stop: &AtomicBool) -> Result<Duration> {
     let mut packet = [0; 600];
     let mut idle = 0_u32;
     while !stop.load(Ordering::Relaxed) {
-        let (length, from) = match socket.recv_from(&mut packet) {
-            Ok(received) => received,
-            Err(_) => {
-                // Nothing yet, or somebody is gone.
-                idle = idle.wrapping_add(1);
-                if idle.is_multiple_of(1 << 20) && start.elapsed() > MOST {
-                    break;
-                }
-                continue;
+        let Ok((length, from)) = socket.recv_from(&mut packet) else {
+            // Nothing yet, or somebody is gone.
+            idle = idle.wrapping_add(1);
+            if idle.is_multiple_of(1 << 20) && start.elapsed() > MOST {
+                break;
             }
+            continue;
         };
         match packet.get(..length).unwrap_or_default() {
             [0, 1, ..] => send(&socket, &oack(ask), from, stop),
@@ -103,7 +101,7 @@ fn send(socket: &UdpSocket, bytes: &[u8], to: SocketAddr, stop: &AtomicBool) {
 fn oack(ask: Ask) -> Vec<u8> {
     let mut packet = format!("\0\x06blksize\0{}\0", ask.blksize);
     if ask.window > 1 {
-        packet += &format!("windowsize\0{}\0", ask.window);
+        let _ = write!(packet, "windowsize\0{}\0", ask.window);
     }
     packet.into_bytes()
 }

@@ -1,6 +1,7 @@
 //! The servers under test: each in a namespace of its own, with a wire to a namespace from which the clients ask.
 
 use std::path::Path;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -12,7 +13,10 @@ use super::null::Null;
 use super::wire::Ask;
 use crate::bench::contestant::{SERVER, Setting};
 use crate::bench::peers::Peers;
-use crate::bench::process;
+use crate::bench::process::{self, Family};
+
+/// How often it is looked at a server's children.
+const GLANCE: Duration = Duration::from_millis(50);
 
 /// What serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,8 +134,9 @@ impl Running {
         let tftp = home.join("tftp");
         std::fs::create_dir_all(&tftp).with_context(|| format!("create {}", tftp.display()))?;
         // One file for all: whoever reads it has it in the same pages of memory.
-        let link = tftp.join(file.file_name().context("the file has no name")?);
-        std::fs::hard_link(file, &link).with_context(|| format!("link {}", link.display()))?;
+        let place_of_file = tftp.join(file.file_name().context("the file has no name")?);
+        std::fs::hard_link(file, &place_of_file)
+            .with_context(|| format!("link {}", place_of_file.display()))?;
         let peer = |name: &str| -> Result<String> {
             let (libraries, program) = (setting.peers.libraries()?, setting.peers.program(name)?);
             Ok(format!("env LD_LIBRARY_PATH={libraries} {program}"))
@@ -169,13 +174,44 @@ impl Running {
         Ok(Self { program, child, log, started, server, client })
     }
 
-    /// Processor time that it has used, all its processes.
+    /// Whether it still runs.
     ///
     /// # Errors
     /// When it has ended; the error has its log.
-    pub(super) fn cpu(&self) -> Result<Duration> {
-        let Some(child) = &self.child else { return Ok(Duration::ZERO) };
-        process::family_cpu(child.pid()).with_context(|| format!("it has ended; its log:\n{}", self.log()))
+    pub(super) fn check(&self) -> Result<()> {
+        let Some(child) = &self.child else { return Ok(()) };
+        process::cpu(child.pid()).with_context(|| self.ended()).map(drop)
+    }
+
+    /// Does something, and returns what came of it and the processor time that the server used meanwhile, all its
+    /// processes.
+    ///
+    /// # Errors
+    /// When it has ended; the error has its log.
+    pub(super) fn cpu_during<T>(&self, work: impl FnOnce() -> T) -> Result<(T, Duration)> {
+        let Some(child) = &self.child else { return Ok((work(), Duration::ZERO)) };
+        let mut family = Family::of(child.pid()).with_context(|| self.ended())?;
+        let (over, is_over) = mpsc::channel::<()>();
+        let done = std::thread::scope(|scope| {
+            // One that has no children is looked at before and after alone.
+            if self.program == Program::Hpa {
+                let family = &mut family;
+                scope.spawn(move || {
+                    while is_over.recv_timeout(GLANCE) == Err(RecvTimeoutError::Timeout) {
+                        family.look();
+                    }
+                });
+            }
+            // However the work ends: then there is nobody to hear from.
+            let _over = over;
+            work()
+        });
+        family.look().with_context(|| self.ended())?;
+        Ok((done, family.used()))
+    }
+
+    fn ended(&self) -> String {
+        format!("it has ended; its log:\n{}", self.log())
     }
 
     /// Memory of it, KiB, by its name in /proc/PID/status.

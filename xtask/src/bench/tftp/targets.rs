@@ -48,7 +48,7 @@ fn of_wire(report: &Report, offloads: bool) -> Vec<Target> {
                 is: &dyn Fn(Case) -> bool,
                 ratio: &dyn Fn(Case) -> Option<f64>,
                 goal: f64| {
-        let worst = worst(report, is, |case| ratio(case), f64::total_cmp);
+        let worst = worst(report, is, ratio, f64::total_cmp);
         let sign = if goal > LOCK_STEP || other == NULL { "≥" } else { ">" };
         Target {
             what: format!("{wire}, {what}: MB/s in units of the {other}'s"),
