@@ -24,7 +24,7 @@ impl Report {
                     "server": program.name(), "load": load, "granted": granted, "mb_per_second": line.rate, "rounds": rounds,
                     "cpu_us_per_mb": { "server": line.server_cpu, "client": line.client_cpu, "sum": line.cpu() },
                     "bytes": line.tally.bytes, "again": line.tally.again, "gaps": line.tally.gaps,
-                    "timeouts": line.tally.timeouts, "errors": line.errors, "error": line.error,
+                    "timeouts": line.tally.timeouts, "unanswered": line.tally.unanswered, "errors": line.errors, "error": line.error,
                     "slowest_client": line.fairness,
                 }));
             }

@@ -108,9 +108,10 @@ impl Many {
             ("MB/s", format!("{rate:.0}")),
             ("CPU of the server, µs a MB", format!("{server:.0}")),
             ("CPU of the clients, µs a MB", format!("{client:.0}")),
+            ("blocks that came again; gaps", format!("{}; {}", tally.again, tally.gaps)),
             (
-                "blocks that came again; gaps; timeouts",
-                format!("{}; {}; {}", tally.again, tally.gaps, tally.timeouts),
+                "seconds without anything new; of them before the first answer",
+                format!("{}; {}", tally.timeouts, tally.unanswered),
             ),
             ("memory of the server before, MiB", format!("{}", self.memory[0] >> 10)),
             (
@@ -130,7 +131,7 @@ impl Many {
             "machine": machine, "transfers": self.transfers, "bytes": SIZE, "blksize": ASK.blksize, "window": ASK.window,
             "done": done, "errors": errors, "error": error, "seconds": took.as_secs_f64(), "mb_per_second": rate,
             "cpu_us_per_mb": { "server": server, "client": client },
-            "again": tally.again, "gaps": tally.gaps, "timeouts": tally.timeouts,
+            "again": tally.again, "gaps": tally.gaps, "timeouts": tally.timeouts, "unanswered": tally.unanswered,
             "memory_kib": { "before": self.memory[0], "most": self.memory[1] },
             "reached": { "whole": self.is_whole(), "memory": self.is_small() },
         })

@@ -4,8 +4,8 @@
 use std::fmt::Write as _;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,8 @@ use crate::bench::drive::own_cpu;
 /// The most datagrams of one send, and the most bytes (`UDP_MAX_SEGMENTS`, and what a datagram holds).
 const SEGMENTS: usize = 64;
 const BYTES: usize = 65_000;
+/// Bytes before a block.
+const HEADER: u16 = 4;
 /// It ends by itself after so long.
 const MOST: Duration = Duration::from_mins(5);
 
@@ -30,19 +32,30 @@ pub(super) struct Null {
 }
 
 impl Null {
-    /// Starts it in this namespace, for transfers of one kind.
+    /// Starts it in this namespace, for transfers of one kind, and waits until it listens.
     ///
     /// # Errors
-    /// When there is no thread to be had. What goes wrong in it is said at its end.
+    /// When there is no thread or no socket to be had.
     pub(super) fn start(namespace: &str, ask: Ask) -> Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let (name, stopped) = (namespace.to_owned(), Arc::clone(&stop));
+        let (ready, is_ready) = mpsc::channel();
         let work = move || {
             enter(&name)?;
-            serve(ask, &stopped)
+            let socket = open(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, PORT)).context("open its socket")?;
+            segment(&socket, ask.blksize + HEADER).context("set UDP_SEGMENT")?;
+            // Nobody is there to hear it: then nobody asks either.
+            let _ = ready.send(());
+            drop(ready);
+            serve(&socket, ask, &stopped)
         };
         let thread = std::thread::Builder::new().name("null".to_owned()).spawn(work)?;
-        Ok(Self { stop, thread })
+        let null = Self { stop, thread };
+        if is_ready.recv().is_ok() {
+            return Ok(null);
+        }
+        let end = null.end().context("start the null responder")?;
+        anyhow::bail!("the null responder has ended after {end:?}")
     }
 
     /// Ends it, and returns its processor time.
@@ -55,11 +68,8 @@ impl Null {
     }
 }
 
-fn serve(ask: Ask, stop: &AtomicBool) -> Result<Duration> {
-    let socket =
-        open(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, PORT)).context("open the null responder's socket")?;
+fn serve(socket: &UdpSocket, ask: Ask, stop: &AtomicBool) -> Result<Duration> {
     let mut window = Window::new(ask);
-    segment(&socket, window.segment).context("set UDP_SEGMENT")?;
     let (cpu, start) = (own_cpu()?, Instant::now());
     let mut packet = [0; 600];
     let mut idle = 0_u32;
@@ -73,11 +83,11 @@ fn serve(ask: Ask, stop: &AtomicBool) -> Result<Duration> {
             continue;
         };
         match packet.get(..length).unwrap_or_default() {
-            [0, 1, ..] => send(&socket, &oack(ask), from, stop),
+            [0, 1, ..] => send(socket, &oack(ask), from, stop),
             [0, 4, high, low] => {
                 window.number(u16::from_be_bytes([*high, *low]));
                 for part in window.parts() {
-                    send(&socket, part, from, stop);
+                    send(socket, part, from, stop);
                 }
             }
             _ => {}
@@ -115,7 +125,7 @@ struct Window {
 
 impl Window {
     fn new(ask: Ask) -> Self {
-        let segment = ask.blksize + 4;
+        let segment = ask.blksize + HEADER;
         let mut packet = vec![0; usize::from(segment)];
         if let [_, opcode, ..] = packet.as_mut_slice() {
             *opcode = 3;

@@ -35,6 +35,8 @@ pub(super) struct Tally {
     pub(super) gaps: u64,
     /// Times that nothing new had come for [`PATIENCE`].
     pub(super) timeouts: u64,
+    /// Those of them that were before the server's first answer.
+    pub(super) unanswered: u64,
 }
 
 impl Tally {
@@ -44,6 +46,7 @@ impl Tally {
         self.again += other.again;
         self.gaps += other.gaps;
         self.timeouts += other.timeouts;
+        self.unanswered += other.unanswered;
     }
 }
 
@@ -174,6 +177,7 @@ impl<'a> Transfer<'a> {
             return Step::Wait;
         }
         self.tally.timeouts += 1;
+        self.tally.unanswered += u64::from(self.granted.is_none());
         self.tries += 1;
         self.last = now;
         if self.tries >= TRIES {
@@ -264,13 +268,14 @@ mod tests {
         let mut transfer = Transfer::new(ASK, Source::File(&file), start);
         assert_eq!(transfer.tick(start + PATIENCE / 2), Step::Wait);
         assert_eq!(transfer.tick(start + PATIENCE), Step::Ask);
+        assert_eq!(transfer.tally, Tally { timeouts: 1, unanswered: 1, ..Tally::default() });
         let (mut transfer, block, now) = begun(&file);
         transfer.hear(&block(1), now);
         let mut steps = (1..=5).map(|times| transfer.tick(now + PATIENCE * times + Duration::from_millis(1)));
         assert!(steps.by_ref().take(4).all(|step| step == Step::Ack(1)));
         assert!(matches!(steps.next(), Some(Step::Failed(_))));
         drop(steps);
-        assert_eq!(transfer.tally.timeouts, 5);
+        assert_eq!((transfer.tally.timeouts, transfer.tally.unanswered), (5, 0));
     }
 
     #[test]
