@@ -8,12 +8,13 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use xtask::lab::{Child, Namespace};
 
 use super::blades::Plan;
 use super::peers::Peers;
+use super::process;
 use super::socket::Socket;
 use crate::steps::quiet;
 
@@ -33,8 +34,6 @@ pub(super) const MOST_HOSTS: u32 = 16_000;
 /// The most machines of a large site, whose reservations stay below the server's address.
 pub(super) const MOST_OF_ALL: u32 = 130_000;
 const LEASE_SECS: u32 = 3600;
-/// /proc counts time in hundredths of a second on every machine (`USER_HZ`).
-const TICK_MILLIS: u64 = 10;
 
 /// What serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,16 +164,7 @@ impl Running {
     /// # Errors
     /// When it has ended; the error has its log.
     pub(super) fn cpu(&self) -> Result<Duration> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.pid())).unwrap_or_default();
-        // The name in parentheses may hold anything.
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-        let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<u64>().ok());
-        match (fields.first(), ticks(11), ticks(12)) {
-            (Some(state), Some(user), Some(system)) if !["Z", "X"].contains(state) => {
-                Ok(Duration::from_millis((user + system) * TICK_MILLIS))
-            }
-            _ => bail!("it has ended; its log:\n{}", self.log()),
-        }
+        process::cpu(self.child.pid()).with_context(|| format!("it has ended; its log:\n{}", self.log()))
     }
 
     /// Frames that the kernel has handed up to IPv4 in the server's namespace: what no XDP program has taken.
@@ -190,9 +180,7 @@ impl Running {
 
     /// Memory of it, KiB, as /proc/PID/status has it: `VmRSS` is in use, `VmHWM` the most that ever was.
     pub(super) fn memory_kib(&self, what: &str) -> Option<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.pid())).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix(what)?.strip_prefix(':'))?;
-        line.split_whitespace().next()?.parse().ok()
+        process::memory_kib(self.child.pid(), what)
     }
 
     /// The number of the XDP program on the server's interface, and whether it is attached in generic mode.

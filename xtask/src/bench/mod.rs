@@ -10,12 +10,14 @@ mod drive;
 mod lossless;
 mod open;
 mod peers;
+mod process;
 mod random;
 mod report;
 mod samples;
 mod scale;
 mod socket;
 mod summary;
+mod tftp;
 mod wire;
 mod xdp;
 
@@ -42,6 +44,13 @@ pub(crate) enum Bench {
     #[command(after_help = "Examples:\n  cargo xtask bench xdp\n  cargo xtask bench xdp --quick\n  \
                             cargo xtask bench xdp --many 16000 --seconds 5 --json")]
     Xdp(xdp::Options),
+    /// TFTP: bytes in a second and processor time, beside tftpd-hpa, atftpd and dnsmasq, and beside a responder that only
+    /// sends.
+    #[command(
+        after_help = "Examples:\n  cargo xtask bench tftp\n  cargo xtask bench tftp --quick --offloads off\n  \
+                            cargo xtask bench tftp --seconds 1 --rounds 5 --json\n  cargo xtask bench tftp --many"
+    )]
+    Tftp(tftp::Options),
 }
 
 impl Bench {
@@ -50,6 +59,7 @@ impl Bench {
         let (name, options) = match self {
             Self::Dhcp(options) => ("dhcp", options.words()),
             Self::Xdp(options) => ("xdp", options.words()),
+            Self::Tftp(options) => ("tftp", options.words()),
         };
         [vec![name.to_owned()], options].concat()
     }
@@ -58,6 +68,7 @@ impl Bench {
         match self {
             Self::Dhcp(options) => options.json,
             Self::Xdp(options) => options.json,
+            Self::Tftp(options) => options.json,
         }
     }
 }
@@ -103,6 +114,7 @@ pub(crate) fn lab(netboot: &Path, peers: PathBuf, what: &Bench) -> Result<()> {
     let measured = match what {
         Bench::Dhcp(options) => dhcp::run(&setting, options, &work, &stop),
         Bench::Xdp(options) => xdp::run(&setting, options, &work, &stop),
+        Bench::Tftp(options) => tftp::run(&setting, options, &work, &stop),
     };
     let _ = std::fs::remove_dir_all(&work);
     let (text, json) = measured?;

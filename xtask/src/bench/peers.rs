@@ -9,12 +9,22 @@ use anyhow::{Context, Result};
 use crate::steps::{quiet, show};
 
 /// The packages, and what each is for. Libraries that are not on the system come with them.
-const PACKAGES: [(&str, &str); 4] = [
+const PACKAGES: [(&str, &str); 6] = [
     ("dnsmasq-base", "dnsmasq"),
     ("kea-dhcp4-server", "Kea's DHCPv4 server"),
     ("kea-common", "Kea's libraries"),
-    ("ethtool", "turns checksum offload off"),
+    ("tftpd-hpa", "tftpd-hpa"),
+    ("atftpd", "atftpd"),
+    ("ethtool", "turns offloads off"),
 ];
+
+/// The file beside them that says which they are.
+const LIST: &str = "packages";
+
+/// What is in it.
+fn list() -> String {
+    PACKAGES.map(|(name, _)| format!("{name}\n")).concat()
+}
 
 /// The unpacked packages.
 #[derive(Clone, Debug)]
@@ -26,13 +36,16 @@ impl Peers {
         Self(root)
     }
 
-    /// Brings them if they are not there.
+    /// Brings them if they are not there, or if others are.
     ///
     /// # Errors
     /// When apt cannot; the error has what it said.
     pub(super) fn fetch(home: &Path) -> Result<Self> {
         let root = home.join("peers");
-        if !root.exists() {
+        if std::fs::read_to_string(root.join(LIST)).ok().as_deref() != Some(&list()) {
+            if root.exists() {
+                std::fs::remove_dir_all(&root).with_context(|| format!("remove {}", root.display()))?;
+            }
             for (name, what) in PACKAGES {
                 eprintln!("  {name} (unpacked below {}, not installed): {what}", home.display());
             }
@@ -95,6 +108,7 @@ fn unpack(home: &Path, root: &Path) -> Result<()> {
             quiet(Command::new("dpkg").arg("-x").arg(&path).arg(&files))?;
         }
     }
+    std::fs::write(files.join(LIST), list()).with_context(|| format!("write {LIST}"))?;
     // Whole or not at all.
     std::fs::rename(&files, root).with_context(|| format!("rename to {}", root.display()))?;
     std::fs::remove_dir_all(&work).with_context(|| format!("remove {}", work.display()))
