@@ -65,12 +65,12 @@ fn who_was_silent_for_long_makes_room_for_another() {
         let silent = server.ask("file", &[PATIENT]);
         silent.oack();
         let begun = Instant::now();
-        let served = || {
+        let got_data = || {
             let (packet, _) = server.ask("file", &[]).receive();
             matches!(wire::parse(&packet), Ok(Packet::Data { .. }))
         };
-        assert!(!served(), "there is no place yet");
-        assert!(wait_for(WITHIN, served));
+        assert!(!got_data(), "there is no place yet");
+        assert!(wait_for(WITHIN, got_data));
         assert!(begun.elapsed() > Duration::from_secs(4), "it had its time");
         assert_eq!(silent.error().1, "the client was silent, and others need the place");
     });
