@@ -79,6 +79,10 @@ impl Engine for Ring {
             if spent < spin {
                 // SAFETY: without arguments; it only makes the kernel put down what has arrived.
                 unsafe { self.uring.submitter().enter::<libc::sigset_t>(0, 0, GET_EVENTS, None) }?;
+                if self.uring.completion().is_empty() {
+                    // Whoever else can run does: it may be a client.
+                    std::thread::yield_now();
+                }
                 continue;
             }
             let left = Timespec::new().sec(time.as_secs()).nsec(time.subsec_nanos());
