@@ -203,7 +203,7 @@ impl Listener {
     /// Ends the transfer whose client was silent for longest, if that is long.
     fn make_room(&self) -> bool {
         let idlest = self.common.running.borrow().idlest();
-        let Some((id, _)) = idlest.filter(|(_, idle)| *idle >= IDLE) else { return false };
+        let Some((id, _)) = idlest.filter(|(_, heard_at)| heard_at.elapsed() >= IDLE) else { return false };
         self.common.end(id, "the client was silent, and others need the place");
         true
     }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::Instant;
 
 use super::session::Claim;
 
@@ -86,10 +86,10 @@ impl Running {
         Some(served)
     }
 
-    /// The one whose client has been silent for longest, and for how long.
-    pub(super) fn idlest(&self) -> Option<(u64, Duration)> {
-        let silent = self.served.values().map(|served| (served.id, served.claim.idle()));
-        silent.max_by_key(|(_, idle)| *idle)
+    /// The one whose client has been silent for longest, and since when.
+    pub(super) fn idlest(&self) -> Option<(u64, Instant)> {
+        let heard = self.served.values().map(|served| (served.id, served.claim.heard_at()));
+        heard.min_by_key(|(_, heard_at)| *heard_at)
     }
 }
 

@@ -54,10 +54,9 @@ impl Claim {
         self.transfer().as_ref().map_or(same, |transfer| transfer.owns(same, self.age()))
     }
 
-    /// For how long its client has been silent.
-    pub(super) fn idle(&self) -> Duration {
-        let age = self.age();
-        self.transfer().as_ref().map_or(age, |transfer| age.saturating_sub(transfer.progress_at()))
+    /// When its client said last that it has something new, or asked.
+    pub(super) fn heard_at(&self) -> Instant {
+        self.began + self.ask(Transfer::progress_at)
     }
 
     /// Begins the transfer; what is to be done first.
