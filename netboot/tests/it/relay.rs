@@ -215,6 +215,15 @@ fn while_an_address_is_probed_others_are_answered() {
         packet[3] = 0;
         socket.send_to(&packet, (Ipv4Addr::BROADCAST, 67)).unwrap();
     };
+    // A switch loses what comes before it has noticed that something is plugged in.
+    let mut buffer = [0; 1500];
+    socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    assert!(wait_for(SOON, || {
+        broadcast(0x77);
+        socket.recv(&mut buffer).is_ok()
+    }));
+    while socket.recv(&mut buffer).is_ok() {}
+    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     // Ten that are new, then the reserved one: it is answered first.
     for mac in 1..=10 {
         broadcast(mac);
