@@ -33,8 +33,8 @@ impl Family {
         Some(family)
     }
 
-    /// Looks at all that live; `None` when the first of them does not.
-    pub(super) fn look(&mut self) -> Option<()> {
+    /// Looks at all that live, and returns how many that are; `None` when the first of them does not.
+    pub(super) fn look(&mut self) -> Option<usize> {
         cpu(self.first)?;
         let mut all = vec![self.first];
         // The list grows while it is read.
@@ -44,12 +44,12 @@ impl Family {
         {
             if let Some(cpu) = cpu(pid) {
                 let [_, last] = self.seen.entry(pid).or_default();
-                *last = cpu;
+                *last = cpu.max(exact(pid));
                 all.extend(children(pid));
             }
             next += 1;
         }
-        Some(())
+        Some(all.len())
     }
 
     /// What all of them have used since the beginning.
@@ -63,6 +63,14 @@ pub(super) fn memory_kib(pid: u32, what: &str) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix(what)?.strip_prefix(':'))?;
     line.split_whitespace().next()?.parse().ok()
+}
+
+/// What the first thread of a process has run, to the nanosecond; nothing where the kernel does not say. Of many processes
+/// that have each used less than a tick, ticks would say nothing.
+fn exact(pid: u32) -> Duration {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap_or_default();
+    let nanos = text.split_whitespace().next().and_then(|nanos| nanos.parse().ok());
+    Duration::from_nanos(nanos.unwrap_or_default())
 }
 
 fn children(pid: u32) -> Vec<u32> {

@@ -21,9 +21,6 @@ use crate::bench::drive::own_cpu;
 pub(super) const ADDRS: u8 = 16;
 /// Nothing has come for so long: the thread sleeps. It spins before, since waking takes longer than a block does.
 const SPIN: Duration = Duration::from_micros(200);
-/// An attempt that has found nothing counts as waiting for so long at most: if it took longer, the thread did not run, or
-/// ran for another.
-const LOOK: Duration = Duration::from_micros(5);
 /// How often it is looked for transfers that hear nothing.
 const ROUND: Duration = Duration::from_millis(50);
 /// So many failed transfers end a measurement.
@@ -108,6 +105,8 @@ pub(super) fn fetch(load: Load<'_>, stop: &AtomicBool) -> Result<Outcome> {
         crowd.clients.push(crowd.begin(number, start)?);
     }
     let (mut now, mut heard_at, mut looked_at) = (start, start, start);
+    // The processor time at the last attempt that found nothing, if the last one did not.
+    let mut idle_at = None;
     let (End::Time(most) | End::Whole(most)) = load.end;
     while now - start < most && crowd.left > 0 && crowd.outcome.errors < MOST_ERRORS {
         if now - looked_at >= ROUND {
@@ -116,18 +115,22 @@ pub(super) fn fetch(load: Load<'_>, stop: &AtomicBool) -> Result<Outcome> {
             anyhow::ensure!(!stop.load(Ordering::Relaxed), "stopped by a signal");
         }
         let heard = crowd.turn(now)?;
-        let before = now;
         now = Instant::now();
         if heard > 0 {
-            heard_at = now;
+            (heard_at, idle_at) = (now, None);
             continue;
         }
-        crowd.outcome.spun += (now - before).min(LOOK);
-        if now - heard_at >= SPIN {
-            crowd.sleep()?;
-            now = Instant::now();
-            heard_at = now;
+        let idle = own_cpu()?;
+        crowd.outcome.spun += idle_at.map_or(Duration::ZERO, |before| idle.saturating_sub(before));
+        idle_at = Some(idle);
+        if now - heard_at < SPIN {
+            // The server may be waiting for this processor.
+            std::thread::yield_now();
+            continue;
         }
+        crowd.sleep()?;
+        now = Instant::now();
+        (heard_at, idle_at) = (now, None);
     }
     crowd.outcome.took = now - start;
     crowd.outcome.cpu = own_cpu()?.saturating_sub(cpu);

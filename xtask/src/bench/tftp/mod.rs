@@ -64,6 +64,15 @@ pub(crate) struct Options {
     /// One round of a second each, of block size 1428 with windows 1 and 16 alone.
     #[arg(long)]
     quick: bool,
+    /// Of the block sizes this one alone, bytes.
+    #[arg(long)]
+    blksize: Option<u16>,
+    /// Of the windows this one alone, blocks.
+    #[arg(long)]
+    window: Option<u16>,
+    /// Of the numbers of clients this one alone.
+    #[arg(long)]
+    clients: Option<u16>,
     /// Measure something else: so many transfers of 40 MB at once from netboot alone, and its memory.
     #[arg(long, value_name = "TRANSFERS", num_args = 0..=1, default_missing_value = "1000",
           value_parser = clap::value_parser!(u64).range(1..=1900))]
@@ -86,11 +95,28 @@ impl Options {
             format!("--rounds={}", self.rounds),
             format!("--offloads={offloads}"),
         ];
+        for (name, value) in
+            [("--blksize", self.blksize), ("--window", self.window), ("--clients", self.clients)]
+        {
+            words.extend(value.map(|value| format!("{name}={value}")));
+        }
         words.extend(self.many.map(|many| format!("--many={many}")));
         for (set, name) in [(self.quick, "--quick"), (self.json, "--json")] {
             words.extend(set.then(|| name.to_owned()));
         }
         words
+    }
+
+    /// The loads that are measured.
+    fn cases(&self) -> Vec<Case> {
+        let is = |wanted: Option<u16>, value: usize| wanted.is_none_or(|wanted| usize::from(wanted) == value);
+        let mut cases = Case::all(self.quick);
+        cases.retain(|case| {
+            is(self.blksize, usize::from(case.ask.blksize))
+                && is(self.window, usize::from(case.ask.window))
+                && is(self.clients, case.clients)
+        });
+        cases
     }
 }
 
@@ -126,7 +152,11 @@ pub(super) fn run(
     };
     let mut report =
         Report { machine: machine(), seconds, rounds, offloads: offloads.to_vec(), ..Report::default() };
-    report.cases = Case::all(options.quick);
+    report.cases = options.cases();
+    anyhow::ensure!(
+        !report.cases.is_empty(),
+        "no such load: blksize 512, 1408, 1428 or 8192, window 1, 4, 16 or 64, 1 or 32 clients"
+    );
     for offloads in offloads {
         for mtu in [1500, 9000] {
             let cases: Vec<Case> = report.cases.iter().copied().filter(|case| case.mtu() == mtu).collect();
@@ -255,4 +285,35 @@ fn progress(round: u64, sample: &Sample) {
         outcome.tally.timeouts,
         outcome.errors,
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args, Command, FromArgMatches};
+
+    use super::{Case, Offloads, Options};
+
+    fn parse(words: &[String]) -> Options {
+        let command = Options::augment_args(Command::new("tftp").no_binary_name(true));
+        Options::from_arg_matches(&command.try_get_matches_from(words).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn words_say_what_was_typed() {
+        let typed = ["--quick", "--json", "--many", "--window=16", "--offloads", "on", "--seconds", "7"];
+        let options = parse(&typed.map(str::to_owned));
+        assert_eq!((options.many, options.seconds, options.offloads), (Some(1000), 7, Offloads::On));
+        let again = parse(&options.words());
+        assert_eq!(format!("{again:?}"), format!("{options:?}"));
+    }
+
+    #[test]
+    fn one_load_alone() {
+        let of =
+            |words: &[&str]| parse(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>()).cases();
+        assert_eq!(of(&[]), Case::all(false));
+        assert_eq!(of(&["--blksize=1428", "--window=16"]).len(), 3);
+        assert_eq!(of(&["--blksize=8192", "--window=1", "--clients=32"]).len(), 1);
+        assert!(of(&["--clients=2"]).is_empty());
+    }
 }

@@ -15,8 +15,9 @@ use crate::bench::contestant::{SERVER, Setting};
 use crate::bench::peers::Peers;
 use crate::bench::process::{self, Family};
 
-/// How often it is looked at a server's children.
+/// How often it is looked at a server's children; less often when they are many, since each look takes time from all.
 const GLANCE: Duration = Duration::from_millis(50);
+const GLANCE_OF_ONE: Duration = Duration::from_millis(2);
 
 /// What serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,10 +153,10 @@ impl Running {
                  --verbose=3 --bind-address {SERVER} --port 69 {place}/tftp",
                 peer("atftpd")?
             )),
-            // Its limit of 50 transfers would be what is measured.
+            // Its limit of 50 transfers would be what is measured, and its buffer, which is as large as that of DNS.
             Program::Dnsmasq => Some(format!(
                 "{} --keep-in-foreground --conf-file=/dev/null --pid-file --port=0 --interface=pxe0 --bind-interfaces \
-                 --user=root --group=root --log-facility=- --enable-tftp --tftp-root={place}/tftp --tftp-max=4096 \
+                 --user=root --group=root --log-facility=- --enable-tftp --tftp-root={place}/tftp --tftp-max=4096 --edns-packet-max=9216 \
                  --quiet-tftp",
                 peer("dnsmasq")?
             )),
@@ -197,8 +198,10 @@ impl Running {
             if self.program == Program::Hpa {
                 let family = &mut family;
                 scope.spawn(move || {
-                    while is_over.recv_timeout(GLANCE) == Err(RecvTimeoutError::Timeout) {
-                        family.look();
+                    let mut pause = GLANCE;
+                    while is_over.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+                        let count = u32::try_from(family.look().unwrap_or_default()).unwrap_or_default();
+                        pause = GLANCE.max(GLANCE_OF_ONE * count);
                     }
                 });
             }
