@@ -137,9 +137,10 @@ impl Store {
             return Ok(mapped);
         }
         let length = usize::try_from(size).map_err(io::Error::other)?;
+        // Private, which file systems can that cannot share. Read alone it is the page cache all the same.
         // SAFETY: a new mapping at a place that the kernel chooses.
         let start = unsafe {
-            rustix::mm::mmap(std::ptr::null_mut(), length, ProtFlags::READ, MapFlags::SHARED, &file, 0)
+            rustix::mm::mmap(std::ptr::null_mut(), length, ProtFlags::READ, MapFlags::PRIVATE, &file, 0)
         }?;
         let start = NonNull::new(start.cast()).ok_or_else(|| io::Error::other("mapped at 0"))?;
         let chunk = |_| Chunk { state: AtomicU8::new(State::Absent as u8), wanted: AtomicU64::new(0) };

@@ -230,13 +230,10 @@ impl<E: Engine + 'static> Worker<E> {
             else {
                 continue;
             };
-            // One that had no room goes on; nothing else is to be expected.
-            let again = error.raw_os_error() == Some(rustix::io::Errno::NOBUFS.raw_os_error());
-            if !again {
+            // One that had no room goes on.
+            let no_room = error.raw_os_error() == Some(rustix::io::Errno::NOBUFS.raw_os_error());
+            if !no_room || self.engine.add(*id, &socket).is_err() {
                 tracing::debug!(%error, "a TFTP socket cannot receive");
-                self.engine.remove(*id);
-            }
-            if self.engine.add(*id, &socket).is_err() {
                 self.with(*id, |session, ways| {
                     session.end("cannot receive", ways.shared);
                     false
