@@ -105,9 +105,15 @@ impl Site {
         ends
     }
 
-    /// That a client at this address is served a file as if nothing else were going on.
+    /// That a client at this address is served a file as if nothing else were going on. A place that is just becoming free
+    /// may be waited for, as the server's refusal says.
     fn serves(&self, addr: Ipv4Addr, name: &str, content: &[u8]) {
-        let got = self.at(addr).fetch(name, 16, &[], SOON).unwrap();
+        let mut got = Err(String::new());
+        wait_for(SOON, || {
+            got = self.at(addr).fetch(name, 4, &[], SOON);
+            !got.as_ref().is_err_and(|why| why.contains("try again"))
+        });
+        let got = got.unwrap();
         assert!(got == content, "{} of {} bytes", got.len(), content.len());
     }
 }

@@ -34,9 +34,46 @@ fn measure() {
         let site = Site::new(&engine(name), &[]);
         let content = pattern(100 * MB);
         site.file("image", &content);
-        read(&site, &content, "atftp", &["--option", "blksize 1428", "--option", "windowsize 64", "-g", "-r", "image", "-l", "got", &host]);
-        read(&site, &content, "atftp", &["--option", "blksize 1428", "--option", "windowsize 16", "-g", "-r", "image", "-l", "got", &host]);
-        read(&site, &content, "atftp", &["--option", "blksize 1428", "-g", "-r", "image", "-l", "got", &host]);
+        read(
+            &site,
+            &content,
+            "atftp",
+            &[
+                "--option",
+                "blksize 1428",
+                "--option",
+                "windowsize 64",
+                "-g",
+                "-r",
+                "image",
+                "-l",
+                "got",
+                &host,
+            ],
+        );
+        read(
+            &site,
+            &content,
+            "atftp",
+            &[
+                "--option",
+                "blksize 1428",
+                "--option",
+                "windowsize 16",
+                "-g",
+                "-r",
+                "image",
+                "-l",
+                "got",
+                &host,
+            ],
+        );
+        read(
+            &site,
+            &content,
+            "atftp",
+            &["--option", "blksize 1428", "-g", "-r", "image", "-l", "got", &host],
+        );
         read(&site, &content, "curl", &["-sS", "--tftp-blksize", "1428", "-o", "got", &url]);
         read(&site, &content, "busybox", &["tftp", "-g", "-b", "1428", "-r", "image", "-l", "got", &host]);
         read(&site, &content, "tftp", &["-m", "binary", &host, "-c", "get", "image", "got"]);

@@ -73,6 +73,7 @@ fn a_client_that_vanishes_is_given_up_and_its_place_is_free() {
         for _ in 0..3 {
             site.serves(address(102), "image", content);
         }
+        site.wait_ends(address(102), 3, SOON);
         // … one at a time.
         let (sitting, its) = begin(site, 103, &[]);
         let refused = site.at(address(104)).fetch("image", 4, &[], SOON).unwrap_err();
@@ -98,7 +99,7 @@ fn a_client_that_vanishes_is_given_up_and_its_place_is_free() {
 
 #[test]
 fn an_ack_of_the_future_or_the_past_is_not_answered() {
-    both("\"max_window\": 4", |site, content| {
+    both("\"max_transfers\": 2", |site, content| {
         let (client, tid) = begin(site, 101, &[PATIENT]);
         for wrong in [1, 4, LAST, u16::MAX] {
             client.ack(wrong, tid);
@@ -133,7 +134,7 @@ fn an_ack_of_the_future_or_the_past_is_not_answered() {
 
 #[test]
 fn a_client_that_changes_its_port_gets_error_5_there_and_goes_on_from_the_old_one() {
-    both("\"max_window\": 4", |site, content| {
+    both("\"max_transfers\": 2", |site, content| {
         let (client, tid) = begin(site, 101, &[PATIENT]);
         client.ack(0, tid);
         client.blocks(1, 4, SOON);
