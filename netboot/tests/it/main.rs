@@ -12,6 +12,7 @@ mod disk;
 mod doctor;
 #[cfg(feature = "fastpath")]
 mod events;
+mod faults;
 mod holes;
 mod hosts;
 mod house;

@@ -92,26 +92,7 @@ pub(crate) struct Wire {
 impl Wire {
     /// Opens it on a client of the lab. All machines of one wire are behind one port of the switch.
     pub(crate) fn open(lab: &Lab, client: &Namespace) -> Self {
-        let shown = lab.server.ip("-o link show pxe0").unwrap();
-        let (_, rest) = shown.split_once("link/ether ").unwrap();
-        let server_mac = rest.split(' ').next().unwrap().parse().unwrap();
-        let index: u32 = client.ip("-o link show eth0").unwrap().split(':').next().unwrap().parse().unwrap();
-        let open = || {
-            let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(0))).unwrap();
-            rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, BUFFER).unwrap();
-            // sockaddr_ll of packet(7): family, protocol, index; the rest is for sending.
-            let mut address = [0u8; 20];
-            address[..2].copy_from_slice(&17u16.to_ne_bytes());
-            address[2..4].copy_from_slice(&ETH_P_IP.to_be_bytes());
-            address[4..8].copy_from_slice(&index.to_ne_bytes());
-            let mut storage = SockAddrStorage::zeroed();
-            // SAFETY: the storage is larger, and any bytes are good in it.
-            unsafe { (&raw mut storage).cast::<[u8; 20]>().write_unaligned(address) };
-            // SAFETY: 20 bytes of it were written.
-            socket.bind(&unsafe { SockAddr::new(storage, 20) }).unwrap();
-            socket
-        };
-        Self { socket: client.inside(open).unwrap(), server_mac }
+        Self { socket: listen(client, "eth0"), server_mac: mac_of(&lab.server, "pxe0") }
     }
 
     /// Sends from the machine's own address to the server's, or from nowhere to everybody.
@@ -184,6 +165,35 @@ impl Wire {
         assert_eq!(ack.yiaddr, offer.yiaddr);
         Some(ack.yiaddr)
     }
+}
+
+/// The Ethernet address of an interface.
+pub(crate) fn mac_of(namespace: &Namespace, interface: &str) -> Mac {
+    let shown = namespace.ip(&format!("-o link show {interface}")).unwrap();
+    let (_, rest) = shown.split_once("link/ether ").unwrap();
+    rest.split(' ').next().unwrap().parse().unwrap()
+}
+
+/// A packet socket on an interface of a namespace: hears the IPv4 that comes in there, and sends any frame out of it.
+pub(crate) fn listen(namespace: &Namespace, interface: &str) -> Socket {
+    let shown = namespace.ip(&format!("-o link show {interface}")).unwrap();
+    let index: u32 = shown.split(':').next().unwrap().parse().unwrap();
+    let open = || {
+        let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(0))).unwrap();
+        rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, BUFFER).unwrap();
+        // sockaddr_ll of packet(7): family, protocol, index; the rest is for sending.
+        let mut address = [0u8; 20];
+        address[..2].copy_from_slice(&17u16.to_ne_bytes());
+        address[2..4].copy_from_slice(&ETH_P_IP.to_be_bytes());
+        address[4..8].copy_from_slice(&index.to_ne_bytes());
+        let mut storage = SockAddrStorage::zeroed();
+        // SAFETY: the storage is larger, and any bytes are good in it.
+        unsafe { (&raw mut storage).cast::<[u8; 20]>().write_unaligned(address) };
+        // SAFETY: 20 bytes of it were written.
+        socket.bind(&unsafe { SockAddr::new(storage, 20) }).unwrap();
+        socket
+    };
+    namespace.inside(open).unwrap()
 }
 
 /// The reply in a frame, if there is one.

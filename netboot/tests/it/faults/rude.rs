@@ -1,0 +1,157 @@
+//! Clients that do what no client should, while others are served as ever.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::client::{Client, Said};
+use super::{ENGINES, PATIENT, Site, address, engine, pattern};
+use crate::daemon::SOON;
+
+const FILE: usize = 1428 * 40 + 9;
+/// The last block of such a file.
+const LAST: u16 = 41;
+/// How long nothing must come where nothing is to come.
+const SILENCE: Duration = Duration::from_millis(300);
+/// A server gives a client up after half a minute.
+const GIVEN_UP: Duration = Duration::from_secs(60);
+const WINDOW: [(&str, &str); 2] = [("blksize", "1428"), ("windowsize", "4")];
+
+/// A client that has asked for the file and agreed on a window of 4, and where its transfer comes from.
+fn begin(site: &Site, last: u8, more: &[(&str, &str)]) -> (Client, SocketAddr) {
+    let client = site.at(address(last));
+    client.ask("image", &[&WINDOW, more].concat());
+    let (said, tid) = client.hear(SOON).unwrap();
+    assert!(matches!(said, Said::Oack(_)), "{said:?}");
+    (client, tid)
+}
+
+/// Runs a test over both engines at once, with a file `image` and addresses from 101 to 104.
+fn both(tftp: &str, test: impl Fn(&Site, &[u8]) + Sync) {
+    std::thread::scope(|scope| {
+        for name in ENGINES {
+            let test = &test;
+            scope.spawn(move || {
+                let further = [101, 102, 103, 104].map(address);
+                let site = Site::new(&[engine(name).as_str(), tftp].join(", "), &further);
+                let content = pattern(FILE);
+                site.file("image", &content);
+                test(&site, &content);
+                site.server.stop().unwrap();
+            });
+        }
+    });
+}
+
+fn is_silent(client: &Client) {
+    let heard = client.hear(SILENCE);
+    assert_eq!(heard, None);
+}
+
+/// Reads on in windows of 4 from after `block`, which is not acknowledged yet.
+fn go_on(client: &Client, tid: SocketAddr, mut block: u16, content: &[u8]) {
+    while block < LAST {
+        client.ack(block, tid);
+        let number = (LAST - block).min(4);
+        let (bytes, from) = client.blocks(block + 1, number, SOON);
+        assert_eq!(from, tid);
+        let at = usize::from(block) * 1428;
+        assert!(bytes == content[at..(at + usize::from(number) * 1428).min(FILE)], "after block {block}");
+        block += number;
+    }
+    client.ack(LAST, tid);
+}
+
+#[test]
+fn a_client_that_vanishes_is_given_up_and_its_place_is_free() {
+    both("\"max_transfers\": 2", |site, content| {
+        let (gone, tid) = begin(site, 101, &[]);
+        gone.ack(0, tid);
+        gone.blocks(1, 4, SOON);
+        gone.ack(4, tid);
+        gone.blocks(5, 4, SOON);
+        // From here on it says nothing. The other place is for the others …
+        for _ in 0..3 {
+            site.serves(address(102), "image", content);
+        }
+        site.wait_ends(address(102), 3, SOON);
+        // … one at a time.
+        let (sitting, its) = begin(site, 103, &[]);
+        let refused = site.at(address(104)).fetch("image", 4, &[], SOON).unwrap_err();
+        assert!(refused.contains("too many transfers"), "{refused}");
+        sitting.error(0, its);
+        site.wait_ends(address(103), 1, SOON);
+
+        let ends = site.wait_ends(address(101), 1, GIVEN_UP);
+        assert_eq!(ends[0].name(), "tftp-failed");
+        assert!(ends[0].text("why").contains("no ACK of block 5 "), "{:?}", ends[0]);
+        let (sitting, its) = begin(site, 103, &[]);
+        site.serves(address(104), "image", content);
+        sitting.error(0, its);
+        // It was sent its window again some times, and told of the end.
+        let heard: Vec<_> = std::iter::from_fn(|| gone.hear(SILENCE)).take(1000).collect();
+        let (end, again) = heard.split_last().unwrap();
+        assert!(matches!(end.0, Said::Error(0, _)), "{end:?}");
+        assert!(again.iter().all(|(said, _)| matches!(said, Said::Data(5..=8, _))));
+        println!("{} blocks sent again: {}", again.len(), ends[0].message());
+        assert!(again.len() <= 4 * 16, "{} blocks", again.len());
+    });
+}
+
+#[test]
+fn an_ack_of_the_future_or_the_past_is_not_answered() {
+    both("\"max_transfers\": 2", |site, content| {
+        let (client, tid) = begin(site, 101, &[PATIENT]);
+        for wrong in [1, 4, LAST, u16::MAX] {
+            client.ack(wrong, tid);
+        }
+        is_silent(&client);
+        client.ack(0, tid);
+        client.blocks(1, 4, SOON);
+        for wrong in [5, 6, 8, LAST, LAST + 1, 1000, 0x7fff, 0x8000, 0x8004, u16::MAX, 0] {
+            client.ack(wrong, tid);
+        }
+        is_silent(&client);
+        site.serves(address(102), "image", content);
+        client.ack(4, tid);
+        client.blocks(5, 4, SOON);
+        for wrong in [4, 3, 0, u16::MAX, 9, LAST] {
+            client.ack(wrong, tid);
+        }
+        is_silent(&client);
+        // In the middle of the window: it goes on from there, and what was before is past from now on.
+        client.ack(6, tid);
+        client.blocks(7, 4, SOON);
+        for wrong in [5, 6] {
+            client.ack(wrong, tid);
+        }
+        is_silent(&client);
+        site.serves(address(102), "image", content);
+        go_on(&client, tid, 10, content);
+        assert_eq!(site.wait_ends(address(101), 1, SOON)[0].name(), "tftp-done");
+        is_silent(&client);
+    });
+}
+
+#[test]
+fn a_client_that_changes_its_port_gets_error_5_there_and_goes_on_from_the_old_one() {
+    both("\"max_transfers\": 2", |site, content| {
+        let (client, tid) = begin(site, 101, &[PATIENT]);
+        client.ack(0, tid);
+        client.blocks(1, 4, SOON);
+        let moved = site.at(address(101));
+        for block in [4, 4, 0, 9] {
+            moved.ack(block, tid);
+            let (said, from) = moved.hear(SOON).unwrap();
+            assert!(matches!(said, Said::Error(5, _)), "{said:?}");
+            assert_eq!(from, tid);
+        }
+        // An ERROR is not answered, and ends nothing.
+        moved.error(0, tid);
+        is_silent(&moved);
+        is_silent(&client);
+        site.serves(address(102), "image", content);
+        go_on(&client, tid, 4, content);
+        assert_eq!(site.wait_ends(address(101), 1, SOON)[0].name(), "tftp-done");
+        is_silent(&moved);
+    });
+}
