@@ -1,7 +1,7 @@
 //! All that passes an interface, in both directions, as a packet socket sees it: with its time, for whom it is, and the VLAN
 //! tag that the kernel has taken off put back.
 //!
-//! Receives only, and changes nothing about the interface. Which kinds of traffic there are to see is the [`filter`]'s; what
+//! Receives only, and changes nothing about the interface. Which kinds of traffic there are to see is the `filter`'s; what
 //! an XDP program answers never comes here.
 
 mod filter;
