@@ -3,9 +3,7 @@
 mod cable;
 mod client;
 mod lossy;
-mod real;
 mod rude;
-mod spoofed;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;

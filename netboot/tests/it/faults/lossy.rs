@@ -15,7 +15,7 @@ use super::{PATIENT, Site, address, engine, pattern};
 /// Window, and the address of the client that asks for it.
 const CLIENTS: [(u16, u8); 4] = [(1, 101), (4, 104), (16, 116), (64, 164)];
 /// Longer than any of these transfers should take on a busy machine.
-const WITHIN: Duration = Duration::from_secs(120);
+const WITHIN: Duration = Duration::from_mins(2);
 
 fn seed() -> u64 {
     std::env::var("NETBOOT_FAULTS_SEED")
