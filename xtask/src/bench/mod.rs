@@ -17,6 +17,7 @@ mod samples;
 mod scale;
 mod socket;
 mod summary;
+mod target;
 mod tftp;
 mod wire;
 mod xdp;

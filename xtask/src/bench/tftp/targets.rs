@@ -4,6 +4,7 @@
 use super::report::{NETBOOT, Report};
 use super::samples::Case;
 use super::server::{ALL, Program};
+use crate::bench::target::Target;
 
 /// netboot's rate in units of the best peer's: one block at a time, one client and many; with a window.
 const LOCK_STEP: f64 = 1.0;
@@ -11,27 +12,6 @@ const LOCK_STEP_MANY: f64 = 1.5;
 const WINDOW: f64 = 2.0;
 /// Its rate in units of the null responder's.
 const CEILING: f64 = 0.9;
-
-/// One of them.
-#[derive(Debug)]
-pub(super) struct Target {
-    pub(super) what: String,
-    pub(super) goal: String,
-    pub(super) measured: String,
-    /// `None`: it was not measured.
-    pub(super) reached: Option<bool>,
-}
-
-impl Target {
-    /// What the table says.
-    pub(super) fn verdict(&self) -> &'static str {
-        match self.reached {
-            Some(true) => "reached",
-            Some(false) => "**missed**",
-            None => "not measured",
-        }
-    }
-}
 
 /// All of them.
 pub(super) fn targets(report: &Report) -> Vec<Target> {

@@ -4,6 +4,7 @@ use super::cost::Cost;
 use super::frames::Kind;
 use super::report::{Report, millis};
 use crate::bench::contestant::Program;
+use crate::bench::target::Target;
 
 /// Nanoseconds of a reply with the machines of a site, and of a large one.
 const REPLY: [f64; 2] = [250.0, 400.0];
@@ -25,27 +26,6 @@ const EDIT_MS: f64 = 100.0;
 const WRITE_MS: f64 = 5.0;
 /// Fewer of the frames taken by the program than this: the number is not that of replies alone.
 pub(super) const ALL_TAKEN: f64 = 0.99;
-
-/// One of them.
-#[derive(Debug)]
-pub(super) struct Target {
-    pub(super) what: String,
-    pub(super) goal: String,
-    pub(super) measured: String,
-    /// `None`: it could not be measured, and `measured` says why.
-    pub(super) reached: Option<bool>,
-}
-
-impl Target {
-    /// What the table says.
-    pub(super) fn verdict(&self) -> &'static str {
-        match self.reached {
-            Some(true) => "reached",
-            Some(false) => "**missed**",
-            None => "not measured",
-        }
-    }
-}
 
 /// All of them.
 pub(super) fn targets(report: &Report) -> Vec<Target> {
