@@ -34,6 +34,8 @@ const REQUEST: usize = 2048;
 const PER_ADDRESS: usize = 128;
 /// How long running transfers may take to say that they end.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// Who means what he asks has answered within this time. Where places are short nobody else keeps one for longer.
+const ANSWER: Duration = Duration::from_millis(250);
 /// Who was silent for so long makes room for another.
 const IDLE: Duration = Duration::from_secs(5);
 
@@ -200,8 +202,14 @@ impl Listener {
         None
     }
 
-    /// Ends the transfer whose client was silent for longest, if that is long.
+    /// Ends a transfer whose client should have answered by now and never did, else the one whose client was silent for longest,
+    /// if that is long.
     fn make_room(&self) -> bool {
+        let unheard = self.common.running.borrow_mut().unheard();
+        if let Some((id, _)) = unheard.filter(|(_, since)| since.elapsed() >= ANSWER) {
+            self.common.end(id, "the client never answered, and others need the place");
+            return true;
+        }
         let idlest = self.common.running.borrow().idlest();
         let Some((id, _)) = idlest.filter(|(_, heard_at)| heard_at.elapsed() >= IDLE) else { return false };
         self.common.end(id, "the client was silent, and others need the place");

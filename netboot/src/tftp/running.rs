@@ -1,6 +1,6 @@
 //! Which clients' ports are being served, and by which worker. Pure.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
@@ -27,13 +27,22 @@ pub(super) struct Running {
     addresses: HashMap<IpAddr, usize>,
     /// Transfers of each worker.
     load: Vec<usize>,
+    /// In the order in which they began; those that have ended, or whose client was heard, go when they are first.
+    young: VecDeque<u64>,
 }
 
 impl Running {
     /// None, for so many workers.
     pub(super) fn new(workers: usize) -> Self {
         let load = vec![0; workers];
-        Self { next: 0, served: HashMap::new(), peers: HashMap::new(), addresses: HashMap::new(), load }
+        Self {
+            next: 0,
+            served: HashMap::new(),
+            peers: HashMap::new(),
+            addresses: HashMap::new(),
+            load,
+            young: VecDeque::new(),
+        }
     }
 
     /// How many there are.
@@ -58,6 +67,8 @@ impl Running {
         self.served.insert(peer, Served { id, claim, worker: None });
         self.peers.insert(id, peer);
         *self.addresses.entry(peer.ip()).or_default() += 1;
+        self.unheard();
+        self.young.push_back(id);
         id
     }
 
@@ -84,6 +95,18 @@ impl Running {
             *load -= 1;
         }
         Some(served)
+    }
+
+    /// The oldest whose client was never heard, and since when it is there: whoever asks in the name of others fills no places.
+    pub(super) fn unheard(&mut self) -> Option<(u64, Instant)> {
+        while let Some(id) = self.young.front().copied() {
+            let served = self.peers.get(&id).and_then(|peer| self.served.get(peer));
+            if let Some(served) = served.filter(|served| !served.claim.heard()) {
+                return Some((id, served.claim.heard_at()));
+            }
+            self.young.pop_front();
+        }
+        None
     }
 
     /// The one whose client has been silent for longest, and since when.
@@ -119,9 +142,11 @@ mod tests {
         let other = running.begin(([10, 0, 0, 2], 1).into(), claim());
         assert_eq!(running.assign(other), Some(0));
         assert_eq!(running.idlest().map(|(id, _)| id), Some(1), "the oldest of those that are left");
+        assert_eq!(running.unheard().map(|(id, _)| id), Some(1), "nobody was heard");
         for id in [1, 3, other] {
             running.end(id);
         }
+        assert!(running.unheard().is_none() && running.young.is_empty());
         assert_eq!((running.len(), running.addresses.len(), running.peers.len()), (0, 0, 0));
         assert_eq!(running.load, [0, 0]);
     }

@@ -54,6 +54,11 @@ impl Claim {
         self.transfer().as_ref().map_or(same, |transfer| transfer.owns(same, self.age()))
     }
 
+    /// Whether its client has answered.
+    pub(super) fn heard(&self) -> bool {
+        self.ask(Transfer::heard)
+    }
+
     /// When its client said last that it has something new, or asked.
     pub(super) fn heard_at(&self) -> Instant {
         self.began + self.ask(Transfer::progress_at)
@@ -173,6 +178,14 @@ impl Session {
     pub(super) fn look(&mut self, ways: &Ways<'_>) -> GoesOn {
         let waiting = self.waiting.take();
         waiting.is_none_or(|blocks| self.act(Action::Send(blocks), ways))
+    }
+
+    /// Ends it in favour of another. Somebody who never answered may not know that he asked, and is told nothing.
+    pub(super) fn give_way(&self, why: &str, shared: &Shared) {
+        if self.job.claim.heard() {
+            return self.end(why, shared);
+        }
+        self.failed(why.to_owned(), shared);
     }
 
     /// Ends it, with an ERROR to the client.

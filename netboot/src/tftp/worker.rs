@@ -39,7 +39,7 @@ pub(super) enum Message {
     Packet(u64, SocketAddr, Vec<u8>),
     /// Something that a session waited for may be there.
     Look(u64),
-    /// End this session, and say why.
+    /// End this session in favour of another, and say why.
     End(u64, &'static str),
     /// End all of them, and then yourself.
     Stop,
@@ -167,7 +167,7 @@ impl<E: Engine + 'static> Worker<E> {
             }
             Message::Look(id) => self.with(id, Session::look),
             Message::End(id, why) => self.with(id, |session, ways| {
-                session.end(why, ways.shared);
+                session.give_way(why, ways.shared);
                 false
             }),
             Message::Stop => {

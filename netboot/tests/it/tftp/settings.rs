@@ -63,7 +63,8 @@ fn who_was_silent_for_long_makes_room_for_another() {
         let server = Server::with(engine, |config| config.max_transfers = 1);
         server.file("file", &pattern(300));
         let silent = server.ask("file", &[PATIENT]);
-        silent.oack();
+        silent.send(&Packet::Ack(0), silent.oack().1);
+        silent.data();
         let begun = Instant::now();
         let got_data = || {
             let (packet, _) = server.ask("file", &[]).receive();
@@ -102,5 +103,26 @@ fn a_text_is_converted_for_who_asks_for_netascii() {
         let request = wire::Request { name: "long", mode: wire::Mode::Netascii, options: vec![] };
         client.send(&Packet::Read(request), server.addr());
         assert_eq!(client.error(), (4, "too long for netascii: use octet (binary) mode".to_owned()));
+    });
+}
+
+#[test]
+fn who_never_answered_makes_room_at_once_and_hears_nothing_of_it() {
+    both(|engine| {
+        let server = Server::with(engine, |config| config.max_transfers = 2);
+        server.file("file", &pattern(3000));
+        let named = [server.ask("file", &[PATIENT]), server.ask("file", &[PATIENT])];
+        for client in &named {
+            client.oack();
+        }
+        let begun = Instant::now();
+        let good = Client::new(server.addr());
+        let served = || {
+            good.request("file", &[]);
+            matches!(wire::parse(&good.receive().0), Ok(Packet::Data { block: 1, .. }))
+        };
+        assert!(wait_for(WITHIN, served));
+        assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+        assert!(named.iter().all(|client| client.is_silent(Duration::from_millis(50))));
     });
 }
