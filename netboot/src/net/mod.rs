@@ -10,3 +10,4 @@ pub mod program;
 pub mod ra;
 mod sockopt;
 pub mod tap;
+pub mod way;

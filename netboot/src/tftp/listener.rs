@@ -26,6 +26,7 @@ use super::session::{Claim, Job};
 use super::wire::{self, Mode, Packet, code};
 use super::worker::{Mailbox, Message};
 use crate::beneath::Refused;
+use crate::net::way;
 use crate::timeline::{Step, Timeline};
 
 /// Room for a request: RFC 2347 allows 512 bytes.
@@ -247,7 +248,10 @@ impl Common {
                     return failed(why);
                 }
             };
-        let agreed = negotiate(&request.options, bytes.size(), self.limits);
+        let Limits { mtu, .. } = self.limits;
+        // Behind a tunnel the way is narrower than the link.
+        let mtu = way::mtu(self.addr, peer).map_or(mtu, |way| way.min(mtu));
+        let agreed = negotiate(&request.options, bytes.size(), Limits { mtu, ..self.limits });
         let first = claim.begin(&agreed, bytes.size());
         // Meanwhile it may have been ended in favour of another.
         let Some(worker) = self.running.borrow_mut().assign(id) else { return };

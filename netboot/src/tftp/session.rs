@@ -18,6 +18,9 @@ use super::transfer::{Action, End, Event, Transfer};
 use super::wire::{self, Packet, code};
 use crate::timeline::{Step, Timeline};
 
+/// A session that waits for the disk is looked after this often.
+const DISK: Duration = Duration::from_millis(20);
+
 /// What all sessions have in common.
 pub(super) struct Shared {
     pub(super) timeline: Timeline,
@@ -109,6 +112,8 @@ pub(super) struct Session {
     started: bool,
     /// Blocks that are to be sent as soon as they can be read.
     waiting: Option<Range<u64>>,
+    /// Blocks of a window that are to be sent a moment after the others, and when.
+    rest: Option<(Instant, Range<u64>)>,
 }
 
 /// What a session needs of the thread that it is on: how to have something done that waits for a disk.
@@ -127,7 +132,7 @@ impl Session {
     /// Begins it: sends what is first.
     pub(super) fn begin(mut job: Job, ways: &Ways<'_>) -> Option<Self> {
         let (to, first) = (SockAddr::from(job.peer), std::mem::replace(&mut job.first, Action::Nothing));
-        let mut session = Self { job, to, started: false, waiting: None };
+        let mut session = Self { job, to, started: false, waiting: None, rest: None };
         session.act(first, ways).then_some(session)
     }
 
@@ -137,7 +142,13 @@ impl Session {
 
     /// When it wants to be asked for the time.
     pub(super) fn deadline(&self) -> Instant {
-        self.job.claim.began + self.job.claim.ask(Transfer::deadline)
+        let deadline = self.job.claim.began + self.job.claim.ask(Transfer::deadline);
+        match &self.rest {
+            // While it is the disk that is waited for the client is not to blame.
+            _ if self.waiting.is_some() => deadline.max(Instant::now() + DISK),
+            Some((at, _)) => deadline.min(*at),
+            None => deadline,
+        }
     }
 
     /// A packet has come.
@@ -170,8 +181,10 @@ impl Session {
 
     /// Time has passed.
     pub(super) fn time(&mut self, ways: &Ways<'_>) -> GoesOn {
-        // While it is the disk that is waited for the client is not to blame.
-        self.waiting.is_some() || self.event(&Event::Timeout, ways)
+        match self.rest.take() {
+            Some((_, blocks)) => self.act(Action::Send(blocks), ways),
+            None => self.event(&Event::Timeout, ways),
+        }
     }
 
     /// Something that it waited for may be there.
@@ -224,8 +237,14 @@ impl Session {
         }
     }
 
-    fn send(&mut self, blocks: Range<u64>, ways: &Ways<'_>) -> GoesOn {
-        self.waiting = None;
+    fn send(&mut self, mut blocks: Range<u64>, ways: &Ways<'_>) -> GoesOn {
+        (self.waiting, self.rest) = (None, None);
+        let (burst, pause) = self.job.claim.ask(|transfer| (transfer.burst(), transfer.pause()));
+        let end = blocks.start.saturating_add(burst.max(1));
+        if end < blocks.end && !pause.is_zero() {
+            self.rest = Some((Instant::now() + pause, end..blocks.end));
+            blocks.end = end;
+        }
         let Job { id, ref bytes, ref agreed, ref socket, .. } = self.job;
         let blksize = agreed.blksize;
         let place = |block: u64| block.saturating_mul(blksize.into());
@@ -233,7 +252,9 @@ impl Session {
         match bytes.presence(at, end.min(bytes.size()), ways.spawn, || (ways.call)(id)) {
             Presence::Here => {}
             Presence::Later => {
-                self.waiting = Some(blocks);
+                // With what was to come later: then it is late enough.
+                let end = self.rest.take().map_or(blocks.end, |(_, rest)| rest.end);
+                self.waiting = Some(blocks.start..end);
                 return true;
             }
             Presence::Failed => return self.sent(Err(Failure::Unreadable), ways.shared),

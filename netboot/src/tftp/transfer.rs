@@ -3,7 +3,8 @@
 //! It knows block numbers and time, no sockets and no bytes. Times are durations since the transfer began. Rules held here:
 //! DATA is never sent again because of a duplicate ACK, only because time is up (RFC 1123 section 4.2.3.1); an ACK in the
 //! middle of a window makes the next window begin after it; until a client's first ACK it gets one window and few retries,
-//! so that nobody can be flooded in another's name.
+//! so that nobody can be flooded in another's name. A window is sent whole, as RFC 7440 has it (the client waits for all
+//! of it), but after a loss not all at once: [`Transfer::burst`].
 
 use std::ops::Range;
 use std::time::Duration;
@@ -21,6 +22,10 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Retransmissions to a client that was never heard.
 const FIRST_RETRIES: u32 = 3;
+/// The longest pause within a window.
+const LONGEST_PAUSE: Duration = Duration::from_millis(1);
+/// A window is sent in at most so many bursts: with the pauses between them it still takes less than the shortest wait.
+const MOST_BURSTS: u64 = 64;
 /// The same request from the same port, this long after the last progress, is a client that starts anew.
 const ANEW: Duration = Duration::from_secs(2);
 
@@ -47,7 +52,7 @@ pub enum Action {
     Nothing,
     /// Send the OACK.
     Oack,
-    /// Send these blocks; the first block of a file is 1, and [`Rollover::number`] what it has on the wire.
+    /// Send these blocks, in bursts of [`Transfer::burst`]; the first block of a file is 1, and [`Rollover::number`] what it has on the wire.
     Send(Range<u64>),
     /// The transfer has ended.
     End(End),
@@ -105,7 +110,11 @@ pub struct Transfer {
     /// answers (Karn's rule).
     timed_from: Option<Duration>,
     round_trip: Option<(Duration, Duration)>,
+    /// The shortest time that an answer took: that of the network, without what pauses and a busy client add to it.
+    shortest_trip: Option<Duration>,
     resent: u64,
+    /// Blocks that leave at once.
+    burst: u64,
 }
 
 impl Transfer {
@@ -127,7 +136,9 @@ impl Transfer {
             deadline: now.saturating_add(FIRST_WAIT),
             timed_from: Some(now),
             round_trip: None,
+            shortest_trip: None,
             resent: 0,
+            burst: u64::from(agreed.windowsize.max(1)),
         };
         let action = transfer.send();
         (transfer, action)
@@ -151,6 +162,26 @@ impl Transfer {
     /// Blocks sent more than once.
     pub fn resent(&self) -> u64 {
         self.resent
+    }
+
+    /// How many blocks of a window may leave at once, at least 1, at most the window.
+    ///
+    /// A window that is lost in part was too much at once for somebody's buffer on the way. RFC 7440 does not let the
+    /// server send fewer blocks before it waits: the client would wait too. So they are spread. A loss halves the burst,
+    /// each window that arrives whole adds a block, of a window of more than 64 a 64th (additive increase, as in RFC 5681
+    /// 3.1 beyond slow start): doubling it would lose every other window again, and a burst that is smaller than it need be
+    /// costs but a pause.
+    pub fn burst(&self) -> u64 {
+        self.burst
+    }
+
+    /// How long to wait between two bursts of a window: a quarter of the shortest round trip, at most a millisecond; zero
+    /// when the burst is the window.
+    pub fn pause(&self) -> Duration {
+        if self.burst >= self.windowsize {
+            return Duration::ZERO;
+        }
+        self.shortest_trip.map_or(LONGEST_PAUSE, |trip| (trip / 4).min(LONGEST_PAUSE))
     }
 
     /// The first block that is not acknowledged.
@@ -197,6 +228,11 @@ impl Transfer {
                 return Action::Nothing;
             }
             self.acked = self.acked.saturating_add(reach);
+            if reach == outstanding {
+                self.burst = self.burst.saturating_add(self.smallest_burst()).min(self.windowsize);
+            } else {
+                self.lost();
+            }
         }
         self.progress(now);
         if self.acked >= self.last {
@@ -212,6 +248,7 @@ impl Transfer {
         self.progress_at = now;
         if let Some(sent_at) = self.timed_from {
             let sample = now.saturating_sub(sent_at);
+            self.shortest_trip = Some(self.shortest_trip.map_or(sample, |trip| trip.min(sample)));
             // RFC 6298 section 2.
             self.round_trip = Some(match self.round_trip {
                 None => (sample, sample / 2),
@@ -223,6 +260,16 @@ impl Transfer {
             (mean + spread * 4).clamp(SHORTEST_WAIT, FIRST_WAIT)
         });
         self.deadline = now.saturating_add(self.wait);
+    }
+
+    /// Part of a window did not arrive.
+    fn lost(&mut self) {
+        self.burst = (self.burst / 2).max(self.smallest_burst());
+    }
+
+    /// One block, of a window of at most [`MOST_BURSTS`].
+    fn smallest_burst(&self) -> u64 {
+        self.windowsize.div_ceil(MOST_BURSTS)
     }
 
     /// The OACK, or the window after the last ACK.
@@ -267,6 +314,9 @@ impl Transfer {
         }
         self.retries = self.retries.saturating_add(1);
         self.timed_from = None;
+        if self.phase == Phase::Data {
+            self.lost();
+        }
         self.wait = (self.wait * 2).min(LONGEST_WAIT.max(self.timeout.unwrap_or_default()));
         self.deadline = now.saturating_add(self.wait);
         if self.heard {

@@ -216,6 +216,56 @@ fn where_no_block_has_the_number_0_it_acknowledges_nothing() {
     assert_eq!(ack(&mut transfer, 0), Action::Nothing);
 }
 
+#[test]
+fn a_loss_halves_the_burst_and_whole_windows_let_it_grow() {
+    let (mut transfer, _) = begin(10_000, 64, true);
+    transfer.on(&Event::Timeout, transfer.deadline());
+    assert_eq!((transfer.burst(), transfer.pause()), (64, Duration::ZERO), "no block was lost with the OACK");
+    ack(&mut transfer, 0);
+    // What is acknowledged, and the burst then.
+    let acks = [(64, 64), (100, 32), (164, 33), (228, 34), (229, 17), (230, 8), (294, 9)];
+    for (block, burst) in acks {
+        assert!(matches!(ack(&mut transfer, block), Action::Send(_)), "{block}");
+        assert_eq!(transfer.burst(), burst, "{block}");
+    }
+    assert_eq!(ack(&mut transfer, 294), Action::Nothing);
+    assert_eq!(transfer.burst(), 9, "an ACK that comes twice is no loss");
+    for burst in [4, 2, 1, 1] {
+        assert_eq!(transfer.on(&Event::Timeout, transfer.deadline()), Action::Send(295..359));
+        assert_eq!(transfer.burst(), burst);
+    }
+    for window in 1..=70_u16 {
+        ack(&mut transfer, 294 + 64 * window);
+        assert_eq!(transfer.burst(), u64::from(window + 1).min(64));
+    }
+    assert_eq!(transfer.pause(), Duration::ZERO);
+}
+
+#[test]
+fn a_window_of_one_block_is_never_divided() {
+    let (mut transfer, _) = begin(99, 1, false);
+    transfer.on(&Event::Timeout, transfer.deadline());
+    assert_eq!((transfer.burst(), transfer.pause()), (1, Duration::ZERO));
+}
+
+#[test]
+fn the_pause_between_bursts_is_a_part_of_the_round_trip() {
+    for (trip, pause) in [(0, 0), (400, 100), (3_996, 999), (80_000, 1_000)] {
+        let (mut transfer, _) = begin(9_999, 8, true);
+        let (trip, pause) = (Duration::from_micros(trip), Duration::from_micros(pause));
+        transfer.on(&Event::Ack(0), trip);
+        transfer.on(&Event::Ack(4), trip * 2);
+        assert_eq!((transfer.burst(), transfer.pause()), (4, pause));
+        // What pauses add to later round trips makes them no longer.
+        transfer.on(&Event::Ack(12), trip * 3);
+        transfer.on(&Event::Ack(20), trip * 3 + SECOND);
+        assert_eq!((transfer.burst(), transfer.pause()), (6, pause));
+    }
+    let (mut transfer, _) = begin(99, 8, false);
+    transfer.on(&Event::Timeout, transfer.deadline());
+    assert_eq!((transfer.burst(), transfer.pause()), (4, Duration::from_millis(1)), "nothing is known yet");
+}
+
 /// What a client that keeps RFC 7440 does with a block, and whether it acknowledges it.
 struct Client {
     next: u64,
@@ -324,6 +374,10 @@ proptest! {
                 _ => Event::Ack(number),
             };
             action = transfer.on(&event, now);
+            let (burst, window) = (transfer.burst(), u64::from(windowsize.max(1)));
+            prop_assert!((1..=window).contains(&burst));
+            let pauses = u32::try_from(window.div_ceil(burst) - 1).unwrap();
+            prop_assert!(transfer.pause() * pauses < Duration::from_millis(200), "longer than the shortest wait");
         }
         let mut timeouts = 0;
         while !ended {

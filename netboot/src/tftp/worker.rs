@@ -25,8 +25,6 @@ const SPIN: Duration = Duration::from_micros(100);
 const LATE: u32 = 8;
 /// After so many sleeps it is tried again.
 const TRY_AGAIN: u32 = 64;
-/// A session that waits for the disk is looked after this often, when its time is up.
-const DISK: Duration = Duration::from_millis(20);
 /// Without anything to do it wakes up this often.
 const LONGEST: Duration = Duration::from_mins(1);
 
@@ -140,7 +138,8 @@ impl<E: Engine + 'static> Worker<E> {
                 }
             }
             self.time();
-            let (time, spin) = (self.until_next(), self.spin.time(self.sessions.is_empty()));
+            let time = self.until_next();
+            let spin = self.spin.time(self.sessions.is_empty()).min(time);
             let begun = Instant::now();
             if let Err(error) = self.engine.wait(time, spin, &mut arrivals) {
                 // Memory is short, most likely: not a reason to end, and not to spin either.
@@ -257,8 +256,7 @@ impl<E: Engine + 'static> Worker<E> {
                 self.with(id, Session::time);
             }
             if let Some(slot) = self.sessions.get_mut(&id) {
-                // One that waits for the disk is looked after again in a while.
-                slot.next = slot.session.deadline().max(now + DISK);
+                slot.next = slot.session.deadline();
                 self.timers.push(Reverse((slot.next, id)));
             }
         }

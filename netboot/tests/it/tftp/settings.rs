@@ -1,5 +1,6 @@
 //! What settings change, and what a client may ask for besides.
 
+use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
 use netboot::tftp::transfer::Rollover;
@@ -117,12 +118,36 @@ fn who_never_answered_makes_room_at_once_and_hears_nothing_of_it() {
         }
         let begun = Instant::now();
         let good = Client::new(server.addr());
-        let served = || {
+        let got_data = || {
             good.request("file", &[]);
             matches!(wire::parse(&good.receive().0), Ok(Packet::Data { block: 1, .. }))
         };
-        assert!(wait_for(WITHIN, served));
+        assert!(wait_for(WITHIN, got_data));
         assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
         assert!(named.iter().all(|client| client.is_silent(Duration::from_millis(50))));
     });
+}
+
+#[test]
+fn a_block_fits_the_route_to_its_client() {
+    let lab = xtask::lab::Namespace::new("tftp").unwrap();
+    lab.ip("link set lo up").unwrap();
+    // The client's address is another than the server's, and the way to it a tunnel's.
+    lab.ip("addr add 127.2.0.1/32 dev lo").unwrap();
+    lab.ip("route replace table local local 127.2.0.1 dev lo proto kernel scope host src 127.2.0.1 mtu 1300")
+        .unwrap();
+    lab.inside(|| {
+        both(|engine| {
+            let server = Server::new(engine);
+            server.file("file", &pattern(5000));
+            for (addr, blksize) in [("127.2.0.1", 1268), ("127.0.0.1", 1468)] {
+                let socket = UdpSocket::bind((addr, 0)).unwrap();
+                socket.set_read_timeout(Some(WITHIN)).unwrap();
+                let client = Client { socket, ..Client::new(server.addr()) };
+                client.request("file", &[("blksize", "8192")]);
+                assert_eq!(client.oack().0, format!("blksize={blksize}"), "{addr}");
+            }
+        });
+    })
+    .unwrap();
 }
