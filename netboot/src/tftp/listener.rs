@@ -101,7 +101,7 @@ impl Listener {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                Some(id) = over.recv() => drop(self.common.running.borrow_mut().end(id)),
+                Some(id) = over.recv() => self.common.running.borrow_mut().over(id),
                 received = socket.recv_from(&mut packet) => {
                     match received {
                         Ok((length, from)) => {
@@ -206,6 +206,10 @@ impl Listener {
     /// Ends a transfer whose client should have answered by now and never did, else the one whose client was silent for longest,
     /// if that is long.
     fn make_room(&self) -> bool {
+        // Their sockets are open still, and there are no more of these than may be.
+        if self.common.running.borrow().leaving() > self.max_transfers / 4 {
+            return false;
+        }
         let unheard = self.common.running.borrow_mut().unheard();
         if let Some((id, _)) = unheard.filter(|(_, since)| since.elapsed() >= ANSWER) {
             self.common.end(id, "the client never answered, and others need the place");
@@ -224,7 +228,7 @@ impl Common {
         let Ok(Packet::Read(request)) = wire::parse(claim.request()) else { return };
         let failed = |why: String| {
             self.timeline.record(&Step::TftpFailed { peer, file: shown(request.name), why });
-            self.running.borrow_mut().end(id);
+            self.running.borrow_mut().over(id);
         };
         let own = || UdpSocket::bind((self.addr, 0)).and_then(|socket| ready(socket).map(Arc::new));
         let socket = self.only.clone().map_or_else(own, Ok);
@@ -254,7 +258,8 @@ impl Common {
         let agreed = negotiate(&request.options, bytes.size(), Limits { mtu, ..self.limits });
         let first = claim.begin(&agreed, bytes.size());
         // Meanwhile it may have been ended in favour of another.
-        let Some(worker) = self.running.borrow_mut().assign(id) else { return };
+        let assigned = self.running.borrow_mut().assign(id);
+        let Some(worker) = assigned else { return self.running.borrow_mut().over(id) };
         let (file, claim) = (shown(request.name), Arc::clone(&claim));
         let job =
             Job { id, claim, peer, socket, own_socket: self.only.is_none(), file, agreed, bytes, first };
@@ -277,7 +282,7 @@ impl Common {
 
     /// Ends a transfer; its client's port is free for another at once.
     fn end(&self, id: u64, why: &'static str) {
-        let Some(served) = self.running.borrow_mut().end(id) else { return };
+        let Some(served) = self.running.borrow_mut().give_way(id) else { return };
         if let Some(worker) = served.worker.and_then(|worker| self.workers.get(worker)) {
             worker.tell(Message::End(id, why));
         }

@@ -1,6 +1,6 @@
 //! Which clients' ports are being served, and by which worker. Pure.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
@@ -29,6 +29,8 @@ pub(super) struct Running {
     load: Vec<usize>,
     /// In the order in which they began; those that have ended, or whose client was heard, go when they are first.
     young: VecDeque<u64>,
+    /// Those that had to give way and hold their sockets still.
+    leaving: HashSet<u64>,
 }
 
 impl Running {
@@ -42,6 +44,7 @@ impl Running {
             addresses: HashMap::new(),
             load,
             young: VecDeque::new(),
+            leaving: HashSet::new(),
         }
     }
 
@@ -81,8 +84,27 @@ impl Running {
         Some(worker)
     }
 
+    /// How many had to give way and are not gone yet.
+    pub(super) fn leaving(&self) -> usize {
+        self.leaving.len()
+    }
+
+    /// Takes one out for another; [`over`](Self::over) says when it is gone.
+    pub(super) fn give_way(&mut self, id: u64) -> Option<Served> {
+        let served = self.end(id)?;
+        self.leaving.insert(id);
+        Some(served)
+    }
+
+    /// It is gone.
+    pub(super) fn over(&mut self, id: u64) {
+        if self.end(id).is_none() {
+            self.leaving.remove(&id);
+        }
+    }
+
     /// Takes one out.
-    pub(super) fn end(&mut self, id: u64) -> Option<Served> {
+    fn end(&mut self, id: u64) -> Option<Served> {
         let peer = self.peers.remove(&id)?;
         let served = self.served.remove(&peer)?;
         if let Some(number) = self.addresses.get_mut(&peer.ip()) {
@@ -147,6 +169,11 @@ mod tests {
             running.end(id);
         }
         assert!(running.unheard().is_none() && running.young.is_empty());
+        let last = running.begin(([10, 0, 0, 2], 2).into(), claim());
+        assert!(running.give_way(last).is_some() && running.give_way(last).is_none());
+        assert_eq!((running.len(), running.leaving()), (0, 1));
+        running.over(last);
+        assert_eq!(running.leaving(), 0);
         assert_eq!((running.len(), running.addresses.len(), running.peers.len()), (0, 0, 0));
         assert_eq!(running.load, [0, 0]);
     }

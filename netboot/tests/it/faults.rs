@@ -3,7 +3,9 @@
 mod cable;
 mod client;
 mod lossy;
+mod real;
 mod rude;
+mod spoofed;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -108,7 +110,12 @@ impl Site {
     fn serves(&self, addr: Ipv4Addr, name: &str, content: &[u8]) {
         let mut got = Err(String::new());
         wait_for(SOON, || {
-            got = self.at(addr).fetch(name, 4, &[], SOON);
+            let client = self.at(addr);
+            got = client.fetch(name, 4, &[], SOON);
+            if got.is_err() {
+                // A pause: `wait_for` makes none after `at`, whose thread has woken this one up.
+                client.hear(Duration::from_millis(50));
+            }
             !got.as_ref().is_err_and(|why| why.contains("try again"))
         });
         let got = got.unwrap();

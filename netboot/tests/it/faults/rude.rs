@@ -1,7 +1,7 @@
 //! Clients that do what no client should, while others are served as ever.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::client::{Client, Said};
 use super::{ENGINES, PATIENT, Site, address, engine, pattern};
@@ -12,15 +12,25 @@ const FILE: usize = 1428 * 40 + 9;
 const LAST: u16 = 41;
 /// How long nothing must come where nothing is to come.
 const SILENCE: Duration = Duration::from_millis(300);
+/// A server gives a client up after half a minute.
+const GIVEN_UP: Duration = Duration::from_mins(1);
 const WINDOW: [(&str, &str); 2] = [("blksize", "1428"), ("windowsize", "4")];
 
-/// A client that has asked for the file and agreed on a window of 4, and where its transfer comes from.
+/// A client that has asked for the file and agreed on a window of 4, and where its transfer comes from. A place that is just
+/// becoming free is waited for.
 fn begin(site: &Site, last: u8, more: &[(&str, &str)]) -> (Client, SocketAddr) {
     let client = site.at(address(last));
-    client.ask("image", &[&WINDOW, more].concat());
-    let (said, tid) = client.hear(SOON).unwrap();
-    assert!(matches!(said, Said::Oack(_)), "{said:?}");
-    (client, tid)
+    let deadline = Instant::now() + SOON;
+    loop {
+        client.ask("image", &[&WINDOW, more].concat());
+        match client.hear(SOON).unwrap() {
+            (Said::Oack(_), tid) => return (client, tid),
+            (Said::Error(_, text), _) if text.contains("try again") && Instant::now() < deadline => {
+                client.hear(Duration::from_millis(50));
+            }
+            (said, _) => panic!("{said:?}"),
+        }
+    }
 }
 
 /// Runs a test over both engines at once, with a file `image` and addresses from 101 to 104.
@@ -41,7 +51,10 @@ fn both(tftp: &str, test: impl Fn(&Site, &[u8]) + Sync) {
 }
 
 fn is_silent(client: &Client) {
-    let heard = client.hear(SILENCE);
+    let heard = client.hear(SILENCE).map(|(said, _)| match said {
+        Said::Data(block, bytes) => format!("block {block}, {} bytes", bytes.len()),
+        other => format!("{other:?}"),
+    });
     assert_eq!(heard, None);
 }
 
@@ -57,6 +70,42 @@ fn go_on(client: &Client, tid: SocketAddr, mut block: u16, content: &[u8]) {
         block += number;
     }
     client.ack(LAST, tid);
+}
+
+#[test]
+fn a_client_that_vanishes_is_given_up_and_its_place_is_free() {
+    both("\"max_transfers\": 2", |site, content| {
+        let (gone, tid) = begin(site, 101, &[]);
+        gone.ack(0, tid);
+        gone.blocks(1, 4, SOON);
+        gone.ack(4, tid);
+        gone.blocks(5, 4, SOON);
+        // From here on it says nothing. The other place is for the others …
+        for _ in 0..3 {
+            site.serves(address(102), "image", content);
+        }
+        site.wait_ends(address(102), 3, SOON);
+        // … one at a time.
+        let (sitting, its) = begin(site, 103, &[]);
+        let refused = site.at(address(104)).fetch("image", 4, &[], SOON).unwrap_err();
+        assert!(refused.contains("too many transfers"), "{refused}");
+        sitting.error(0, its);
+        site.wait_ends(address(103), 1, SOON);
+
+        let ends = site.wait_ends(address(101), 1, GIVEN_UP);
+        assert_eq!(ends[0].name(), "tftp-failed");
+        assert!(ends[0].text("why").contains("no ACK of block 5 "), "{:?}", ends[0]);
+        let (sitting, its) = begin(site, 103, &[]);
+        site.serves(address(104), "image", content);
+        sitting.error(0, its);
+        // It was sent its window again some times, and told of the end.
+        let heard: Vec<_> = std::iter::from_fn(|| gone.hear(SILENCE)).take(1000).collect();
+        let (end, again) = heard.split_last().unwrap();
+        assert!(matches!(end.0, Said::Error(0, _)), "{end:?}");
+        assert!(again.iter().all(|(said, _)| matches!(said, Said::Data(5..=8, _))));
+        println!("{} blocks sent again: {}", again.len(), ends[0].message());
+        assert!(again.len() <= 4 * 16, "{} blocks", again.len());
+    });
 }
 
 #[test]
