@@ -9,6 +9,7 @@ mod networks;
 mod own_boot;
 mod read;
 pub mod template;
+pub mod variables;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};

@@ -46,6 +46,7 @@ const PURE: &[&str] = &[
     "capture/pcapng.rs",
     "capture/taker.rs",
     "fastpath/captured.rs",
+    "inventory/variables.rs",
     "import/mod.rs",
     "import/dnsmasq.rs",
     "import/hosts.rs",
