@@ -47,7 +47,7 @@ fn answer(state: &State, whose: IpAddr) -> (StatusCode, String) {
         };
         return (StatusCode::NOT_FOUND, comment(&why));
     };
-    let name = host.template();
+    let name = snapshot.template_of(host);
     match template::open(state.inventory.data(), name) {
         Ok(text) => (StatusCode::OK, render(&text, &snapshot.variables(host))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {

@@ -59,7 +59,7 @@ pub(super) fn examine(data: &Path, source: &Source, networks: &Networks, kept: &
         },
     };
     let (usable, clean) = (!reader.problems.iter().any(Problem::is_error), reader.problems.is_empty());
-    template::check(data, &hosts.snapshot, &hosts.named.templates, &mut reader);
+    template::check(data, &hosts.snapshot, &hosts.named.templates, networks.server(), &mut reader);
     for (file, place) in &hosts.named.boot_files {
         if !loaders::is_there(data, file) {
             let message = format!("boot file `{file}` is not in tftp/");

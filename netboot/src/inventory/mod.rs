@@ -2,13 +2,18 @@
 
 mod again;
 pub mod edit;
+pub mod ignition;
+pub mod jinja;
 mod live;
 mod load;
 pub mod loaders;
 mod networks;
 mod own_boot;
 mod read;
+pub mod rendering;
+pub mod secrets;
 pub mod template;
+pub mod user_data;
 pub mod variables;
 
 use std::borrow::Cow;
@@ -47,17 +52,12 @@ pub struct Host {
     pub channel: String,
     /// `template`, if it has its own; a file name in the data directory.
     pub template: Option<String>,
+    /// `ignition`, if it has its own; a file name in the data directory.
+    pub ignition: Option<String>,
     /// `boot`: its own boot files, by class.
     pub boot: Boot,
     /// Every `$variable` of the host, names with their `$`, `$hostname` included.
     pub variables: BTreeMap<String, String>,
-}
-
-impl Host {
-    /// The name of its template.
-    pub fn template(&self) -> &str {
-        self.template.as_deref().unwrap_or(DEFAULT_TEMPLATE)
-    }
 }
 
 /// The inventory at one moment. A request is answered from one snapshot.
@@ -109,6 +109,16 @@ impl Snapshot {
     /// The boot loaders that were found in `tftp/`.
     pub fn loaders(&self) -> &Loaders {
         &self.loaders
+    }
+
+    /// The template that a host uses, by its name.
+    pub fn template_of<'s>(&self, host: &'s Host) -> &'s str {
+        host.template.as_deref().unwrap_or(DEFAULT_TEMPLATE)
+    }
+
+    /// The template of a host's Ignition configuration, by its name.
+    pub fn ignition_of<'s>(&self, host: &'s Host) -> &'s str {
+        host.ignition.as_deref().unwrap_or(ignition::TEMPLATE)
     }
 
     /// Every host, in the order of the file.

@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 
 use ipnetwork::Ipv4Network;
 
+use super::rendering::Server;
 use crate::config::{Dhcp, Range};
 
 /// Where machines can be, and the pools that are for others. By default nothing is known, and everything fits.
@@ -36,6 +37,12 @@ impl Networks {
     /// Only the interface's subnet.
     pub fn of(own: Ipv4Network) -> Self {
         Self { own: Some(own), ..Self::default() }
+    }
+
+    /// This server as templates are checked with it. Where its address is not known, one will do that is nobody's (RFC 5737).
+    pub(super) fn server(&self) -> Server {
+        let addr = self.own.map_or(Ipv4Addr::new(192, 0, 2, 1), Ipv4Network::ip);
+        Server { addr, http_port: 8080 }
     }
 
     /// The pool that an address is of.

@@ -155,13 +155,13 @@ impl All<'_> {
         for member in &object.properties {
             let name = member.name.as_str();
             if !variable(reader, member, &mut variables)
-                && !["macaddr", "channel", "template", "boot"].contains(&name)
+                && !["macaddr", "channel", "template", "ignition", "boot"].contains(&name)
             {
                 let message = format!("`{name}` is not known here and is ignored");
                 reader.warning(
                     &member.name,
                     message,
-                    "use `macaddr`, `channel`, `template`, `boot` and names that begin with `$`",
+                    "use `macaddr`, `channel`, `template`, `ignition`, `boot` and names that begin with `$`",
                 );
             }
         }
@@ -178,13 +178,14 @@ impl All<'_> {
             );
         }
         let channel = required(reader, object, member, "channel", "\"channel\": \"stable\"", channel);
-        let template = self.template(reader, object);
+        let template = self.template(reader, object, "template", "etcd2.yaml");
+        let ignition = self.template(reader, object, "ignition", "worker.ign");
         let boot = own_boot::read(reader, object, &mut self.found.named.boot_files);
-        if let (Some(addr), Some(mac), Some(hostname), Some(channel), Ok(template)) =
-            (addr, mac, hostname, channel, template)
+        if let (Some(addr), Some(mac), Some(hostname), Some(channel), Ok(template), Ok(ignition)) =
+            (addr, mac, hostname, channel, template, ignition)
         {
             self.found.places.push(Range::new(member.name.start(), member.value.end()));
-            let host = Host { mac, addr, hostname, channel, template, boot, variables };
+            let host = Host { mac, addr, hostname, channel, template, ignition, boot, variables };
             self.found.hosts.push(Arc::new(host));
         }
     }
@@ -270,13 +271,19 @@ impl All<'_> {
         Some(mac)
     }
 
-    /// The host's own template; `Err` when it is named wrongly.
-    fn template(&mut self, reader: &mut Reader<'_>, object: &Object<'_>) -> Result<Option<String>, ()> {
-        let Some(member) = object.get("template") else { return Ok(None) };
-        let help = "write the name of a file beside pxe_hosts.json, as in \"etcd2.yaml\"";
-        let Some(text) = reader.text("template", &member.value, help) else { return Err(()) };
+    /// The host's own template of a kind; `Err` when it is named wrongly.
+    fn template(
+        &mut self,
+        reader: &mut Reader<'_>,
+        object: &Object<'_>,
+        kind: &str,
+        example: &str,
+    ) -> Result<Option<String>, ()> {
+        let Some(member) = object.get(kind) else { return Ok(None) };
+        let help = format!("write the name of a file beside pxe_hosts.json, as in \"{example}\"");
+        let Some(text) = reader.text(kind, &member.value, &help) else { return Err(()) };
         if !file_name(text, LONGEST_TEMPLATE) {
-            reader.error(&member.value, format!("template `{text}` is not a plain file name"), help);
+            reader.error(&member.value, format!("{kind} `{text}` is not a plain file name"), help);
             return Err(());
         }
         if let Value::StringLit(literal) = &member.value {

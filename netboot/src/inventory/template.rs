@@ -1,13 +1,16 @@
 //! Templates: reading them from the data directory and nowhere else, and what is wrong with them.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 use std::path::Path;
 
-use super::{DEFAULT_TEMPLATE, HOSTS_FILE, Host, Snapshot};
+use super::{jinja, secrets};
 use crate::beneath::{self, Opened, Refused};
-use crate::config::json::{Reader, Source};
-use crate::config::problem::{Problem, Severity};
+
+mod check;
+mod trace;
+
+pub use check::DIRECTORY;
+pub(super) use check::check;
 
 /// Largest template, bytes.
 const LARGEST: u64 = 1 << 20;
@@ -32,103 +35,26 @@ pub fn open(data: &Path, name: &str) -> io::Result<String> {
     Ok(text)
 }
 
-/// Names in a template: each `$` with the letters, digits and underscores after it.
-fn names(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    text.match_indices('$').filter_map(|(at, _)| {
-        let rest = text.get(at..)?;
-        let legal = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        let length = rest.char_indices().skip(1).find(|(_, c)| !legal(*c)).map_or(rest.len(), |(end, _)| end);
-        let name = rest.get(..length)?;
-        // `$1` and `$$` are a shell's own.
-        name.as_bytes().get(1).is_some_and(|first| !first.is_ascii_digit()).then_some((at, name))
-    })
-}
-
-/// Checks the templates that the hosts of a snapshot use. `named` has the place that names each in the hosts file.
-pub(super) fn check(
-    data: &Path,
-    snapshot: &Snapshot,
-    named: &BTreeMap<String, jsonc_parser::common::Range>,
-    reader: &mut Reader<'_>,
-) {
-    let mut users: BTreeMap<&str, Vec<&Host>> = BTreeMap::new();
-    for host in snapshot.hosts() {
-        users.entry(host.template()).or_default().push(host);
-    }
-    for (name, hosts) in users {
-        let path = data.join(name);
-        let whole = |message: String, help: String| Problem::of_file(Severity::Error, &path, message, help);
-        match open(data, name) {
-            Ok(text) => undefined(&Source::new(&path, &text), snapshot, &hosts, &mut reader.problems),
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                let help = format!("make it a text file in the directory of {HOSTS_FILE}");
-                reader.problems.push(whole(format!("cannot be read: {error}"), help));
-            }
-            Err(_) => {
-                if let Some(place) = named.get(name) {
-                    let help =
-                        format!("write {}, or remove `template` to use {DEFAULT_TEMPLATE}", path.display());
-                    reader.error(place, format!("the template `{name}` does not exist"), help);
-                } else {
-                    let help = "write a cloud-config there, or give each host its own `template`".to_owned();
-                    reader.problems.push(whole(format!("is missing, used by {}", count(&hosts)), help));
-                }
-            }
+/// Reads a template, or where it is not there the one in Jinja: `<name>.j2`. Returns the name that it has.
+///
+/// # Errors
+/// As [`open`].
+pub fn find(data: &Path, name: &str) -> io::Result<(String, String)> {
+    match open(data, name) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !name.ends_with(jinja::SUFFIX) => {
+            let jinja = format!("{name}{}", jinja::SUFFIX);
+            open(data, &jinja).map(|text| (jinja, text))
         }
+        found => found.map(|text| (name.to_owned(), text)),
     }
 }
 
-/// Warns of each name that some host of the template does not define. Units in a cloud-config may hold shell
-/// variables, so that is no error.
-fn undefined(template: &Source, snapshot: &Snapshot, hosts: &[&Host], problems: &mut Vec<Problem>) {
-    let mut seen = BTreeSet::new();
-    let mut found: Vec<(usize, &str, Vec<&Host>, Option<String>)> = names(template.text())
-        .filter(|(_, name)| seen.insert(*name))
-        .map(|(at, name)| (at, name, Vec::new(), None))
-        .collect();
-    // Most hosts define the same names as the one before, and fare as it does.
-    let mut before: Option<&Host> = None;
-    for host in hosts {
-        let alike = before.filter(|before| before.variables.keys().eq(host.variables.keys()));
-        let defined = if alike.is_some() { BTreeMap::new() } else { snapshot.variables(host) };
-        for (at, name, missing, shorter) in &mut found {
-            let lacks = if let Some(alike) = alike {
-                missing.last().is_some_and(|last| std::ptr::eq(*last, alike))
-            } else {
-                let rest = template.text().get(*at..).unwrap_or_default();
-                let best =
-                    defined.keys().filter(|known| rest.starts_with(**known)).max_by_key(|known| known.len());
-                let lacks = best.is_none_or(|known| known.len() < name.len());
-                if lacks {
-                    *shorter = best.map(|known| (*known).to_owned());
-                }
-                lacks
-            };
-            if lacks {
-                missing.push(host);
-            }
-        }
-        before = Some(host);
-    }
-    for (at, name, missing, shorter) in found.into_iter().filter(|(_, _, missing, _)| !missing.is_empty()) {
-        let left = match shorter {
-            Some(known) => format!("only its beginning `{known}` is replaced"),
-            None => "it stays in the text as it is".to_owned(),
-        };
-        let message = format!("`{name}` is not defined for {}: {left}", count(&missing));
-        let help = format!(
-            "define it in `common` or in the host; a shell's own variable may be written `${{{}}}`",
-            &name[1..]
-        );
-        problems.push(template.problem(Severity::Warning, at, at + name.len(), message, help));
-    }
-}
-
-/// How many hosts, and the first of them.
-fn count(hosts: &[&Host]) -> String {
-    match hosts {
-        [] => "no host".to_owned(),
-        [one] => format!("host {}", one.addr),
-        [one, ..] => format!("{} hosts ({}, …)", hosts.len(), one.addr),
-    }
+/// Whether a name is that of a template below the data directory, and of nothing that is not for machines.
+pub fn is_legal(name: &str) -> bool {
+    let part = |part: &str| {
+        let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-+@".contains(&byte);
+        !part.is_empty() && !part.starts_with('.') && part.bytes().all(legal)
+    };
+    let first = name.split('/').next().unwrap_or_default();
+    name.len() <= 255 && name.split('/').all(part) && ![secrets::DIRECTORY, "state"].contains(&first)
 }

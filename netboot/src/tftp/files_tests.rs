@@ -36,6 +36,7 @@ fn fixture() -> Fixture {
         hostname: String::new(),
         channel: channel.to_owned(),
         template: None,
+        ignition: None,
         boot: crate::config::Boot::default(),
         variables: BTreeMap::new(),
     };

@@ -46,6 +46,10 @@ const PURE: &[&str] = &[
     "capture/pcapng.rs",
     "capture/taker.rs",
     "fastpath/captured.rs",
+    "inventory/ignition.rs",
+    "inventory/jinja.rs",
+    "inventory/template/trace.rs",
+    "inventory/user_data.rs",
     "inventory/variables.rs",
     "import/mod.rs",
     "import/dnsmasq.rs",
@@ -95,6 +99,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("aya_log::", &["fastpath/"]),
     ("jsonc_parser", &["config/", "inventory/", "import/kea.rs"]),
     ("rtnetlink", &["net/"]),
+    ("minijinja", &["inventory/jinja.rs", "inventory/rendering.rs"]),
+    ("serde_saphyr", &["inventory/user_data.rs"]),
 ];
 
 /// Folders, and the other parts that they may import.

@@ -45,6 +45,7 @@ fn world() -> World {
         hostname: "blade-1".into(),
         channel: "beta".into(),
         template: None,
+        ignition: None,
         boot: Boot::default(),
         variables: BTreeMap::new(),
     };
