@@ -120,15 +120,18 @@ struct Seen {
     class: String,
     by: String,
     relay: Option<Ipv4Addr>,
+    #[serde(default)]
+    booted: Option<u64>,
 }
 
 impl Seen {
     /// As people say it.
     fn told(&self, now: u64) -> String {
-        let Self { at, reply, class, by, relay } = self;
+        let Self { at, reply, class, by, relay, booted } = self;
         let ago = span(now.saturating_sub(*at));
         let via = relay.map_or_else(String::new, |relay| format!(", via {relay}"));
-        format!("{ago} ago, {reply}, {class}, by {by}{via}")
+        let up = booted.map_or_else(String::new, |at| format!(", up since {}", span(now.saturating_sub(at))));
+        format!("{ago} ago, {reply}, {class}, by {by}{via}{up}")
     }
 }
 
@@ -304,6 +307,7 @@ mod tests {
             class: "bios".to_owned(),
             by: "xdp".to_owned(),
             relay,
+            booted: None,
         };
         let host = |addr: &str, leased_to, seen| Reserved {
             mac: "52:54:00:00:00:01".to_owned(),

@@ -35,7 +35,7 @@ pub fn delete(addr: Ipv4Addr) -> Change {
 pub fn read_all(entries: &[(String, Vec<u8>)]) -> Vec<Lease> {
     let read = |(key, value): &(String, Vec<u8>)| {
         let addr = key.strip_prefix(PREFIX)?;
-        let lease = read_one(addr, value);
+        let lease = addr.parse().ok().and_then(|addr| read_one(addr, value));
         if lease.is_none() {
             tracing::error!("the record {key} of the store cannot be read; it is left out");
         }
@@ -44,16 +44,18 @@ pub fn read_all(entries: &[(String, Vec<u8>)]) -> Vec<Lease> {
     entries.iter().filter_map(read).collect()
 }
 
-fn read_one(addr: &str, value: &[u8]) -> Option<Lease> {
+/// The lease that a value is, `None` if it cannot be read.
+pub fn read_one(addr: Ipv4Addr, value: &[u8]) -> Option<Lease> {
     let Value { mac, client_id, expires } = serde_json::from_slice(value).ok()?;
     let id = match client_id {
         Some(digits) => Some(lease::bytes(&digits)?),
         None => None,
     };
-    Some(Lease::new(addr.parse().ok()?, Owner { mac: mac.parse().ok()?, id }, expires))
+    Some(Lease::new(addr, Owner { mac: mac.parse().ok()?, id }, expires))
 }
 
-fn key(addr: Ipv4Addr) -> String {
+/// The key of the lease of an address.
+pub fn key(addr: Ipv4Addr) -> String {
     format!("{PREFIX}{addr}")
 }
 

@@ -94,6 +94,18 @@ impl Reader {
     /// # Errors
     /// When it cannot be read, or the store is closed.
     pub fn list(&self) -> Result<Vec<(String, Vec<u8>)>, Error> {
+        self.with(read)
+    }
+
+    /// The value of one key, if it is there.
+    ///
+    /// # Errors
+    /// When it cannot be read, or the store is closed.
+    pub fn get(&self, key: &str) -> Result<Option<Vec<u8>>, Error> {
+        self.with(|database| value(database, key))
+    }
+
+    fn with<T>(&self, read: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, Error> {
         let error = |why: &dyn std::fmt::Display| Error::Database {
             what: "read",
             path: self.path.clone(),
@@ -251,6 +263,11 @@ fn read(database: &Database) -> Result<Vec<(String, Vec<u8>)>, redb::Error> {
         content.push((key.value().to_owned(), value.value().to_vec()));
     }
     Ok(content)
+}
+
+fn value(database: &Database, key: &str) -> Result<Option<Vec<u8>>, redb::Error> {
+    let found = database.begin_read()?.open_table(TABLE)?.get(key)?;
+    Ok(found.map(|value| value.value().to_vec()))
 }
 
 /// One durable commit (redb's default durability: flushed to the disk when it returns).

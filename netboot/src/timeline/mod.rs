@@ -113,6 +113,11 @@ impl Timeline {
         lock(&self.0.seen).of(mac)
     }
 
+    /// How many boots of a machine began, as far as is known: another number is another boot.
+    pub fn boots(&self, mac: Mac) -> u64 {
+        self.seen(mac).map_or(0, |seen| seen.boots)
+    }
+
     /// The other DHCP servers that were heard, the one that spoke last first.
     pub fn rivals(&self) -> Vec<Rival> {
         lock(&self.0.rivals).all()
@@ -154,8 +159,7 @@ impl Timeline {
             Step::Dhcp { mac, addr, reply, class, by, relay, reserved } => {
                 self.count("dhcp", reply);
                 let now = now();
-                let seen = Seen { at: now, addr: *addr, reply, class: *class, by: *by, relay: *relay };
-                lock(&self.0.seen).note(*mac, *reserved, seen);
+                lock(&self.0.seen).note(*mac, *reserved, Seen::new(now, *addr, reply, *class, *by, *relay));
                 if *by == By::Xdp && !lock(&self.0.quota).take(now) {
                     return;
                 }
@@ -195,6 +199,13 @@ impl Timeline {
             Step::TftpFailed { peer, file, why } => {
                 self.count("tftp", "failed");
                 tracing::info!(target: "netboot::step", step = "tftp-failed", addr = %peer.ip(), file, why, "TFTP {file} to {}: {why}", peer.ip());
+            }
+            Step::Booted { mac, addr, hostname } => {
+                self.count("http", "booted");
+                let secs = lock(&self.0.seen).booted(*mac, now());
+                let since =
+                    secs.map_or_else(String::new, |secs| format!(", {secs} s after it was first answered"));
+                tracing::info!(target: "netboot::step", step = "booted", %mac, %addr, hostname, secs, "{hostname} at {addr} is up{since}");
             }
             Step::Http { peer, request, what, status, bytes } => {
                 self.count("http", what);

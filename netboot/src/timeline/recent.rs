@@ -25,6 +25,10 @@ impl<K: Copy + Eq + Hash, V> Recent<K, V> {
         self.values.get(key).map(|(value, _)| value)
     }
 
+    pub(super) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+        self.values.get_mut(key).map(|(value, _)| value)
+    }
+
     /// Puts a value in, as the newest, in the place of one with this key; else the oldest goes where there is no room.
     pub(super) fn put(&mut self, key: K, value: V) {
         self.remove(&key);

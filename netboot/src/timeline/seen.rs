@@ -34,6 +34,37 @@ pub struct Seen {
     pub by: By,
     /// The relay agent through which it asked.
     pub relay: Option<Ipv4Addr>,
+    /// When it first was answered in this boot: the offer, in seconds since 1970. Later ones of the same boot begin it anew.
+    pub began: Option<u64>,
+    /// When it said that its system is up, in this boot.
+    pub booted: Option<u64>,
+    /// How many boots began.
+    #[serde(skip)]
+    pub boots: u64,
+}
+
+impl Seen {
+    /// An answer.
+    pub(super) fn new(
+        at: u64,
+        addr: Ipv4Addr,
+        reply: &'static str,
+        class: Class,
+        by: By,
+        relay: Option<Ipv4Addr>,
+    ) -> Self {
+        Self { at, addr, reply, class, by, relay, began: None, booted: None, boots: 0 }
+    }
+
+    /// What of this boot goes on with another answer; an offer begins a boot.
+    fn after(self, before: Option<Self>) -> Self {
+        let boots = before.map_or(0, |before| before.boots);
+        if ["offer", "boot-offer", "bootp"].contains(&self.reply) {
+            return Self { began: Some(self.at), booted: None, boots: boots + 1, ..self };
+        }
+        let (began, booted) = before.map_or((None, None), |before| (before.began, before.booted));
+        Self { began, booted, boots, ..self }
+    }
 }
 
 /// The records.
@@ -52,6 +83,7 @@ impl Default for Book {
 impl Book {
     /// A machine was answered.
     pub(super) fn note(&mut self, mac: Mac, reserved: bool, seen: Seen) {
+        let seen = seen.after(self.of(mac));
         if reserved {
             self.others.remove(&mac);
             self.reserved.put(mac, seen);
@@ -59,6 +91,13 @@ impl Book {
             self.reserved.remove(&mac);
             self.others.put(mac, seen);
         }
+    }
+
+    /// A machine says that it is up. Returns the seconds since its boot began, if that was seen and is news.
+    pub(super) fn booted(&mut self, mac: Mac, now: u64) -> Option<u64> {
+        let seen = self.reserved.get_mut(&mac)?;
+        let news = seen.booted.replace(now).is_none();
+        seen.began.filter(|_| news).map(|began| now.saturating_sub(began))
     }
 
     /// What is known of a machine.
@@ -91,7 +130,7 @@ mod tests {
 
     fn seen(at: u64) -> Seen {
         let addr = [192, 168, 90, 11].into();
-        Seen { at, addr, reply: "ack", class: Class::Bios, by: By::Xdp, relay: None }
+        Seen::new(at, addr, "ack", Class::Bios, By::Xdp, None)
     }
 
     #[test]
@@ -113,10 +152,29 @@ mod tests {
     }
 
     #[test]
+    fn an_offer_begins_a_boot_and_the_machine_ends_it() {
+        let mut book = Book::default();
+        let answered = |book: &mut Book, at, reply| {
+            book.note(mac(1), true, Seen { reply, ..seen(at) });
+            let seen = book.of(mac(1)).unwrap();
+            (seen.began, seen.booted, seen.boots)
+        };
+        assert_eq!(answered(&mut book, 5, "ack"), (None, None, 0), "netboot was started in the middle of it");
+        assert_eq!(book.booted(mac(1), 6), None);
+        assert_eq!(answered(&mut book, 10, "offer"), (Some(10), None, 1));
+        assert_eq!(answered(&mut book, 12, "ack"), (Some(10), None, 1));
+        assert_eq!((book.booted(mac(1), 50), book.booted(mac(1), 60)), (Some(40), None), "told once");
+        assert_eq!(answered(&mut book, 70, "ack"), (Some(10), Some(60), 1), "it renews its lease");
+        assert_eq!(answered(&mut book, 90, "offer"), (Some(90), None, 2));
+        assert_eq!(book.booted(mac(2), 90), None, "nobody knows it");
+    }
+
+    #[test]
     fn scripts_see_names() {
         let value = serde_json::to_value(seen(5)).unwrap();
         let expected = serde_json::json!({
-            "at": 5, "addr": "192.168.90.11", "reply": "ack", "class": "bios", "by": "xdp", "relay": null
+            "at": 5, "addr": "192.168.90.11", "reply": "ack", "class": "bios", "by": "xdp", "relay": null,
+            "began": null, "booted": null
         });
         assert_eq!(value, expected);
     }

@@ -1,6 +1,6 @@
 //! The steps of machines: what the other parts tell the timeline.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use netboot_ebpf::{Class, Reason};
@@ -111,13 +111,22 @@ pub enum Step {
         /// What happened, with the block number where there is one.
         why: String,
     },
+    /// It has said that its system is up.
+    Booted {
+        /// Its Ethernet address.
+        mac: Mac,
+        /// The address that it said so from.
+        addr: IpAddr,
+        /// Its name.
+        hostname: String,
+    },
     /// It fetched something over HTTP.
     Http {
         /// The client.
         peer: SocketAddr,
         /// Method and path.
         request: String,
-        /// `cloud-config`, `file` or `other`.
+        /// `cloud-config`, `file`, `nocloud`, `ignition` or `template`.
         what: &'static str,
         /// The status code.
         status: u16,
