@@ -24,6 +24,7 @@ use crate::dhcp::options::Subnet;
 use crate::dhcp::vacant::Network;
 use crate::fastpath::entries::Site;
 use crate::fastpath::{self, Fastpath, Trunk};
+use crate::inventory::rendering::Server;
 use crate::inventory::{HOSTS_FILE, Inventory, Networks, Snapshot};
 use crate::net::link::{Link, State, Watch};
 use crate::net::{ports, ra};
@@ -165,9 +166,7 @@ impl Parts<'_> {
         let Self { settings, inventory, timeline, link, for_successor } = *self;
         tracing::info!(interface = link.name, addr = %link.addr, prefix = %link.prefix, mac = %link.mac, "serving {} on {}", link.prefix, link.name);
         let subnet = Subnet::new(link, settings);
-        for (gap, help) in dhcp::boot::gaps(&settings.boot, &settings.dhcp.custom, &inventory.snapshot()) {
-            tracing::warn!("{gap}; {help}");
-        }
+        self.tell_gaps();
         let ends = stop.child_token();
         let ready = Arc::new(AtomicBool::new(false));
         let mut tasks: JoinSet<Result<()>> = JoinSet::new();
@@ -199,6 +198,8 @@ impl Parts<'_> {
         let app = http::app(http::State {
             inventory: Arc::clone(inventory),
             files,
+            server: Server { addr: link.addr, http_port: settings.http.port },
+            reads: Arc::new(http::Reads::new(settings.http.secret_reads)),
             subnets: self.subnets().into(),
             override_from: settings.http.override_from.clone().into(),
             leases: lease_reader,
@@ -271,6 +272,14 @@ impl Parts<'_> {
             ending = ending.and(ended.map_err(Into::into).flatten());
         }
         result.and(ending)
+    }
+
+    /// Says which machines have nothing to boot.
+    fn tell_gaps(&self) {
+        let Self { settings, inventory, .. } = self;
+        for (gap, help) in dhcp::boot::gaps(&settings.boot, &settings.dhcp.custom, &inventory.snapshot()) {
+            tracing::warn!("{gap}; {help}");
+        }
     }
 
     /// Opens the lease store in the state directory, which is made if it is not there.

@@ -206,6 +206,8 @@ pub struct Http {
     pub port: u16,
     /// Who may see another host's cloud-config with `?override_ipv4=`, besides everybody outside the PXE subnet.
     pub override_from: Vec<Ipv4Network>,
+    /// How often a machine can read what has secrets in it, a boot.
+    pub secret_reads: u32,
 }
 
 /// TFTP settings.

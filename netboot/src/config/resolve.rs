@@ -92,6 +92,7 @@ fn merge(data: &Path, given: Given, written: Written) -> Settings {
         http: Http {
             port: given.http_port.or(written.port).unwrap_or(8080),
             override_from: written.override_from.unwrap_or_else(|| vec![loopback()]),
+            secret_reads: written.secret_reads.unwrap_or(8),
         },
         tftp: Tftp {
             max_transfers: written.max_transfers.unwrap_or(4096),

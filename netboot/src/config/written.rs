@@ -53,6 +53,7 @@ pub(super) struct Written {
     pub(super) boot: Boot,
     pub(super) port: Option<u16>,
     pub(super) override_from: Option<Vec<Ipv4Network>>,
+    pub(super) secret_reads: Option<u32>,
     pub(super) max_transfers: Option<usize>,
     pub(super) max_window: Option<u16>,
     pub(super) engine: Option<Engine>,
@@ -164,7 +165,8 @@ impl Written {
             "override_from" => {
                 self.override_from = list(reader, name, value, "a list of networks, as in [\"127.0.0.0/8\"]");
             }
-            _ => return Err("port, override_from"),
+            "secret_reads" => self.secret_reads = number(reader, name, value, 1..=1_000_000),
+            _ => return Err("port, override_from, secret_reads"),
         }
         Ok(())
     }

@@ -1,26 +1,28 @@
-//! The routes: `/healthz`, `/api/v1/…`, `/tftp/…`; every other path is the caller's cloud-config.
+//! The routes: `/healthz`, `/api/v1/…`, `/tftp/…`, `/nocloud/…`, `/ignition`, `/t/…`, `/phone_home`; every other path is the
+//! caller's cloud-config.
 //!
 //! Nothing here writes anything, and nothing waits for another part.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 use axum::Router;
 use axum::body::HttpBody;
-use axum::extract::{ConnectInfo, Request, State as Extract};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State as Extract};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use ipnetwork::Ipv4Network;
 
-use super::{api, cloud_config, files};
+use super::{Reads, api, booted, cloud_config, files, ignition, named, nocloud};
 use crate::config::Unknown;
 use crate::dhcp::vacant::Network;
 use crate::dhcp::waiting::Waiting;
 use crate::inventory::Inventory;
+use crate::inventory::rendering::Server;
 use crate::store;
 use crate::tftp::Files;
 use crate::timeline::{Step, Timeline};
@@ -35,6 +37,10 @@ pub struct State {
     pub inventory: Arc<Inventory>,
     /// Opens the files of `tftp/`, on disk or generated.
     pub files: Files,
+    /// Where this server is.
+    pub server: Server,
+    /// How often each machine has had its secrets.
+    pub reads: Arc<Reads>,
     /// Where the machines are.
     pub subnets: Arc<[Ipv4Network]>,
     /// Who of them may see another host's cloud-config, and the lists of machines and leases; everybody outside may.
@@ -56,16 +62,6 @@ pub struct State {
 }
 
 impl State {
-    /// The address whose cloud-config this client may see: the one it asks for, if it may, else its own.
-    pub(super) fn whose(&self, client: IpAddr, asked: Option<&str>) -> IpAddr {
-        let Some(asked) = asked.and_then(|text| text.parse::<Ipv4Addr>().ok()) else { return client };
-        if self.may_see_others(client) {
-            return asked.into();
-        }
-        tracing::warn!(addr = %client, %asked, "HTTP: {client} may not see the cloud-config of {asked} (http.override_from)");
-        client
-    }
-
     /// Whether this client may see what concerns other machines.
     pub(super) fn may_see_others(&self, client: IpAddr) -> bool {
         match client {
@@ -88,6 +84,17 @@ pub fn app(state: State) -> Router {
         .route("/tftp/{*name}", get(files::serve))
         .layer(recorded("file"));
     let configs = Router::new().fallback(get(cloud_config::serve)).layer(recorded("cloud-config"));
+    let nocloud = Router::new()
+        .route("/nocloud/{file}", get(nocloud::own))
+        .route("/nocloud/{mac}/{file}", get(nocloud::of))
+        .layer(recorded("nocloud"));
+    let ignition = Router::new().route("/ignition", get(ignition::serve)).layer(recorded("ignition"));
+    let named = Router::new().route("/t/{*name}", get(named::serve)).layer(recorded("template"));
+    let booted = Router::new()
+        .route("/api/v1/booted", post(booted::serve))
+        .route("/phone_home", post(booted::serve))
+        .route("/phone_home/{*rest}", post(booted::serve))
+        .layer(DefaultBodyLimit::max(booted::LARGEST));
     Router::new()
         .route("/healthz", get(healthz))
         .route("/api/v1/status", get(api::status))
@@ -95,6 +102,10 @@ pub fn app(state: State) -> Router {
         .route("/api/v1/hosts", get(api::hosts))
         .route("/api/{*rest}", no_file)
         .merge(files)
+        .merge(nocloud)
+        .merge(ignition)
+        .merge(named)
+        .merge(booted)
         .fallback_service(configs.with_state(state.clone()))
         .layer(axum::middleware::from_fn(bounded))
         .with_state(state)

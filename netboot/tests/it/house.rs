@@ -46,6 +46,7 @@ const PURE: &[&str] = &[
     "capture/pcapng.rs",
     "capture/taker.rs",
     "fastpath/captured.rs",
+    "http/reads.rs",
     "inventory/ignition.rs",
     "inventory/jinja.rs",
     "inventory/template/trace.rs",

@@ -15,7 +15,8 @@ use axum::http::{HeaderMap, Request};
 use http_body_util::BodyExt;
 use netboot::config::Unknown;
 use netboot::dhcp::vacant::Network;
-use netboot::http::{State, app, server};
+use netboot::http::{Reads, State, app, server};
+use netboot::inventory::rendering::Server;
 use netboot::inventory::{Inventory, Networks};
 use netboot::store::{Change, Redb, Store};
 use netboot::tftp::Files;
@@ -56,6 +57,8 @@ pub(crate) fn served(data: &Path) -> State {
     State {
         inventory,
         files,
+        server: Server { addr: [10, 9, 0, 1].into(), http_port: 8080 },
+        reads: Arc::new(Reads::new(8)),
         subnets: Arc::new(["10.9.0.0/24".parse().unwrap()]),
         override_from: Arc::new(["127.0.0.0/8".parse().unwrap(), "10.9.0.5/32".parse().unwrap()]),
         leases: Redb::open(tempfile::tempdir().unwrap().path()).unwrap().reader(),

@@ -1,0 +1,170 @@
+//! A text that is made for one machine at each request: cloud-config, Ignition, or any template. Either all of it or, in a
+//! comment, the reason why not.
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+use super::app::State;
+use super::whose::{Asked, Subject, whose};
+use crate::inventory::rendering::{For, Secret};
+use crate::inventory::{HOSTS_FILE, Host, Snapshot, secrets, template};
+use crate::mac::Mac;
+
+/// What a preview has in the place of a secret.
+const HIDDEN: &str = "********";
+
+/// What a client gets.
+pub(super) type Answer = Result<String, Refused>;
+
+/// What it gets instead: a status, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Refused(pub(super) StatusCode, pub(super) String);
+
+/// Makes a text for a client elsewhere, since files are read, and sends it.
+pub(super) async fn send(
+    state: State,
+    client: IpAddr,
+    asked: Asked,
+    content_type: &'static str,
+    of: impl FnOnce(&Making<'_>) -> Answer + Send + 'static,
+) -> Response {
+    let done = tokio::task::spawn_blocking(move || {
+        let snapshot = state.inventory.snapshot();
+        let subject = whose(&state, &snapshot, client, &asked).map_err(|who| unknown(&state, &who))?;
+        of(&Making { state: &state, snapshot: &snapshot, subject })
+    })
+    .await;
+    let made = done.unwrap_or_else(|error| {
+        tracing::error!("HTTP: the text for {client} failed: {error}");
+        Err(Refused(StatusCode::INTERNAL_SERVER_ERROR, "this server failed, its log says how".to_owned()))
+    });
+    let uncached = (header::CACHE_CONTROL, "no-store");
+    match made {
+        Ok(text) => ([(header::CONTENT_TYPE, content_type), uncached], text).into_response(),
+        Err(Refused(status, why)) => {
+            (status, [(header::CONTENT_TYPE, PLAIN), uncached], comment(&why)).into_response()
+        }
+    }
+}
+
+/// Text for machines and people.
+pub(super) const PLAIN: &str = "text/plain; charset=utf-8";
+
+/// What there is for a client that is no machine of ours.
+fn unknown(state: &State, who: &str) -> Refused {
+    let why = if state.inventory.missing() {
+        format!("{HOSTS_FILE} is missing in the data directory; add it, with a host {who}")
+    } else {
+        format!("no configuration for {who}; add this address to `hosts` in {HOSTS_FILE}")
+    };
+    Refused(StatusCode::NOT_FOUND, why)
+}
+
+/// A cloud-config that configures nothing and says why; a comment for whatever else reads it.
+fn comment(why: &str) -> String {
+    format!("#cloud-config\n# {}\n", why.replace(|c: char| c.is_control(), " "))
+}
+
+/// What a text is made of.
+pub(super) struct Making<'a> {
+    pub(super) state: &'a State,
+    pub(super) snapshot: &'a Arc<Snapshot>,
+    pub(super) subject: Subject<'a>,
+}
+
+impl Making<'_> {
+    /// The template with this name, rendered for the machine. Reads it, so an edit counts at once.
+    pub(super) fn rendered(&self, name: &str) -> Answer {
+        self.rendered_if_there(name)?.ok_or_else(|| {
+            tracing::error!("HTTP: template {name} of host {} is missing", self.subject.host.addr);
+            Refused(StatusCode::NOT_FOUND, format!("template {name} is missing in the data directory"))
+        })
+    }
+
+    /// The same; `None` if it is not there.
+    pub(super) fn rendered_if_there(&self, name: &str) -> Result<Option<String>, Refused> {
+        let Self { state, snapshot, subject: Subject { host, itself } } = self;
+        let data = state.inventory.data();
+        let failed = |why: String, told: String| {
+            tracing::error!("HTTP: host {}: {why}", host.addr);
+            Refused(StatusCode::INTERNAL_SERVER_ERROR, told)
+        };
+        let (name, text) = match template::find(data, name) {
+            Ok(found) => found,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => {
+                let told = format!("template {name} in the data directory cannot be read");
+                return Err(failed(format!("template {name}: {error}"), told));
+            }
+        };
+        let told = Arc::new(Told::default());
+        let secret = secret(state, snapshot, host, *itself, &told);
+        let rendering = For { data, snapshot, host, server: state.server, secret };
+        let rendered = rendering.render(&name, &text);
+        if told.lock().refused {
+            let most = state.reads.most();
+            tracing::warn!(addr = %host.addr, mac = %host.mac, "HTTP: {} has had its secrets {most} times since it booted and gets no more (http.secret_reads)", host.addr);
+            let why = format!(
+                "the secrets of {} were read {most} times since it booted (http.secret_reads)",
+                host.addr
+            );
+            return Err(Refused(StatusCode::FORBIDDEN, why));
+        }
+        rendered.map(Some).map_err(|wrong| {
+            let why = told.hide(wrong.to_string());
+            failed(why.clone(), why)
+        })
+    }
+}
+
+/// What was told of secrets while one text was made.
+#[derive(Default)]
+struct Told(Mutex<Secrets>);
+
+#[derive(Default)]
+struct Secrets {
+    values: Vec<String>,
+    counted: bool,
+    refused: bool,
+}
+
+impl Told {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Secrets> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A message without the secrets, which a template may have put into it.
+    fn hide(&self, mut message: String) -> String {
+        for value in self.lock().values.iter().filter(|value| !value.is_empty()) {
+            message = message.replace(value.as_str(), HIDDEN);
+        }
+        message
+    }
+}
+
+/// Has the secrets of a machine, for one text: for the machine itself, a limited number of times a boot.
+fn secret(state: &State, snapshot: &Arc<Snapshot>, host: &Host, itself: bool, told: &Arc<Told>) -> Secret {
+    if !itself {
+        return Arc::new(|_| Ok(HIDDEN.to_owned()));
+    }
+    let (state, snapshot, told) = (state.clone(), Arc::clone(snapshot), Arc::clone(told));
+    let mac: Mac = host.mac;
+    Arc::new(move |name| {
+        let host = snapshot.by_mac(mac).ok_or_else(|| "its machine is gone".to_owned())?;
+        let mut told = told.lock();
+        if !told.counted {
+            told.counted = true;
+            told.refused = !state.reads.take(mac, state.timeline.boots(mac));
+        }
+        if told.refused {
+            return Err("was read too often".to_owned());
+        }
+        let value = secrets::read(state.inventory.data(), &snapshot, host, name)?;
+        told.values.push(value.clone());
+        Ok(value)
+    })
+}

@@ -1,0 +1,76 @@
+//! Which machine asks, and for which: by the lease of its source address, else by the reservation of it.
+//!
+//! A machine sees what is its own. Who may see what concerns others can name one; what is secret it does not see.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::Deserialize;
+
+use super::app::State;
+use crate::dhcp::record;
+use crate::inventory::{Host, Snapshot};
+use crate::mac::Mac;
+
+/// What a request may say about the machine that it is for. What cannot be read counts as not said.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(super) struct Asked {
+    /// The address of a machine.
+    override_ipv4: Option<String>,
+    /// The Ethernet address of a machine.
+    mac: Option<String>,
+}
+
+impl Asked {
+    /// For the machine with this Ethernet address.
+    pub(super) fn of(mac: Mac) -> Self {
+        Self { override_ipv4: None, mac: Some(mac.to_string()) }
+    }
+}
+
+/// The machine that a request is for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Subject<'s> {
+    pub(super) host: &'s Host,
+    /// It is the one that asks.
+    pub(super) itself: bool,
+}
+
+/// Whose configuration this client gets: that of the machine it names, if it may, else its own. Else the address or MAC for
+/// which there is none.
+pub(super) fn whose<'s>(
+    state: &State,
+    snapshot: &'s Snapshot,
+    client: IpAddr,
+    asked: &Asked,
+) -> Result<Subject<'s>, String> {
+    let own = own(state, snapshot, client);
+    let named = asked.override_ipv4.as_deref().and_then(|text| text.parse::<Ipv4Addr>().ok());
+    let (named, who) = match (named, asked.mac.as_deref().and_then(|text| text.parse::<Mac>().ok())) {
+        (Some(addr), _) => (snapshot.by_addr(addr), addr.to_string()),
+        (None, Some(mac)) => (snapshot.by_mac(mac), mac.to_string()),
+        (None, None) => {
+            return own.map(|host| Subject { host, itself: true }).ok_or_else(|| client.to_string());
+        }
+    };
+    let itself = named.is_some_and(|named| own.is_some_and(|own| own.mac == named.mac));
+    if itself || state.may_see_others(client) {
+        return named.map(|host| Subject { host, itself }).ok_or(who);
+    }
+    tracing::warn!(addr = %client, asked = %who, "HTTP: {client} may not see the configuration of {who} (http.override_from)");
+    own.map(|host| Subject { host, itself: true }).ok_or_else(|| client.to_string())
+}
+
+/// The machine with this source address. Whoever has a lease of it is the one; a reservation of an address that is leased to
+/// another waits.
+pub(super) fn own<'s>(state: &State, snapshot: &'s Snapshot, client: IpAddr) -> Option<&'s Host> {
+    let IpAddr::V4(addr) = client else { return None };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    // Where the leases cannot be read, reservations are what there is.
+    let lease = state.leases.get(&record::key(addr)).ok().flatten();
+    let lease = lease.and_then(|value| record::read_one(addr, &value)).filter(|lease| lease.expires > now);
+    match lease {
+        Some(lease) => snapshot.by_mac(lease.owner.mac),
+        None => snapshot.by_addr(addr),
+    }
+}
