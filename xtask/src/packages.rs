@@ -1,7 +1,7 @@
 //! Debian packages that are unpacked below `target/lab` and never installed: what a virtual blade is made of, and a client.
 //!
-//! Installing a kernel or GRUB would bring boot loader hooks with it, busybox-static would replace the machine's own, and
-//! dhcpcd would be found by whatever configures the machine's interfaces.
+//! Installing a kernel or GRUB would bring boot loader hooks with it, busybox-static would replace the machine's own,
+//! dhcpcd would be found by whatever configures the machine's interfaces, and cloud-init would configure the machine.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -52,10 +52,13 @@ pub const GRUB: Package = Package {
 };
 /// A DHCP client that would serve the whole machine if it were installed.
 pub const DHCPCD: Package = Package { name: "dhcpcd-base", why: "a DHCP client in the tests", meta: false };
+/// Who reads what HTTP serves; installed, it would configure the machine at its next boot.
+pub const CLOUD_INIT: Package =
+    Package { name: "cloud-init", why: "its data source NoCloud is a client in the tests", meta: false };
 
 impl Package {
     /// Every package that is unpacked.
-    pub const ALL: [Self; 8] = [KERNEL, BUSYBOX, PXELINUX, SYSLINUX, OVMF, IPXE, GRUB, DHCPCD];
+    pub const ALL: [Self; 9] = [KERNEL, BUSYBOX, PXELINUX, SYSLINUX, OVMF, IPXE, GRUB, DHCPCD, CLOUD_INIT];
 
     /// Where its files are, once it is unpacked.
     pub fn dir(self) -> PathBuf {

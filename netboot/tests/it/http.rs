@@ -52,7 +52,12 @@ impl Answer {
 
 /// The state of an application that serves a directory.
 pub(crate) fn served(data: &Path) -> State {
-    let inventory = Arc::new(Inventory::open(data.to_owned(), Networks::default()).unwrap());
+    served_on(data, Networks::default())
+}
+
+/// The same with machines of a network.
+pub(crate) fn served_on(data: &Path, networks: Networks) -> State {
+    let inventory = Arc::new(Inventory::open(data.to_owned(), networks).unwrap());
     let files = Files::new(data, inventory.snapshots(), [10, 9, 0, 1].into(), 8080);
     State {
         inventory,

@@ -13,6 +13,7 @@ mod doctor;
 #[cfg(feature = "fastpath")]
 mod events;
 mod faults;
+mod firstboot;
 mod holes;
 mod hosts;
 mod house;
