@@ -3,6 +3,7 @@
 mod home;
 mod ignition;
 mod nocloud;
+mod real;
 mod secrets;
 mod templates;
 

@@ -45,16 +45,21 @@ pub(in crate::inventory) fn check(
     reader: &mut Reader<'_>,
 ) {
     let listed = Listed::read(data);
-    let mut users: BTreeMap<(&str, Used), Vec<&Host>> = BTreeMap::new();
+    // The hosts, and whether one of them cannot do without it.
+    let mut users: BTreeMap<(&str, Used), (Vec<&Host>, bool)> = BTreeMap::new();
     for host in snapshot.hosts() {
-        users.entry((snapshot.template_of(host), Used::UserData)).or_default().push(host);
-        users.entry((snapshot.ignition_of(host), Used::Ignition)).or_default().push(host);
-        for used in FOR_ALL {
-            users.entry(used).or_default().push(host);
+        let own = [
+            ((snapshot.template_of(host), Used::UserData), true),
+            ((snapshot.ignition_of(host), Used::Ignition), host.ignition.is_some()),
+        ];
+        for (used, needed) in own.into_iter().chain(FOR_ALL.map(|used| (used, false))) {
+            let (hosts, all) = users.entry(used).or_default();
+            hosts.push(host);
+            *all |= needed;
         }
     }
     let checking = Checking { data, snapshot, server, listed: &listed };
-    for ((name, used), hosts) in users {
+    for ((name, used), (hosts, needed)) in users {
         let path = data.join(name);
         let whole = |message: String, help: String| Problem::of_file(Severity::Error, &path, message, help);
         match find(data, name) {
@@ -63,6 +68,7 @@ pub(in crate::inventory) fn check(
                 let help = format!("make it a text file in the directory of {HOSTS_FILE}");
                 reader.problems.push(whole(format!("cannot be read: {error}"), help));
             }
+            Err(_) if !needed => {}
             Err(_) => {
                 if let Some(place) = named.get(name) {
                     let (member, usual) = match used {
@@ -71,7 +77,7 @@ pub(in crate::inventory) fn check(
                     };
                     let help = format!("write {}, or remove `{member}` to use {usual}", path.display());
                     reader.error(place, format!("the template `{name}` does not exist"), help);
-                } else if name == DEFAULT_TEMPLATE {
+                } else {
                     let help = "write a cloud-config there, or give each host its own `template`".to_owned();
                     reader.problems.push(whole(format!("is missing, used by {}", count(&hosts)), help));
                 }
@@ -126,7 +132,7 @@ impl Checking<'_> {
             }
         }
         problems.extend(found.into_iter().map(|(mut problem, hosts)| {
-            problem.message = format!("{} (for {})", problem.message, count(&hosts));
+            problem.message = format!("{}, for {}", problem.message, count(&hosts));
             problem
         }));
     }
@@ -167,7 +173,8 @@ impl Checking<'_> {
         };
         let Err(mistake) = mistake else { return Vec::new() };
         let Mistake { line, column, why, harmless } = mistake;
-        let severity = if harmless { Severity::Warning } else { Severity::Error };
+        let (severity, help) =
+            if harmless { (Severity::Warning, "keep one of the two") } else { (Severity::Error, help) };
         let what = match (harmless, used) {
             (false, Used::UserData | Used::Network) => format!("not YAML: {why}"),
             _ => why,
