@@ -1,7 +1,9 @@
 //! `data.sample` loads without any problem, and each of its machines gets its cloud-config.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
 
+use std::io::Write as _;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use netboot::http::app;
 use netboot::inventory::{Networks, load};
@@ -67,5 +69,29 @@ async fn every_machine_gets_its_cloud_config() {
             assert!(answer.text().contains(part), "{part:?} is not in\n{}", answer.text());
         }
         assert!(!answer.text().contains('$'), "a name is left in\n{}", answer.text());
+    }
+}
+
+/// debconf reads what the installer reads.
+#[tokio::test]
+async fn debconf_takes_the_preseed_of_every_machine() {
+    let app = app(served(directory()));
+    for (addr, name) in [("192.168.90.11", "blade1"), ("192.168.90.13", "blade3")] {
+        let answer = get(&app, addr, "/t/preseed.cfg").await;
+        assert_eq!(answer.status, 200, "{addr}");
+        for part in [
+            format!("d-i netcfg/get_hostname string {name}\n"),
+            "d-i passwd/user-password-crypted password !\n".to_owned(),
+            "curl -s -X POST http://10.9.0.1:8080/api/v1/booted".to_owned(),
+        ] {
+            assert!(answer.text().contains(&part), "{part:?} is not in\n{}", answer.text());
+        }
+        let mut debconf = Command::new("debconf-set-selections");
+        debconf.arg("--checkonly").stdin(Stdio::piped()).stderr(Stdio::piped());
+        let mut debconf = debconf.spawn().unwrap();
+        debconf.stdin.take().unwrap().write_all(&answer.body).unwrap();
+        let said = debconf.wait_with_output().unwrap();
+        let words = String::from_utf8_lossy(&said.stderr);
+        assert!(said.status.success() && words.is_empty(), "{words}\n{}", answer.text());
     }
 }
