@@ -20,7 +20,7 @@ pub(super) async fn serve(
     uri: Uri,
 ) -> Response {
     text::send(state, canonical(peer).ip(), asked(&uri), text::PLAIN, |making| {
-        making.rendered(making.snapshot.template_of(making.subject.host))
+        making.rendered(making.snapshot.template(making.subject.host))
     })
     .await
 }

@@ -42,7 +42,7 @@ pub(super) async fn of(
 fn made(making: &Making<'_>, file: &str) -> Answer {
     let host = making.subject.host;
     match file {
-        "user-data" => making.rendered(making.snapshot.template_of(host)),
+        "user-data" => making.rendered(making.snapshot.template(host)),
         // The machine is the same one as long as this is, and is configured once.
         "meta-data" => {
             let id = host.mac.to_string().replace(':', "");

@@ -93,7 +93,7 @@ impl Making<'_> {
             tracing::error!("HTTP: host {}: {why}", host.addr);
             Refused(StatusCode::INTERNAL_SERVER_ERROR, told)
         };
-        let (name, text) = match template::find(data, name) {
+        let (name, text) = match template::find(name, |name| template::open(data, name)) {
             Ok(found) => found,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => {

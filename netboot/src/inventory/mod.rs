@@ -112,7 +112,7 @@ impl Snapshot {
     }
 
     /// The template that a host uses, by its name.
-    pub fn template_of<'s>(&self, host: &'s Host) -> &'s str {
+    pub fn template<'s>(&self, host: &'s Host) -> &'s str {
         host.template.as_deref().unwrap_or(DEFAULT_TEMPLATE)
     }
 

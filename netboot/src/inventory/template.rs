@@ -35,15 +35,16 @@ pub fn open(data: &Path, name: &str) -> io::Result<String> {
     Ok(text)
 }
 
-/// Reads a template, or where it is not there the one in Jinja: `<name>.j2`. Returns the name that it has.
+/// Reads a template, or where it is not there the one in Jinja: `<name>.j2`. `open` has the text of a name. Returns the name
+/// that it has.
 ///
 /// # Errors
-/// As [`open`].
-pub fn find(data: &Path, name: &str) -> io::Result<(String, String)> {
-    match open(data, name) {
+/// As `open`.
+pub fn find<T>(name: &str, open: impl Fn(&str) -> io::Result<T>) -> io::Result<(String, T)> {
+    match open(name) {
         Err(error) if error.kind() == io::ErrorKind::NotFound && !name.ends_with(jinja::SUFFIX) => {
             let jinja = format!("{name}{}", jinja::SUFFIX);
-            open(data, &jinja).map(|text| (jinja, text))
+            open(&jinja).map(|text| (jinja, text))
         }
         found => found.map(|text| (name.to_owned(), text)),
     }

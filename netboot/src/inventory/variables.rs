@@ -1,4 +1,6 @@
-//! Templates of plain text: every known `$name` replaced by its value. Pure.
+//! `$variables` in the operator's texts: every known name is replaced by its value.
+//!
+//! Plain replacement, the longest name first. Which names a machine has is said by the snapshot.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

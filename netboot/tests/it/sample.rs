@@ -29,7 +29,7 @@ fn nothing_is_wrong_with_it() {
                 host.mac,
                 host.hostname,
                 host.channel,
-                snapshot.template_of(host)
+                snapshot.template(host)
             )
         })
         .collect();

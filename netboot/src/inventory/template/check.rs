@@ -49,7 +49,7 @@ pub(in crate::inventory) fn check(
     let mut users: BTreeMap<(&str, Used), (Vec<&Host>, bool)> = BTreeMap::new();
     for host in snapshot.hosts() {
         let own = [
-            ((snapshot.template_of(host), Used::UserData), true),
+            ((snapshot.template(host), Used::UserData), true),
             ((snapshot.ignition_of(host), Used::Ignition), host.ignition.is_some()),
         ];
         for (used, needed) in own.into_iter().chain(FOR_ALL.map(|used| (used, false))) {
@@ -62,7 +62,7 @@ pub(in crate::inventory) fn check(
     for ((name, used), (hosts, needed)) in users {
         let path = data.join(name);
         let whole = |message: String, help: String| Problem::of_file(Severity::Error, &path, message, help);
-        match find(data, name) {
+        match find(name, |name| super::open(data, name)) {
             Ok((name, text)) => checking.template(&name, &text, used, &hosts, &mut reader.problems),
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 let help = format!("make it a text file in the directory of {HOSTS_FILE}");
