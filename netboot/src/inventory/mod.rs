@@ -111,11 +111,6 @@ impl Snapshot {
         &self.loaders
     }
 
-    /// The template that a host uses, by its name.
-    pub fn template<'s>(&self, host: &'s Host) -> &'s str {
-        host.template.as_deref().unwrap_or(DEFAULT_TEMPLATE)
-    }
-
     /// The template of a host's Ignition configuration, by its name.
     pub fn ignition_of<'s>(&self, host: &'s Host) -> &'s str {
         host.ignition.as_deref().unwrap_or(ignition::TEMPLATE)
@@ -137,6 +132,11 @@ impl Snapshot {
         std::iter::once((PRIVATE_IPV4, Cow::Owned(host.addr.to_string())))
             .chain(given.map(|(name, value)| (name.as_str(), Cow::Borrowed(value.as_str()))))
             .collect()
+    }
+
+    /// The name of a host's template.
+    pub fn template<'s>(&'s self, host: &'s Host) -> &'s str {
+        host.template.as_deref().unwrap_or(DEFAULT_TEMPLATE)
     }
 
     /// The host with this Ethernet address.

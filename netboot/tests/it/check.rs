@@ -86,7 +86,7 @@ fn ten_thousand_machines_are_checked_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let host = |n: u32| {
         let [_, a, b, c] = n.to_be_bytes();
-        let more = if n % 3 == 0 { r#""$disk": "sda""# } else { "" };
+        let more = if n.is_multiple_of(3) { r#""$disk": "sda""# } else { "" };
         format!(
             "\"10.{a}.{b}.{c}\": {{\"macaddr\": \"52:54:00:{a:02}:{b:02x}:{c:02x}\", \"$hostname\": \"b{n}\", \"channel\": \"stable\", {more}}},"
         )
