@@ -198,7 +198,7 @@ mod tests {
     #[test]
     fn work_and_memory_are_bounded() {
         let endless = [
-            "{% for a in range(90000) %}{% for b in range(90000) %}{% endfor %}{% endfor %}",
+            "{% for a in range(3000) %}{% for b in range(3000) %}{% endfor %}{% endfor %}",
             "{{ 'x' * 90000000 }}",
             "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
             "{% include 't.j2' %}",
