@@ -8,7 +8,7 @@ use std::io::{self, Read};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ipnetwork::Ipv4Network;
 use rustix::net::sockopt;
@@ -20,11 +20,12 @@ use super::files::{Content, Files};
 use super::netascii;
 use super::options::{Limits, negotiate};
 use super::pages::Store;
+use super::refusals::Refusals;
 use super::running::Running;
 use super::server::Config;
 use super::session::{Claim, Job};
 use super::wire::{self, Mode, Packet, code};
-use super::worker::{Mailbox, Message};
+use super::worker::{Mailbox, Message, Told};
 use crate::beneath::Refused;
 use crate::net::way;
 use crate::timeline::{Step, Timeline};
@@ -33,6 +34,10 @@ use crate::timeline::{Step, Timeline};
 const REQUEST: usize = 2048;
 /// Transfers of one address at once.
 const PER_ADDRESS: usize = 128;
+/// Transfers that nobody has answered yet, of all addresses: whoever means what he asks answers at once.
+const UNHEARD: usize = 1024;
+/// Packets that are taken between two looks at what else there is to do.
+const BATCH: usize = 32;
 /// How long running transfers may take to say that they end.
 const FAREWELL: Duration = Duration::from_secs(2);
 /// Who means what he asks has answered within this time. Where places are short nobody else keeps one for longer.
@@ -52,6 +57,7 @@ struct Common {
     only: Option<Arc<UdpSocket>>,
     workers: Vec<Mailbox>,
     running: RefCell<Running>,
+    refusals: RefCell<Refusals>,
 }
 
 /// What listens on the port.
@@ -81,17 +87,18 @@ impl Listener {
             store,
             only: only.map(Arc::new),
             running: RefCell::new(Running::new(workers.len())),
+            refusals: RefCell::new(Refusals::new(Instant::now())),
             workers,
         });
         let (max_transfers, clients) = (config.max_transfers, config.clients);
         Self { common, max_transfers, clients, opening: RefCell::default() }
     }
 
-    /// Serves until the token says stop and the sessions have taken their leave; `over` tells which have ended.
+    /// Serves until the token says stop and the sessions have taken their leave, of which `told` tells.
     pub(super) async fn run(
         self,
         socket: UdpSocket,
-        mut over: UnboundedReceiver<u64>,
+        mut told: UnboundedReceiver<Told>,
         stop: CancellationToken,
     ) -> io::Result<()> {
         socket.set_nonblocking(true)?;
@@ -101,21 +108,12 @@ impl Listener {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                Some(id) = over.recv() => self.common.running.borrow_mut().over(id),
-                received = socket.recv_from(&mut packet) => {
-                    match received {
-                        Ok((length, from)) => {
-                            let packet = packet.get(..length).unwrap_or_default();
-                            if let Some((code, text)) = self.packet(from, packet) {
-                                let error = Packet::Error { code, text: text.to_owned() };
-                                let _ = socket.try_send_to(&error.encode(), from);
-                            }
-                        }
-                        Err(error) => {
-                            // Memory is short, most likely: not a reason to end, and not to spin either.
-                            tracing::warn!(%error, "TFTP cannot receive");
-                            tokio::time::sleep(Duration::from_millis(50)).await;
-                        }
+                Some(told) = told.recv() => self.told(told),
+                ready = socket.readable() => {
+                    if let Err(error) = ready.and_then(|()| self.batch(&socket, &mut packet)) {
+                        // Memory is short, most likely: not a reason to end, and not to spin either.
+                        tracing::warn!(%error, "TFTP cannot receive");
+                        tokio::time::sleep(Duration::from_millis(50)).await;
                     }
                     self.reap();
                 }
@@ -126,9 +124,38 @@ impl Listener {
             worker.tell(Message::Stop);
         }
         // Each has said so when it was told of the last of its sessions, and let go of its end.
-        let farewell = async { while over.recv().await.is_some() {} };
+        let farewell = async { while told.recv().await.is_some() {} };
         let _ = tokio::time::timeout(FAREWELL, farewell).await;
         Ok(())
+    }
+
+    fn told(&self, told: Told) {
+        let mut running = self.common.running.borrow_mut();
+        match told {
+            Told::Heard(id) => running.heard(id),
+            Told::Over(id) => running.over(id),
+        }
+    }
+
+    /// Deals with what has arrived, up to so many packets.
+    fn batch(&self, socket: &tokio::net::UdpSocket, packet: &mut [u8]) -> io::Result<()> {
+        for _ in 0..BATCH {
+            match socket.try_recv_from(packet) {
+                Ok((length, from)) => self.answer(socket, from, packet.get(..length).unwrap_or_default()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Deals with a packet to the well-known port.
+    fn answer(&self, socket: &tokio::net::UdpSocket, from: SocketAddr, packet: &[u8]) {
+        let Some((code, text)) = self.packet(from, packet) else { return };
+        if self.common.may_refuse(from.ip()) {
+            let error = Packet::Error { code, text: text.to_owned() };
+            let _ = socket.try_send_to(&error.encode(), from);
+        }
     }
 
     fn reap(&self) {
@@ -149,7 +176,7 @@ impl Listener {
         }
     }
 
-    /// Deals with a packet to the well-known port; returns the ERROR to answer with, if one is due.
+    /// What a packet to the well-known port means; returns the ERROR to answer with, if one is due.
     fn packet(&self, from: SocketAddr, packet: &[u8]) -> Option<(u16, &'static str)> {
         let timeline = &self.common.timeline;
         if !self.serves(from.ip()) {
@@ -196,6 +223,11 @@ impl Listener {
             timeline.count("tftp", "too-many-of-one-address");
             return refuse(request.name, code::UNDEFINED, "too many transfers to your address: try again");
         }
+        if !self.room_for_unheard(from.ip()) {
+            // Who means it asks again. An answer would go to whoever is named.
+            timeline.count("tftp", "too-many-unanswered");
+            return None;
+        }
         let claim = Arc::new(Claim::new(packet));
         let id = self.common.running.borrow_mut().begin(from, Arc::clone(&claim));
         let common = Rc::clone(&self.common);
@@ -210,9 +242,7 @@ impl Listener {
         if self.common.running.borrow().leaving() > self.max_transfers / 4 {
             return false;
         }
-        let unheard = self.common.running.borrow_mut().unheard();
-        if let Some((id, _)) = unheard.filter(|(_, since)| since.elapsed() >= ANSWER) {
-            self.common.end(id, "the client never answered, and others need the place");
+        if self.end_unheard() {
             return true;
         }
         let idlest = self.common.running.borrow().idlest();
@@ -220,9 +250,41 @@ impl Listener {
         self.common.end(id, "the client was silent, and others need the place");
         true
     }
+
+    /// Ends the oldest transfer whose client should have answered by now.
+    fn end_unheard(&self) -> bool {
+        let oldest = self.common.running.borrow().oldest_unheard();
+        let Some((id, _)) = oldest.filter(|(_, since)| since.elapsed() >= ANSWER) else { return false };
+        self.common.end(id, UNANSWERED);
+        true
+    }
+
+    /// Whether there is room for a transfer of an address that may not know that it asks. In a flood of these the address
+    /// that has the most makes room for one that has fewer, so that whoever asks for itself is served.
+    fn room_for_unheard(&self, addr: IpAddr) -> bool {
+        let (all, own) = self.common.running.borrow().unheard(addr);
+        if all < UNHEARD {
+            return true;
+        }
+        let crowded_out = self.common.running.borrow().crowded_out(own + 1);
+        match crowded_out.filter(|_| self.common.running.borrow().leaving() <= self.max_transfers / 4) {
+            Some(id) => self.common.end(id, UNANSWERED),
+            None => return own == 0 && self.end_unheard(),
+        }
+        true
+    }
 }
 
 impl Common {
+    /// Whether an address may be sent an ERROR that it may not have asked for.
+    fn may_refuse(&self, addr: IpAddr) -> bool {
+        let may = self.refusals.borrow_mut().may(addr, Instant::now());
+        if !may {
+            self.timeline.count("tftp", "error-withheld");
+        }
+        may
+    }
+
     /// Opens the file and gives the transfer to the worker that has the fewest.
     async fn open(&self, id: u64, claim: Arc<Claim>, peer: SocketAddr) {
         let Ok(Packet::Read(request)) = wire::parse(claim.request()) else { return };
@@ -247,8 +309,10 @@ impl Common {
             match opened.await.unwrap_or_else(|error| Err(Refused::Io(io::Error::other(error)).into())) {
                 Ok(bytes) => bytes,
                 Err(Unserved { code, why }) => {
-                    let error = Packet::Error { code, text: why.clone() }.encode();
-                    let _ = socket.send_to(&error, peer);
+                    if self.may_refuse(peer.ip()) {
+                        let error = Packet::Error { code, text: why.clone() }.encode();
+                        let _ = socket.send_to(&error, peer);
+                    }
                     return failed(why);
                 }
             };
@@ -288,6 +352,8 @@ impl Common {
         }
     }
 }
+
+const UNANSWERED: &str = "the client never answered, and others need the place";
 
 /// Why a file is not served, and the code of the ERROR that says so.
 struct Unserved {

@@ -12,6 +12,7 @@ mod netascii;
 pub mod options;
 mod pages;
 mod plain;
+mod refusals;
 mod ring;
 mod running;
 mod send;

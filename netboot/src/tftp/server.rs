@@ -181,21 +181,21 @@ fn launch<E: Engine + 'static>(
     let number = if config.threads == 0 { processors } else { config.threads };
     let shared = Arc::new(Shared { timeline: timeline.clone(), segmenting: AtomicBool::new(true) });
     let only = config.single_port.then(|| socket.try_clone().and_then(ready)).transpose()?;
-    let (ended, over) = mpsc::unbounded_channel();
+    let (sender, told) = mpsc::unbounded_channel();
     let workers = (0..number.clamp(1, MOST_THREADS)).map(|_| {
-        let ended = ended.clone();
-        let ended = Box::new(move |id| {
-            let _ = ended.send(id);
+        let sender = sender.clone();
+        let tell = Box::new(move |told| {
+            let _ = sender.send(told);
         });
-        Worker::<E>::start(Arc::clone(&shared), Arc::clone(&spawn), processors > 1, ended)
+        Worker::<E>::start(Arc::clone(&shared), Arc::clone(&spawn), processors > 1, tell)
     });
     let workers = workers.collect::<io::Result<Vec<_>>>()?;
-    drop(ended);
+    drop(sender);
     let (finished, done) = oneshot::channel();
     thread::Builder::new().name("tftp".to_owned()).spawn(move || {
         let store = Arc::new(Store::new(config.cache_bytes));
         let listener = Listener::new(config, timeline, store, only, workers);
-        if let Err(error) = LocalSet::new().block_on(&runtime, listener.run(socket, over, stop)) {
+        if let Err(error) = LocalSet::new().block_on(&runtime, listener.run(socket, told, stop)) {
             tracing::error!(%error, "TFTP cannot use its socket");
             return;
         }

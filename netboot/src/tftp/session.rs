@@ -123,6 +123,8 @@ pub(super) struct Ways<'t> {
     pub(super) spawn: &'t dyn Fn(Call),
     /// Makes the thread look at this session again.
     pub(super) call: &'t dyn Fn(u64) -> Call,
+    /// Tells that this session's client has answered.
+    pub(super) heard: &'t dyn Fn(u64),
 }
 
 /// A session goes on.
@@ -198,20 +200,27 @@ impl Session {
         if self.job.claim.heard() {
             return self.end(why, shared);
         }
-        self.failed(why.to_owned(), shared);
+        failed(&self.job, why.to_owned(), shared);
     }
 
     /// Ends it, with an ERROR to the client.
     pub(super) fn end(&self, why: &str, shared: &Shared) {
-        self.send_error(why);
+        send_error(&self.job, why);
         let why = format!("{why}, at block {}", self.job.claim.ask(Transfer::block));
-        self.failed(why, shared);
+        failed(&self.job, why, shared);
+    }
+
+    /// Ends what cannot begin, with an ERROR to the client.
+    pub(super) fn refuse(job: &Job, why: &str, shared: &Shared) {
+        send_error(job, why);
+        failed(job, why.to_owned(), shared);
     }
 
     fn event(&mut self, event: &Event, ways: &Ways<'_>) -> GoesOn {
         let action = self.job.claim.on(event);
         if !self.started && self.job.claim.ask(Transfer::heard) {
             self.started = true;
+            (ways.heard)(self.job.id);
             let Job { peer, ref file, ref bytes, ref agreed, .. } = self.job;
             let Agreed { blksize, windowsize, .. } = *agreed;
             let (file, size) = (file.clone(), bytes.size());
@@ -310,26 +319,25 @@ impl Session {
                 shared.timeline.count("tftp", "size-probe");
                 tracing::debug!(%peer, file, size, "TFTP size probe");
             }
-            End::Refused(why) => self.failed(why, shared),
+            End::Refused(why) => failed(&self.job, why, shared),
             End::Silent { block, retries } => {
                 // Somebody who never answered may not know that he asked.
                 if claim.ask(Transfer::heard) {
-                    self.send_error("no acknowledgement for too long");
+                    send_error(&self.job, "no acknowledgement for too long");
                 }
-                self.failed(format!("no ACK of block {block} after {retries} retries"), shared);
+                failed(&self.job, format!("no ACK of block {block} after {retries} retries"), shared);
             }
         }
     }
+}
 
-    fn failed(&self, why: String, shared: &Shared) {
-        let Job { peer, ref file, .. } = self.job;
-        shared.timeline.record(&Step::TftpFailed { peer, file: file.clone(), why });
-    }
+fn failed(job: &Job, why: String, shared: &Shared) {
+    shared.timeline.record(&Step::TftpFailed { peer: job.peer, file: job.file.clone(), why });
+}
 
-    fn send_error(&self, text: &str) {
-        let packet = Packet::Error { code: code::UNDEFINED, text: text.to_owned() }.encode();
-        if let Err(error) = send::packet(&self.job.socket, self.job.peer, &packet) {
-            tracing::debug!(%error, peer = %self.job.peer, "an ERROR could not be sent");
-        }
+fn send_error(job: &Job, text: &str) {
+    let packet = Packet::Error { code: code::UNDEFINED, text: text.to_owned() }.encode();
+    if let Err(error) = send::packet(&job.socket, job.peer, &packet) {
+        tracing::debug!(%error, peer = %job.peer, "an ERROR could not be sent");
     }
 }

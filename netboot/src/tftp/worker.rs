@@ -43,6 +43,15 @@ pub(super) enum Message {
     Stop,
 }
 
+/// What a worker tells of its sessions.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Told {
+    /// The client has answered.
+    Heard(u64),
+    /// It is over, and its socket closed.
+    Over(u64),
+}
+
 /// A worker, for others.
 #[derive(Clone, Debug)]
 pub(super) struct Mailbox {
@@ -73,6 +82,7 @@ struct Common {
     shared: Arc<Shared>,
     spawn: Spawn,
     mailbox: Mailbox,
+    tell: Box<dyn Fn(Told) + Send>,
 }
 
 impl Common {
@@ -81,7 +91,8 @@ impl Common {
             let mailbox = self.mailbox.clone();
             Box::new(move || mailbox.tell(Message::Look(id)))
         };
-        work(&Ways { shared: &self.shared, spawn: &*self.spawn, call: &call })
+        let heard = |id| (self.tell)(Told::Heard(id));
+        work(&Ways { shared: &self.shared, spawn: &*self.spawn, call: &call, heard: &heard })
     }
 }
 
@@ -90,7 +101,6 @@ pub(super) struct Worker<E: Engine> {
     engine: E,
     messages: Receiver<Message>,
     common: Common,
-    ended: Box<dyn Fn(u64) + Send>,
     sessions: HashMap<u64, Slot, RandomState>,
     /// When to look after which session. What is not the time of its slot is nothing any more.
     timers: BinaryHeap<Reverse<(Instant, u64)>>,
@@ -98,7 +108,7 @@ pub(super) struct Worker<E: Engine> {
 }
 
 impl<E: Engine + 'static> Worker<E> {
-    /// Starts a thread; `ended` hears of each session that is over.
+    /// Starts a thread; `tell` hears of its sessions.
     ///
     /// # Errors
     /// When the engine cannot be had, or no thread.
@@ -106,7 +116,7 @@ impl<E: Engine + 'static> Worker<E> {
         shared: Arc<Shared>,
         spawn: Spawn,
         spins: bool,
-        ended: Box<dyn Fn(u64) + Send>,
+        tell: Box<dyn Fn(Told) + Send>,
     ) -> io::Result<Mailbox> {
         let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let (sender, messages) = mpsc::channel();
@@ -122,8 +132,8 @@ impl<E: Engine + 'static> Worker<E> {
             };
             let _ = ready.send(Ok(()));
             let (sessions, timers, spin) = (HashMap::default(), BinaryHeap::new(), Spin::new(spins));
-            let common = Common { shared, spawn, mailbox: own };
-            Self { engine, messages, common, ended, sessions, timers, spin }.run();
+            let common = Common { shared, spawn, mailbox: own, tell };
+            Self { engine, messages, common, sessions, timers, spin }.run();
         })?;
         is_ready.recv().unwrap_or_else(|_| Err(io::Error::other("the thread broke off")))?;
         Ok(mailbox)
@@ -173,7 +183,7 @@ impl<E: Engine + 'static> Worker<E> {
                 for (id, slot) in self.sessions.drain() {
                     slot.session.end("the server is stopping", &self.common.shared);
                     self.engine.remove(id);
-                    (self.ended)(id);
+                    (self.common.tell)(Told::Over(id));
                 }
                 return false;
             }
@@ -187,7 +197,8 @@ impl<E: Engine + 'static> Worker<E> {
             && let Err(error) = self.engine.add(id, &job.socket)
         {
             tracing::warn!(%error, "TFTP has no room for a transfer");
-            return (self.ended)(id);
+            Session::refuse(&job, "no room for it", &self.common.shared);
+            return (self.common.tell)(Told::Over(id));
         }
         match self.common.ways(|ways| Session::begin(job, ways)) {
             Some(session) => {
@@ -217,7 +228,7 @@ impl<E: Engine + 'static> Worker<E> {
 
     fn over(&mut self, id: u64) {
         self.engine.remove(id);
-        (self.ended)(id);
+        (self.common.tell)(Told::Over(id));
     }
 
     fn arrivals(&mut self, arrivals: &Arrivals) {
