@@ -78,7 +78,12 @@ impl Listener {
         only: Option<UdpSocket>,
         workers: Vec<Mailbox>,
     ) -> Self {
-        let limits = Limits { mtu: config.mtu, max_window: config.max_window, rollover: config.rollover };
+        let limits = Limits {
+            mtu: config.mtu,
+            max_window: config.max_window,
+            rollover: config.rollover,
+            in_flight: config.client_in_flight_bytes,
+        };
         let common = Rc::new(Common {
             files: config.files,
             limits,
@@ -319,7 +324,9 @@ impl Common {
         let Limits { mtu, .. } = self.limits;
         // Behind a tunnel the way is narrower than the link.
         let mtu = way::mtu(self.addr, peer).map_or(mtu, |way| way.min(mtu));
-        let agreed = negotiate(&request.options, bytes.size(), Limits { mtu, ..self.limits });
+        let in_flight = self.limits.in_flight.saturating_sub(self.running.borrow().granted(peer.ip()));
+        let agreed = negotiate(&request.options, bytes.size(), Limits { mtu, in_flight, ..self.limits });
+        self.running.borrow_mut().grant(id, u64::from(agreed.blksize) * u64::from(agreed.windowsize));
         let first = claim.begin(&agreed, bytes.size());
         // Meanwhile it may have been ended in favour of another.
         let assigned = self.running.borrow_mut().assign(id);

@@ -7,6 +7,7 @@
 
 mod engine;
 pub mod files;
+mod flight;
 mod listener;
 mod netascii;
 pub mod options;

@@ -15,12 +15,16 @@ pub(super) struct Served {
     pub(super) claim: Arc<Claim>,
     /// The number of the worker that has it, when one has it.
     pub(super) worker: Option<usize>,
+    /// The bytes of its window.
+    granted: u64,
 }
 
 /// Transfers of an address.
 #[derive(Debug, Default)]
 struct Client {
     transfers: usize,
+    /// The bytes of their windows.
+    granted: u64,
     /// Those of them that nobody has answered yet.
     unheard: BTreeSet<u64>,
 }
@@ -73,13 +77,27 @@ impl Running {
     pub(super) fn begin(&mut self, peer: SocketAddr, claim: Arc<Claim>) -> u64 {
         let id = self.next;
         self.next += 1;
-        self.served.insert(peer, Served { id, claim, worker: None });
+        self.served.insert(peer, Served { id, claim, worker: None, granted: 0 });
         self.peers.insert(id, peer);
         let client = self.clients.entry(peer.ip()).or_default();
         client.transfers += 1;
         client.unheard.insert(id);
         self.unheard.insert(id);
         id
+    }
+
+    /// The bytes of all windows of an address.
+    pub(super) fn granted(&self, addr: IpAddr) -> u64 {
+        self.clients.get(&addr).map_or(0, |client| client.granted)
+    }
+
+    /// A transfer's window has so many bytes.
+    pub(super) fn grant(&mut self, id: u64, bytes: u64) {
+        let Some(peer) = self.peers.get(&id) else { return };
+        let Some(served) = self.served.get_mut(peer) else { return };
+        let Some(client) = self.clients.get_mut(&peer.ip()) else { return };
+        client.granted = client.granted - served.granted + bytes;
+        served.granted = bytes;
     }
 
     /// Gives it to the worker that has the fewest, if it has not ended meanwhile.
@@ -124,6 +142,7 @@ impl Running {
         let served = self.served.remove(&peer)?;
         if let Some(client) = self.clients.get_mut(&peer.ip()) {
             client.transfers -= 1;
+            client.granted -= served.granted;
             if client.transfers == 0 {
                 self.clients.remove(&peer.ip());
             }
@@ -189,6 +208,13 @@ mod tests {
             running.end(id);
         }
         let last = running.begin(([10, 0, 0, 2], 2).into(), claim());
+        let another = running.begin(([10, 0, 0, 2], 3).into(), claim());
+        for (id, bytes) in [(last, 5), (another, 7), (last, 3), (other, 9)] {
+            running.grant(id, bytes);
+        }
+        assert_eq!(running.granted([10, 0, 0, 2].into()), 10);
+        running.over(another);
+        assert_eq!(running.granted([10, 0, 0, 2].into()), 3);
         assert!(running.give_way(last).is_some() && running.give_way(last).is_none());
         assert_eq!((running.len(), running.leaving()), (0, 1));
         running.over(last);

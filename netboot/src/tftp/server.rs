@@ -62,6 +62,10 @@ pub struct Config {
     pub threads: usize,
     /// Bytes of files that are kept mapped.
     pub cache_bytes: u64,
+    /// Bytes of all windows that are on their way at once.
+    pub in_flight_bytes: u64,
+    /// The same for the transfers of one address.
+    pub client_in_flight_bytes: u64,
 }
 
 /// Why the server could not start, or did not end as it should.
@@ -182,12 +186,14 @@ fn launch<E: Engine + 'static>(
     let shared = Arc::new(Shared { timeline: timeline.clone(), segmenting: AtomicBool::new(true) });
     let only = config.single_port.then(|| socket.try_clone().and_then(ready)).transpose()?;
     let (sender, told) = mpsc::unbounded_channel();
-    let workers = (0..number.clamp(1, MOST_THREADS)).map(|_| {
+    let number = number.clamp(1, MOST_THREADS);
+    let in_flight = config.in_flight_bytes / number as u64;
+    let workers = (0..number).map(|_| {
         let sender = sender.clone();
         let tell = Box::new(move |told| {
             let _ = sender.send(told);
         });
-        Worker::<E>::start(Arc::clone(&shared), Arc::clone(&spawn), processors > 1, tell)
+        Worker::<E>::start(Arc::clone(&shared), Arc::clone(&spawn), processors > 1, in_flight, tell)
     });
     let workers = workers.collect::<io::Result<Vec<_>>>()?;
     drop(sender);

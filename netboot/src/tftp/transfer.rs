@@ -189,6 +189,14 @@ impl Transfer {
         self.shortest_trip.map_or(LONGEST_PAUSE, |trip| (trip / 4).min(LONGEST_PAUSE))
     }
 
+    /// What was to be sent at the last event is sent only now: a disk or other clients were waited for, and this one is not to
+    /// blame.
+    pub fn postpone(&mut self, now: Duration) {
+        self.deadline = now.saturating_add(self.wait);
+        self.progress_at = now;
+        self.timed_from = self.timed_from.map(|_| now);
+    }
+
     /// The first block that is not acknowledged.
     pub fn block(&self) -> u64 {
         if self.phase == Phase::Offered { 0 } else { self.acked.saturating_add(1) }

@@ -3,6 +3,7 @@
 //! It knows no protocol and no port 69. It sleeps when nothing happens; where clients answer within microseconds it looks for
 //! their answers a moment before it does, as long as that pays.
 
+use std::cell::RefCell;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::io;
@@ -16,6 +17,7 @@ use foldhash::fast::RandomState;
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::engine::{Arrivals, Engine};
+use super::flight::Flight;
 use super::pages::Call;
 use super::session::{GoesOn, Job, Session, Shared, Ways};
 
@@ -83,6 +85,7 @@ struct Common {
     spawn: Spawn,
     mailbox: Mailbox,
     tell: Box<dyn Fn(Told) + Send>,
+    flight: RefCell<Flight>,
 }
 
 impl Common {
@@ -92,7 +95,13 @@ impl Common {
             Box::new(move || mailbox.tell(Message::Look(id)))
         };
         let heard = |id| (self.tell)(Told::Heard(id));
-        work(&Ways { shared: &self.shared, spawn: &*self.spawn, call: &call, heard: &heard })
+        work(&Ways {
+            shared: &self.shared,
+            spawn: &*self.spawn,
+            call: &call,
+            heard: &heard,
+            flight: &self.flight,
+        })
     }
 }
 
@@ -108,7 +117,8 @@ pub(super) struct Worker<E: Engine> {
 }
 
 impl<E: Engine + 'static> Worker<E> {
-    /// Starts a thread; `tell` hears of its sessions.
+    /// Starts a thread; `spins`: it may look for answers before it sleeps; `in_flight`: bytes of windows on their way at once;
+    /// `tell` hears of its sessions.
     ///
     /// # Errors
     /// When the engine cannot be had, or no thread.
@@ -116,6 +126,7 @@ impl<E: Engine + 'static> Worker<E> {
         shared: Arc<Shared>,
         spawn: Spawn,
         spins: bool,
+        in_flight: u64,
         tell: Box<dyn Fn(Told) + Send>,
     ) -> io::Result<Mailbox> {
         let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
@@ -132,7 +143,8 @@ impl<E: Engine + 'static> Worker<E> {
             };
             let _ = ready.send(Ok(()));
             let (sessions, timers, spin) = (HashMap::default(), BinaryHeap::new(), Spin::new(spins));
-            let common = Common { shared, spawn, mailbox: own, tell };
+            let flight = RefCell::new(Flight::new(in_flight));
+            let common = Common { shared, spawn, mailbox: own, tell, flight };
             Self { engine, messages, common, sessions, timers, spin }.run();
         })?;
         is_ready.recv().unwrap_or_else(|_| Err(io::Error::other("the thread broke off")))?;
@@ -148,6 +160,7 @@ impl<E: Engine + 'static> Worker<E> {
                 }
             }
             self.time();
+            self.turns();
             let time = self.until_next();
             let spin = self.spin.time(self.sessions.is_empty()).min(time);
             let begun = Instant::now();
@@ -215,6 +228,7 @@ impl<E: Engine + 'static> Worker<E> {
         let Self { sessions, common, timers, .. } = self;
         let Some(slot) = sessions.get_mut(&id) else { return };
         if !common.ways(|ways| work(&mut slot.session, ways)) {
+            common.ways(|ways| slot.session.land(ways));
             sessions.remove(&id);
             return self.over(id);
         }
@@ -249,6 +263,15 @@ impl<E: Engine + 'static> Worker<E> {
                     false
                 });
             }
+        }
+    }
+
+    /// Lets those leave who waited for others to arrive.
+    fn turns(&mut self) {
+        loop {
+            let window = |id| self.sessions.get(&id)?.session.held();
+            let Some(id) = self.common.flight.borrow_mut().next(window) else { return };
+            self.with(id, Session::leave);
         }
     }
 
