@@ -177,7 +177,7 @@ fn network(dice: &mut Dice<'_>, agreed: &Agreed, size: u64) {
                 actions.push_back(action);
             }
         }
-        if next > before {
+        if next > before && sent.heard {
             lost = 0;
         }
         for ack in std::mem::take(&mut acks) {
@@ -199,8 +199,8 @@ fn network(dice: &mut Dice<'_>, agreed: &Agreed, size: u64) {
     assert_eq!(next, sent.last + 1, "every block, in its order");
 }
 
-/// Whether a packet arrives. Not more than two in a row are lost without anything new at the client: who is not heard after
-/// three retries is given up, and rightly.
+/// Whether a packet arrives. Not more than two are lost until the server has heard its client, and then without anything new
+/// at the client: who is not heard after three retries is given up, and rightly.
 fn arrives(dice: &mut Dice<'_>, lost: &mut u32) -> bool {
     let is_lost = *lost < 2 && dice.once_in(12);
     *lost += u32::from(is_lost);
