@@ -51,7 +51,7 @@ fn agree(dice: &mut Dice<'_>) -> (Agreed, u64) {
     let all = [("blksize", blksize.as_str()), ("windowsize", &window), ("tsize", "0"), ("timeout", "3")];
     let asked: Vec<_> = all.into_iter().filter(|_| dice.once_in(2)).collect();
     // Mostly a few windows, at times more blocks than there are numbers.
-    let blocks = if dice.once_in(16) { 66_000 } else { u64::from(dice.number() % 600) };
+    let blocks = if dice.once_in(200) { 66_000 } else { u64::from(dice.number() % 600) };
     let agreed = negotiate(&asked, 0, limits);
     let size = blocks * u64::from(agreed.blksize) + u64::from(dice.number() % agreed.blksize);
     (agreed, size)

@@ -4,7 +4,7 @@
 //! of transfers is capped, in all and for each address. Nothing here waits for a disk.
 
 use std::cell::RefCell;
-use std::io::{self, Read};
+use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,8 +16,8 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::files::{Content, Files};
-use super::netascii;
+use super::asked::{self, Unserved};
+use super::files::Files;
 use super::options::{Limits, negotiate};
 use super::pages::Store;
 use super::refusals::Refusals;
@@ -304,12 +304,8 @@ impl Common {
             Err(error) => return failed(format!("no socket for it: {error}")),
         };
         let (files, store, name) = (self.files.clone(), Arc::clone(&self.store), request.name.to_owned());
-        let netascii = request.mode == Mode::Netascii;
-        let opened = tokio::task::spawn_blocking(move || {
-            let content = files.open(&name)?;
-            let content = if netascii { converted(content)? } else { content };
-            Ok(store.bytes(content).map_err(Refused::Io)?)
-        });
+        let mode = request.mode;
+        let opened = tokio::task::spawn_blocking(move || asked::bytes(&files, &store, &name, mode));
         let bytes =
             match opened.await.unwrap_or_else(|error| Err(Refused::Io(io::Error::other(error)).into())) {
                 Ok(bytes) => bytes,
@@ -361,43 +357,6 @@ impl Common {
 }
 
 const UNANSWERED: &str = "the client never answered, and others need the place";
-
-/// Why a file is not served, and the code of the ERROR that says so.
-struct Unserved {
-    code: u16,
-    why: String,
-}
-
-impl From<Refused> for Unserved {
-    fn from(refused: Refused) -> Self {
-        let code = match refused {
-            Refused::NotFound => code::NOT_FOUND,
-            Refused::Io(_) => code::UNDEFINED,
-            _ => code::ACCESS,
-        };
-        Self { code, why: refused.to_string() }
-    }
-}
-
-/// The largest text that is converted, bytes.
-const LONGEST_TEXT: u64 = 1 << 20;
-
-/// A text as netascii (blocking).
-fn converted(content: Content) -> Result<Content, Unserved> {
-    let mut text = Vec::new();
-    match content {
-        Content::Disk(opened) => {
-            let length = opened.file.take(LONGEST_TEXT + 1).read_to_end(&mut text);
-            length.map_err(Refused::Io)?;
-        }
-        Content::Generated(bytes) => text = bytes,
-    }
-    if text.len() as u64 > LONGEST_TEXT {
-        let why = "too long for netascii: use octet (binary) mode".to_owned();
-        return Err(Unserved { code: code::ILLEGAL, why });
-    }
-    Ok(Content::Generated(netascii::encode(&text)))
-}
 
 /// A window must find room in a socket while the last one still leaves it.
 const SEND_BUFFER: usize = 1 << 20;

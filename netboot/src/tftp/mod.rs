@@ -5,6 +5,7 @@
 //! the bytes that all of them share, `send` puts them on their way; [`server`] is the life of it all. Packets are brought by one
 //! of two engines: `ring` (io_uring) or `plain` (epoll).
 
+mod asked;
 mod engine;
 pub mod files;
 mod flight;

@@ -206,7 +206,7 @@ fn no_more_is_on_its_way_than_there_is_room_for() {
                     is_silent(client);
                 }
                 None => {
-                    assert_eq!(there[0].0.blocks(WINDOW + 1, WINDOW, SOON).0, content[1428 * 64..1428 * 128])
+                    assert_eq!(there[0].0.blocks(WINDOW + 1, WINDOW, SOON).0, content[1428 * 64..1428 * 128]);
                 }
             }
         }
