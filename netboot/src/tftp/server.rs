@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::engine::Engine;
 use super::files::Files;
+use super::flight::Room;
 use super::listener::{Listener, ready};
 use super::pages::Store;
 use super::plain::Plain;
@@ -187,13 +188,13 @@ fn launch<E: Engine + 'static>(
     let only = config.single_port.then(|| socket.try_clone().and_then(ready)).transpose()?;
     let (sender, told) = mpsc::unbounded_channel();
     let number = number.clamp(1, MOST_THREADS);
-    let in_flight = config.in_flight_bytes / number as u64;
+    let room = Arc::new(Room::new(config.in_flight_bytes));
     let workers = (0..number).map(|_| {
         let sender = sender.clone();
         let tell = Box::new(move |told| {
             let _ = sender.send(told);
         });
-        Worker::<E>::start(Arc::clone(&shared), Arc::clone(&spawn), processors > 1, in_flight, tell)
+        Worker::<E>::start(Arc::clone(&shared), Arc::clone(&spawn), processors > 1, Arc::clone(&room), tell)
     });
     let workers = workers.collect::<io::Result<Vec<_>>>()?;
     drop(sender);

@@ -4,6 +4,7 @@ use std::cell::Cell;
 
 use super::*;
 use crate::tftp::files::Content;
+use crate::tftp::flight::Room;
 use crate::tftp::options::{Limits, negotiate};
 use crate::tftp::pages::Store;
 use crate::tftp::transfer::Rollover;
@@ -21,7 +22,12 @@ impl Stage {
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
         client.set_nonblocking(true).unwrap();
         let shared = Shared { timeline: Timeline::default(), segmenting: AtomicBool::new(true) };
-        Self { shared, flight: RefCell::new(Flight::new(in_flight)), heard: Cell::new(0), client }
+        Self {
+            shared,
+            flight: RefCell::new(Flight::new(Arc::new(Room::new(in_flight)))),
+            heard: Cell::new(0),
+            client,
+        }
     }
 
     fn ways<T>(&self, work: impl FnOnce(&Ways<'_>) -> T) -> T {

@@ -17,7 +17,7 @@ use foldhash::fast::RandomState;
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::engine::{Arrivals, Engine};
-use super::flight::Flight;
+use super::flight::{Flight, Room};
 use super::pages::Call;
 use super::session::{GoesOn, Job, Session, Shared, Ways};
 
@@ -117,7 +117,7 @@ pub(super) struct Worker<E: Engine> {
 }
 
 impl<E: Engine + 'static> Worker<E> {
-    /// Starts a thread; `spins`: it may look for answers before it sleeps; `in_flight`: bytes of windows on their way at once;
+    /// Starts a thread; `spins`: it may look for answers before it sleeps; `room`: what all share for what is on its way;
     /// `tell` hears of its sessions.
     ///
     /// # Errors
@@ -126,7 +126,7 @@ impl<E: Engine + 'static> Worker<E> {
         shared: Arc<Shared>,
         spawn: Spawn,
         spins: bool,
-        in_flight: u64,
+        room: Arc<Room>,
         tell: Box<dyn Fn(Told) + Send>,
     ) -> io::Result<Mailbox> {
         let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
@@ -143,7 +143,7 @@ impl<E: Engine + 'static> Worker<E> {
             };
             let _ = ready.send(Ok(()));
             let (sessions, timers, spin) = (HashMap::default(), BinaryHeap::new(), Spin::new(spins));
-            let flight = RefCell::new(Flight::new(in_flight));
+            let flight = RefCell::new(Flight::new(room));
             let common = Common { shared, spawn, mailbox: own, tell, flight };
             Self { engine, messages, common, sessions, timers, spin }.run();
         })?;
