@@ -318,6 +318,8 @@ impl Parts<'_> {
             single_port: self.settings.tftp.single_port,
             threads: self.settings.tftp.threads,
             cache_bytes: self.settings.tftp.cache_bytes,
+            in_flight_bytes: self.settings.tftp.in_flight_bytes,
+            client_in_flight_bytes: self.settings.tftp.client_in_flight_bytes,
         };
         match tftp::server::start(config, self.timeline.clone(), stop.clone()) {
             Err(tftp::server::Error::Bind { source, .. }) if source.kind() == ErrorKind::AddrInUse => {

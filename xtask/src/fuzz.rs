@@ -16,7 +16,7 @@ use anyhow::{Context, Result, bail};
 use crate::steps::{as_root, loud, program, quiet, unlock_sudo};
 
 /// The targets, as `netboot/fuzz/Cargo.toml` has them.
-const TARGETS: [&str; 6] = [EQUAL, "files", "imports", "policy", "verdict", "wire"];
+const TARGETS: [&str; 7] = [EQUAL, "files", "imports", "policy", "tftp", "verdict", "wire"];
 /// The target that runs the XDP program.
 const EQUAL: &str = "equal";
 /// Counters at every edge, and comparisons reported, so that the search sees what it gets closer to.

@@ -17,6 +17,7 @@ pub(crate) mod program;
 pub(crate) mod requests;
 pub(crate) mod server;
 pub(crate) mod site;
+pub(crate) mod tftp;
 pub(crate) mod tlv;
 pub(crate) mod verdict;
 pub(crate) mod wire;
@@ -28,10 +29,11 @@ pub(crate) type Body = fn(&[u8]);
 /// Every body that needs nothing but its bytes, by the name of its target and of its folder in `corpus`. `equal` needs the
 /// kernel besides.
 #[allow(dead_code, reason = "a fuzz target runs one body, the tests run all")]
-pub(crate) const ALL: [(&str, Body); 5] = [
+pub(crate) const ALL: [(&str, Body); 6] = [
     ("files", files::run),
     ("imports", imports::run),
     ("policy", policy::run),
+    ("tftp", tftp::run),
     ("verdict", verdict::run),
     ("wire", wire::run),
 ];

@@ -229,6 +229,10 @@ pub struct Tftp {
     pub threads: usize,
     /// Bytes of files that are kept mapped; what is more is left to the kernel's cache. At least 16 MiB.
     pub cache_bytes: u64,
+    /// Bytes of all windows that are on their way at once; who comes after waits for its turn. At least 1 MiB.
+    pub in_flight_bytes: u64,
+    /// The same for the transfers of one address, whose windows are made smaller for it. At least 64 KiB.
+    pub client_in_flight_bytes: u64,
 }
 
 /// How TFTP moves packets.

@@ -103,6 +103,8 @@ fn merge(data: &Path, given: Given, written: Written) -> Settings {
             single_port: written.single_port.unwrap_or_default(),
             threads: written.threads.unwrap_or_default(),
             cache_bytes: written.cache_bytes.unwrap_or(256 << 20),
+            in_flight_bytes: written.in_flight_bytes.unwrap_or(16 << 20),
+            client_in_flight_bytes: written.client_in_flight_bytes.unwrap_or(4 << 20),
         },
     }
 }
@@ -226,6 +228,10 @@ mod tests {
             ),
             (0, false, 0, 268_435_456)
         );
+        assert_eq!(
+            (settings.tftp.in_flight_bytes, settings.tftp.client_in_flight_bytes),
+            (16 << 20, 4 << 20)
+        );
         assert_eq!(settings.http.override_from, ["127.0.0.0/8".parse().unwrap()]);
         assert!(settings.serving().unwrap_err().to_string().contains("--interface"));
     }
@@ -238,7 +244,7 @@ mod tests {
                     "dns": ["10.0.0.2", "10.0.0.3"], "domain": "blades.example", "unknown": "hold",
                     "menu": { "prompt": "F8?", "timeout_secs": 9, "items": ["local", "beta"] } },
           "boot": { "bios": "lpxelinux.0", "http64": "http://10.0.0.1/x.efi", "rpi": "" }, "http": { "port": 80, "override_from": ["10.9.0.0/16", "10.8.0.1"] },
-          "tftp": { "max_transfers": 9, "max_window": 4, "engine": "plain", "ignore_case": true, "rollover": 1, "single_port": true, "threads": 3, "cache_bytes": 16777216 }, }"#;
+          "tftp": { "max_transfers": 9, "max_window": 4, "engine": "plain", "ignore_case": true, "rollover": 1, "single_port": true, "threads": 3, "cache_bytes": 16777216, "in_flight_bytes": 1048576, "client_in_flight_bytes": 65536 }, }"#;
         let file = with(text, Given::default()).unwrap();
         assert_eq!((file.interface.as_str(), file.xdp, file.http.port), ("eth1", Xdp::Generic, 80));
         assert_eq!((file.trunk.as_deref(), file.vlan), (Some("eth9"), Some("9".parse().unwrap())));
@@ -253,6 +259,7 @@ mod tests {
         assert_eq!((file.dhcp.dns.len(), file.dhcp.domain.as_deref()), (2, Some("blades.example")));
         assert_eq!(file.dhcp.unknown, Unknown::Hold);
         assert_eq!((file.tftp.single_port, file.tftp.threads, file.tftp.cache_bytes), (true, 3, 16_777_216));
+        assert_eq!((file.tftp.in_flight_bytes, file.tftp.client_in_flight_bytes), (1 << 20, 1 << 16));
         assert!(file.tftp.ignore_case && !with("{}", Given::default()).unwrap().tftp.ignore_case);
         assert_eq!(file.http.override_from[1], "10.8.0.1/32".parse().unwrap());
         assert_eq!((file.tftp.max_transfers, file.tftp.engine), (9, Engine::Plain));

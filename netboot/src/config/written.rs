@@ -62,6 +62,8 @@ pub(super) struct Written {
     pub(super) single_port: Option<bool>,
     pub(super) threads: Option<usize>,
     pub(super) cache_bytes: Option<u64>,
+    pub(super) in_flight_bytes: Option<u64>,
+    pub(super) client_in_flight_bytes: Option<u64>,
 }
 
 impl Written {
@@ -187,9 +189,13 @@ impl Written {
             "single_port" => self.single_port = boolean(reader, name, value),
             "threads" => self.threads = number(reader, name, value, 0..=64),
             "cache_bytes" => self.cache_bytes = number(reader, name, value, 16 << 20..=1 << 40),
+            "in_flight_bytes" => self.in_flight_bytes = number(reader, name, value, 1 << 20..=1 << 40),
+            "client_in_flight_bytes" => {
+                self.client_in_flight_bytes = number(reader, name, value, 64 << 10..=1 << 40);
+            }
             _ => {
                 return Err(
-                    "max_transfers, max_window, engine, ignore_case, rollover, single_port, threads, cache_bytes",
+                    "max_transfers, max_window, engine, ignore_case, rollover, single_port, threads, cache_bytes, in_flight_bytes, client_in_flight_bytes",
                 );
             }
         }

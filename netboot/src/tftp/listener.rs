@@ -4,11 +4,11 @@
 //! of transfers is capped, in all and for each address. Nothing here waits for a disk.
 
 use std::cell::RefCell;
-use std::io::{self, Read};
+use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ipnetwork::Ipv4Network;
 use rustix::net::sockopt;
@@ -16,15 +16,16 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::files::{Content, Files};
-use super::netascii;
+use super::asked::{self, Unserved};
+use super::files::Files;
 use super::options::{Limits, negotiate};
 use super::pages::Store;
+use super::refusals::Refusals;
 use super::running::Running;
 use super::server::Config;
 use super::session::{Claim, Job};
 use super::wire::{self, Mode, Packet, code};
-use super::worker::{Mailbox, Message};
+use super::worker::{Mailbox, Message, Told};
 use crate::beneath::Refused;
 use crate::net::way;
 use crate::timeline::{Step, Timeline};
@@ -33,6 +34,10 @@ use crate::timeline::{Step, Timeline};
 const REQUEST: usize = 2048;
 /// Transfers of one address at once.
 const PER_ADDRESS: usize = 128;
+/// Transfers that nobody has answered yet, of all addresses: whoever means what he asks answers at once.
+const UNHEARD: usize = 1024;
+/// Packets that are taken between two looks at what else there is to do.
+const BATCH: usize = 32;
 /// How long running transfers may take to say that they end.
 const FAREWELL: Duration = Duration::from_secs(2);
 /// Who means what he asks has answered within this time. Where places are short nobody else keeps one for longer.
@@ -52,6 +57,7 @@ struct Common {
     only: Option<Arc<UdpSocket>>,
     workers: Vec<Mailbox>,
     running: RefCell<Running>,
+    refusals: RefCell<Refusals>,
 }
 
 /// What listens on the port.
@@ -72,7 +78,12 @@ impl Listener {
         only: Option<UdpSocket>,
         workers: Vec<Mailbox>,
     ) -> Self {
-        let limits = Limits { mtu: config.mtu, max_window: config.max_window, rollover: config.rollover };
+        let limits = Limits {
+            mtu: config.mtu,
+            max_window: config.max_window,
+            rollover: config.rollover,
+            in_flight: config.client_in_flight_bytes,
+        };
         let common = Rc::new(Common {
             files: config.files,
             limits,
@@ -81,17 +92,18 @@ impl Listener {
             store,
             only: only.map(Arc::new),
             running: RefCell::new(Running::new(workers.len())),
+            refusals: RefCell::new(Refusals::new(Instant::now())),
             workers,
         });
         let (max_transfers, clients) = (config.max_transfers, config.clients);
         Self { common, max_transfers, clients, opening: RefCell::default() }
     }
 
-    /// Serves until the token says stop and the sessions have taken their leave; `over` tells which have ended.
+    /// Serves until the token says stop and the sessions have taken their leave, of which `told` tells.
     pub(super) async fn run(
         self,
         socket: UdpSocket,
-        mut over: UnboundedReceiver<u64>,
+        mut told: UnboundedReceiver<Told>,
         stop: CancellationToken,
     ) -> io::Result<()> {
         socket.set_nonblocking(true)?;
@@ -101,21 +113,12 @@ impl Listener {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                Some(id) = over.recv() => self.common.running.borrow_mut().over(id),
-                received = socket.recv_from(&mut packet) => {
-                    match received {
-                        Ok((length, from)) => {
-                            let packet = packet.get(..length).unwrap_or_default();
-                            if let Some((code, text)) = self.packet(from, packet) {
-                                let error = Packet::Error { code, text: text.to_owned() };
-                                let _ = socket.try_send_to(&error.encode(), from);
-                            }
-                        }
-                        Err(error) => {
-                            // Memory is short, most likely: not a reason to end, and not to spin either.
-                            tracing::warn!(%error, "TFTP cannot receive");
-                            tokio::time::sleep(Duration::from_millis(50)).await;
-                        }
+                Some(told) = told.recv() => self.told(told),
+                ready = socket.readable() => {
+                    if let Err(error) = ready.and_then(|()| self.batch(&socket, &mut packet)) {
+                        // Memory is short, most likely: not a reason to end, and not to spin either.
+                        tracing::warn!(%error, "TFTP cannot receive");
+                        tokio::time::sleep(Duration::from_millis(50)).await;
                     }
                     self.reap();
                 }
@@ -126,9 +129,38 @@ impl Listener {
             worker.tell(Message::Stop);
         }
         // Each has said so when it was told of the last of its sessions, and let go of its end.
-        let farewell = async { while over.recv().await.is_some() {} };
+        let farewell = async { while told.recv().await.is_some() {} };
         let _ = tokio::time::timeout(FAREWELL, farewell).await;
         Ok(())
+    }
+
+    fn told(&self, told: Told) {
+        let mut running = self.common.running.borrow_mut();
+        match told {
+            Told::Heard(id) => running.heard(id),
+            Told::Over(id) => running.over(id),
+        }
+    }
+
+    /// Deals with what has arrived, up to so many packets.
+    fn batch(&self, socket: &tokio::net::UdpSocket, packet: &mut [u8]) -> io::Result<()> {
+        for _ in 0..BATCH {
+            match socket.try_recv_from(packet) {
+                Ok((length, from)) => self.answer(socket, from, packet.get(..length).unwrap_or_default()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Deals with a packet to the well-known port.
+    fn answer(&self, socket: &tokio::net::UdpSocket, from: SocketAddr, packet: &[u8]) {
+        let Some((code, text)) = self.packet(from, packet) else { return };
+        if self.common.may_refuse(from.ip()) {
+            let error = Packet::Error { code, text: text.to_owned() };
+            let _ = socket.try_send_to(&error.encode(), from);
+        }
     }
 
     fn reap(&self) {
@@ -149,7 +181,7 @@ impl Listener {
         }
     }
 
-    /// Deals with a packet to the well-known port; returns the ERROR to answer with, if one is due.
+    /// What a packet to the well-known port means; returns the ERROR to answer with, if one is due.
     fn packet(&self, from: SocketAddr, packet: &[u8]) -> Option<(u16, &'static str)> {
         let timeline = &self.common.timeline;
         if !self.serves(from.ip()) {
@@ -196,6 +228,11 @@ impl Listener {
             timeline.count("tftp", "too-many-of-one-address");
             return refuse(request.name, code::UNDEFINED, "too many transfers to your address: try again");
         }
+        if !self.room_for_unheard(from.ip()) {
+            // Who means it asks again. An answer would go to whoever is named.
+            timeline.count("tftp", "too-many-unanswered");
+            return None;
+        }
         let claim = Arc::new(Claim::new(packet));
         let id = self.common.running.borrow_mut().begin(from, Arc::clone(&claim));
         let common = Rc::clone(&self.common);
@@ -210,9 +247,7 @@ impl Listener {
         if self.common.running.borrow().leaving() > self.max_transfers / 4 {
             return false;
         }
-        let unheard = self.common.running.borrow_mut().unheard();
-        if let Some((id, _)) = unheard.filter(|(_, since)| since.elapsed() >= ANSWER) {
-            self.common.end(id, "the client never answered, and others need the place");
+        if self.end_unheard() {
             return true;
         }
         let idlest = self.common.running.borrow().idlest();
@@ -220,9 +255,41 @@ impl Listener {
         self.common.end(id, "the client was silent, and others need the place");
         true
     }
+
+    /// Ends the oldest transfer whose client should have answered by now.
+    fn end_unheard(&self) -> bool {
+        let oldest = self.common.running.borrow().oldest_unheard();
+        let Some((id, _)) = oldest.filter(|(_, since)| since.elapsed() >= ANSWER) else { return false };
+        self.common.end(id, UNANSWERED);
+        true
+    }
+
+    /// Whether there is room for a transfer of an address that may not know that it asks. In a flood of these the address
+    /// that has the most makes room for one that has fewer, so that whoever asks for itself is served.
+    fn room_for_unheard(&self, addr: IpAddr) -> bool {
+        let (all, own) = self.common.running.borrow().unheard(addr);
+        if all < UNHEARD {
+            return true;
+        }
+        let crowded_out = self.common.running.borrow().crowded_out(own + 1);
+        match crowded_out.filter(|_| self.common.running.borrow().leaving() <= self.max_transfers / 4) {
+            Some(id) => self.common.end(id, UNANSWERED),
+            None => return own == 0 && self.end_unheard(),
+        }
+        true
+    }
 }
 
 impl Common {
+    /// Whether an address may be sent an ERROR that it may not have asked for.
+    fn may_refuse(&self, addr: IpAddr) -> bool {
+        let may = self.refusals.borrow_mut().may(addr, Instant::now());
+        if !may {
+            self.timeline.count("tftp", "error-withheld");
+        }
+        may
+    }
+
     /// Opens the file and gives the transfer to the worker that has the fewest.
     async fn open(&self, id: u64, claim: Arc<Claim>, peer: SocketAddr) {
         let Ok(Packet::Read(request)) = wire::parse(claim.request()) else { return };
@@ -237,25 +304,25 @@ impl Common {
             Err(error) => return failed(format!("no socket for it: {error}")),
         };
         let (files, store, name) = (self.files.clone(), Arc::clone(&self.store), request.name.to_owned());
-        let netascii = request.mode == Mode::Netascii;
-        let opened = tokio::task::spawn_blocking(move || {
-            let content = files.open(&name)?;
-            let content = if netascii { converted(content)? } else { content };
-            Ok(store.bytes(content).map_err(Refused::Io)?)
-        });
+        let mode = request.mode;
+        let opened = tokio::task::spawn_blocking(move || asked::bytes(&files, &store, &name, mode));
         let bytes =
             match opened.await.unwrap_or_else(|error| Err(Refused::Io(io::Error::other(error)).into())) {
                 Ok(bytes) => bytes,
                 Err(Unserved { code, why }) => {
-                    let error = Packet::Error { code, text: why.clone() }.encode();
-                    let _ = socket.send_to(&error, peer);
+                    if self.may_refuse(peer.ip()) {
+                        let error = Packet::Error { code, text: why.clone() }.encode();
+                        let _ = socket.send_to(&error, peer);
+                    }
                     return failed(why);
                 }
             };
         let Limits { mtu, .. } = self.limits;
         // Behind a tunnel the way is narrower than the link.
         let mtu = way::mtu(self.addr, peer).map_or(mtu, |way| way.min(mtu));
-        let agreed = negotiate(&request.options, bytes.size(), Limits { mtu, ..self.limits });
+        let in_flight = self.limits.in_flight.saturating_sub(self.running.borrow().granted(peer.ip()));
+        let agreed = negotiate(&request.options, bytes.size(), Limits { mtu, in_flight, ..self.limits });
+        self.running.borrow_mut().grant(id, u64::from(agreed.blksize) * u64::from(agreed.windowsize));
         let first = claim.begin(&agreed, bytes.size());
         // Meanwhile it may have been ended in favour of another.
         let assigned = self.running.borrow_mut().assign(id);
@@ -289,42 +356,7 @@ impl Common {
     }
 }
 
-/// Why a file is not served, and the code of the ERROR that says so.
-struct Unserved {
-    code: u16,
-    why: String,
-}
-
-impl From<Refused> for Unserved {
-    fn from(refused: Refused) -> Self {
-        let code = match refused {
-            Refused::NotFound => code::NOT_FOUND,
-            Refused::Io(_) => code::UNDEFINED,
-            _ => code::ACCESS,
-        };
-        Self { code, why: refused.to_string() }
-    }
-}
-
-/// The largest text that is converted, bytes.
-const LONGEST_TEXT: u64 = 1 << 20;
-
-/// A text as netascii (blocking).
-fn converted(content: Content) -> Result<Content, Unserved> {
-    let mut text = Vec::new();
-    match content {
-        Content::Disk(opened) => {
-            let length = opened.file.take(LONGEST_TEXT + 1).read_to_end(&mut text);
-            length.map_err(Refused::Io)?;
-        }
-        Content::Generated(bytes) => text = bytes,
-    }
-    if text.len() as u64 > LONGEST_TEXT {
-        let why = "too long for netascii: use octet (binary) mode".to_owned();
-        return Err(Unserved { code: code::ILLEGAL, why });
-    }
-    Ok(Content::Generated(netascii::encode(&text)))
-}
+const UNANSWERED: &str = "the client never answered, and others need the place";
 
 /// A window must find room in a socket while the last one still leaves it.
 const SEND_BUFFER: usize = 1 << 20;

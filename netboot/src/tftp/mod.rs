@@ -5,13 +5,16 @@
 //! the bytes that all of them share, `send` puts them on their way; [`server`] is the life of it all. Packets are brought by one
 //! of two engines: `ring` (io_uring) or `plain` (epoll).
 
+mod asked;
 mod engine;
 pub mod files;
+mod flight;
 mod listener;
 mod netascii;
 pub mod options;
 mod pages;
 mod plain;
+mod refusals;
 mod ring;
 mod running;
 mod send;

@@ -25,6 +25,8 @@ pub struct Limits {
     pub max_window: u16,
     /// What comes behind block 65,535.
     pub rollover: Rollover,
+    /// Bytes of the client's windows that may be on their way at once. A window has at least one block.
+    pub in_flight: u64,
 }
 
 /// What was agreed for a transfer.
@@ -71,9 +73,9 @@ pub fn negotiate(asked: &[(&str, &str)], size: u64, limits: Limits) -> Agreed {
             }
             "windowsize" if value >= 1 => {
                 let most = limits.max_window.clamp(1, WINDOW_LIMIT);
-                let windowsize = u16::try_from(value).unwrap_or(u16::MAX).min(most);
-                agreed.windowsize = windowsize;
-                u64::from(windowsize)
+                agreed.windowsize = u16::try_from(value).unwrap_or(u16::MAX).min(most);
+                // Said below.
+                0
             }
             "timeout" if (1..=255).contains(&value) => {
                 agreed.timeout = Some(Duration::from_secs(value));
@@ -88,6 +90,14 @@ pub fn negotiate(asked: &[(&str, &str)], size: u64, limits: Limits) -> Agreed {
         agreed.oack.push(((*name).to_owned(), granted.to_string()));
         seen.push(option);
     }
+    // How many blocks there is room for depends on their size, which may be asked for last.
+    let most = (limits.in_flight / u64::from(agreed.blksize)).max(1);
+    agreed.windowsize = agreed.windowsize.min(u16::try_from(most).unwrap_or(u16::MAX));
+    for (name, value) in &mut agreed.oack {
+        if name.eq_ignore_ascii_case("windowsize") {
+            *value = agreed.windowsize.to_string();
+        }
+    }
     agreed
 }
 
@@ -99,7 +109,27 @@ mod tests {
 
     type Pairs = &'static [(&'static str, &'static str)];
 
-    const LIMITS: Limits = Limits { mtu: 1500, max_window: 64, rollover: Rollover::Zero };
+    #[test]
+    fn a_window_has_no_more_bytes_than_there_is_room_for() {
+        let limits = Limits { in_flight: 10_000, ..LIMITS };
+        for (blksize, window, granted) in
+            [("1000", "64", 10), ("1000", "4", 4), ("1001", "64", 9), ("8", "64", 64), ("1468", "1", 1)]
+        {
+            for asked in [
+                [("blksize", blksize), ("WindowSize", window)],
+                [("WindowSize", window), ("blksize", blksize)],
+            ] {
+                let agreed = negotiate(&asked, 0, limits);
+                assert_eq!(agreed.windowsize, granted, "{asked:?}");
+                assert!(agreed.oack.contains(&("WindowSize".to_owned(), granted.to_string())), "{agreed:?}");
+            }
+        }
+        let none = Limits { in_flight: 0, ..LIMITS };
+        assert_eq!(negotiate(&[("windowsize", "64")], 0, none).windowsize, 1, "one block always");
+    }
+
+    const LIMITS: Limits =
+        Limits { mtu: 1500, max_window: 64, rollover: Rollover::Zero, in_flight: u64::MAX };
 
     #[test]
     fn grants_only_what_was_asked() {

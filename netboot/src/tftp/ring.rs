@@ -78,7 +78,9 @@ impl Engine for Ring {
             }
             if spent < spin {
                 // SAFETY: without arguments; it only makes the kernel put down what has arrived.
-                unsafe { self.uring.submitter().enter::<libc::sigset_t>(0, 0, GET_EVENTS, None) }?;
+                let looked =
+                    unsafe { self.uring.submitter().enter::<libc::sigset_t>(0, 0, GET_EVENTS, None) };
+                looked.map(drop).or_else(unless_passing)?;
                 if self.uring.completion().is_empty() {
                     // Whoever else can run does: it may be a client.
                     std::thread::yield_now();
@@ -87,15 +89,16 @@ impl Engine for Ring {
             }
             let left = Timespec::new().sec(time.as_secs()).nsec(time.subsec_nanos());
             let arguments = SubmitArgs::new().timespec(&left);
-            match self.uring.submitter().submit_with_args(1, &arguments) {
-                Ok(_) => {}
-                Err(error)
-                    if [libc::ETIME, libc::EINTR, libc::EBUSY].map(Some).contains(&error.raw_os_error()) => {}
-                Err(error) => return Err(error),
-            }
+            self.uring.submitter().submit_with_args(1, &arguments).map(drop).or_else(unless_passing)?;
             return self.take(arrivals).map(drop);
         }
     }
+}
+
+/// That the time is over, a signal came, or completions wait for room is no failure: it is looked for what is there.
+fn unless_passing(error: io::Error) -> io::Result<()> {
+    let passing = [libc::ETIME, libc::EINTR, libc::EBUSY].map(Some).contains(&error.raw_os_error());
+    if passing { Ok(()) } else { Err(error) }
 }
 
 impl Ring {

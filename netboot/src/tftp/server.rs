@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::engine::Engine;
 use super::files::Files;
+use super::flight::Room;
 use super::listener::{Listener, ready};
 use super::pages::Store;
 use super::plain::Plain;
@@ -62,6 +63,10 @@ pub struct Config {
     pub threads: usize,
     /// Bytes of files that are kept mapped.
     pub cache_bytes: u64,
+    /// Bytes of all windows that are on their way at once.
+    pub in_flight_bytes: u64,
+    /// The same for the transfers of one address.
+    pub client_in_flight_bytes: u64,
 }
 
 /// Why the server could not start, or did not end as it should.
@@ -181,21 +186,23 @@ fn launch<E: Engine + 'static>(
     let number = if config.threads == 0 { processors } else { config.threads };
     let shared = Arc::new(Shared { timeline: timeline.clone(), segmenting: AtomicBool::new(true) });
     let only = config.single_port.then(|| socket.try_clone().and_then(ready)).transpose()?;
-    let (ended, over) = mpsc::unbounded_channel();
-    let workers = (0..number.clamp(1, MOST_THREADS)).map(|_| {
-        let ended = ended.clone();
-        let ended = Box::new(move |id| {
-            let _ = ended.send(id);
+    let (sender, told) = mpsc::unbounded_channel();
+    let number = number.clamp(1, MOST_THREADS);
+    let room = Arc::new(Room::new(config.in_flight_bytes));
+    let workers = (0..number).map(|_| {
+        let sender = sender.clone();
+        let tell = Box::new(move |told| {
+            let _ = sender.send(told);
         });
-        Worker::<E>::start(Arc::clone(&shared), Arc::clone(&spawn), processors > 1, ended)
+        Worker::<E>::start(Arc::clone(&shared), Arc::clone(&spawn), processors > 1, Arc::clone(&room), tell)
     });
     let workers = workers.collect::<io::Result<Vec<_>>>()?;
-    drop(ended);
+    drop(sender);
     let (finished, done) = oneshot::channel();
     thread::Builder::new().name("tftp".to_owned()).spawn(move || {
         let store = Arc::new(Store::new(config.cache_bytes));
         let listener = Listener::new(config, timeline, store, only, workers);
-        if let Err(error) = LocalSet::new().block_on(&runtime, listener.run(socket, over, stop)) {
+        if let Err(error) = LocalSet::new().block_on(&runtime, listener.run(socket, told, stop)) {
             tracing::error!(%error, "TFTP cannot use its socket");
             return;
         }

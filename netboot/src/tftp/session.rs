@@ -3,6 +3,7 @@
 //! What is sent when is decided there; here are only the effects, the packets of strangers, and the steps for the timeline.
 //! Nothing here waits.
 
+use std::cell::RefCell;
 use std::net::{SocketAddr, UdpSocket};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use socket2::SockAddr;
 
+use super::flight::Flight;
 use super::options::Agreed;
 use super::pages::{Bytes, Call, Presence};
 use super::send::{self, Failure};
@@ -78,6 +80,13 @@ impl Claim {
         self.transfer().as_mut().map_or(Action::Nothing, |transfer| transfer.on(event, self.age()))
     }
 
+    /// What was to be sent is sent only now.
+    fn postpone(&self) {
+        if let Some(transfer) = self.transfer().as_mut() {
+            transfer.postpone(self.age());
+        }
+    }
+
     fn ask<T: Default>(&self, question: impl FnOnce(&Transfer) -> T) -> T {
         self.transfer().as_ref().map(question).unwrap_or_default()
     }
@@ -114,6 +123,10 @@ pub(super) struct Session {
     waiting: Option<Range<u64>>,
     /// Blocks of a window that are to be sent a moment after the others, and when.
     rest: Option<(Instant, Range<u64>)>,
+    /// A window that waits until others have arrived.
+    held: Option<Range<u64>>,
+    /// Bytes of the window that is on its way.
+    flying: u64,
 }
 
 /// What a session needs of the thread that it is on: how to have something done that waits for a disk.
@@ -123,6 +136,10 @@ pub(super) struct Ways<'t> {
     pub(super) spawn: &'t dyn Fn(Call),
     /// Makes the thread look at this session again.
     pub(super) call: &'t dyn Fn(u64) -> Call,
+    /// Tells that this session's client has answered.
+    pub(super) heard: &'t dyn Fn(u64),
+    /// What is on its way.
+    pub(super) flight: &'t RefCell<Flight>,
 }
 
 /// A session goes on.
@@ -132,8 +149,12 @@ impl Session {
     /// Begins it: sends what is first.
     pub(super) fn begin(mut job: Job, ways: &Ways<'_>) -> Option<Self> {
         let (to, first) = (SockAddr::from(job.peer), std::mem::replace(&mut job.first, Action::Nothing));
-        let mut session = Self { job, to, started: false, waiting: None, rest: None };
-        session.act(first, ways).then_some(session)
+        let mut session = Self { job, to, started: false, waiting: None, rest: None, held: None, flying: 0 };
+        if session.act(first, ways) {
+            return Some(session);
+        }
+        session.land(ways);
+        None
     }
 
     pub(super) fn job(&self) -> &Job {
@@ -144,8 +165,8 @@ impl Session {
     pub(super) fn deadline(&self) -> Instant {
         let deadline = self.job.claim.began + self.job.claim.ask(Transfer::deadline);
         match &self.rest {
-            // While it is the disk that is waited for the client is not to blame.
-            _ if self.waiting.is_some() => deadline.max(Instant::now() + DISK),
+            // While it is the disk or other clients that are waited for this one is not to blame.
+            _ if self.waiting.is_some() || self.held.is_some() => deadline.max(Instant::now() + DISK),
             Some((at, _)) => deadline.min(*at),
             None => deadline,
         }
@@ -182,15 +203,34 @@ impl Session {
     /// Time has passed.
     pub(super) fn time(&mut self, ways: &Ways<'_>) -> GoesOn {
         match self.rest.take() {
-            Some((_, blocks)) => self.act(Action::Send(blocks), ways),
+            Some((_, blocks)) => self.send(blocks, ways),
             None => self.event(&Event::Timeout, ways),
         }
     }
 
     /// Something that it waited for may be there.
     pub(super) fn look(&mut self, ways: &Ways<'_>) -> GoesOn {
-        let waiting = self.waiting.take();
-        waiting.is_none_or(|blocks| self.act(Action::Send(blocks), ways))
+        let Some(blocks) = self.waiting.take() else { return true };
+        self.job.claim.postpone();
+        self.send(blocks, ways)
+    }
+
+    /// The bytes of the window that waits until others have arrived.
+    pub(super) fn held(&self) -> Option<u64> {
+        self.held.as_ref().map(|blocks| self.size(blocks))
+    }
+
+    /// Others have arrived: what was held is counted as on its way and leaves.
+    pub(super) fn leave(&mut self, ways: &Ways<'_>) -> GoesOn {
+        let Some(blocks) = self.held.take() else { return true };
+        self.flying = self.size(&blocks);
+        self.job.claim.postpone();
+        self.send(blocks, ways)
+    }
+
+    /// What was on its way is not any more.
+    pub(super) fn land(&mut self, ways: &Ways<'_>) {
+        ways.flight.borrow_mut().land(std::mem::take(&mut self.flying));
     }
 
     /// Ends it in favour of another. Somebody who never answered may not know that he asked, and is told nothing.
@@ -198,20 +238,27 @@ impl Session {
         if self.job.claim.heard() {
             return self.end(why, shared);
         }
-        self.failed(why.to_owned(), shared);
+        failed(&self.job, why.to_owned(), shared);
     }
 
     /// Ends it, with an ERROR to the client.
     pub(super) fn end(&self, why: &str, shared: &Shared) {
-        self.send_error(why);
+        send_error(&self.job, why);
         let why = format!("{why}, at block {}", self.job.claim.ask(Transfer::block));
-        self.failed(why, shared);
+        failed(&self.job, why, shared);
+    }
+
+    /// Ends what cannot begin, with an ERROR to the client.
+    pub(super) fn refuse(job: &Job, why: &str, shared: &Shared) {
+        send_error(job, why);
+        failed(job, why.to_owned(), shared);
     }
 
     fn event(&mut self, event: &Event, ways: &Ways<'_>) -> GoesOn {
         let action = self.job.claim.on(event);
         if !self.started && self.job.claim.ask(Transfer::heard) {
             self.started = true;
+            (ways.heard)(self.job.id);
             let Job { peer, ref file, ref bytes, ref agreed, .. } = self.job;
             let Agreed { blksize, windowsize, .. } = *agreed;
             let (file, size) = (file.clone(), bytes.size());
@@ -229,12 +276,29 @@ impl Session {
                 let sent = send::packet(&self.job.socket, self.job.peer, &Packet::Oack(options).encode());
                 self.sent(sent.map_err(Failure::Io), ways.shared)
             }
-            Action::Send(blocks) => self.send(blocks, ways),
+            Action::Send(blocks) => self.window(blocks, ways),
             Action::End(end) => {
                 self.ended(end, ways.shared);
                 false
             }
         }
+    }
+
+    /// A new window, or one again: what was on its way before has arrived or is lost.
+    fn window(&mut self, blocks: Range<u64>, ways: &Ways<'_>) -> GoesOn {
+        self.land(ways);
+        let bytes = self.size(&blocks);
+        if !ways.flight.borrow_mut().leave(self.job.id, bytes) {
+            (self.held, self.waiting, self.rest) = (Some(blocks), None, None);
+            return true;
+        }
+        (self.held, self.flying) = (None, bytes);
+        self.send(blocks, ways)
+    }
+
+    /// The bytes of these blocks, were they full.
+    fn size(&self, blocks: &Range<u64>) -> u64 {
+        blocks.end.saturating_sub(blocks.start).saturating_mul(self.job.agreed.blksize.into())
     }
 
     fn send(&mut self, mut blocks: Range<u64>, ways: &Ways<'_>) -> GoesOn {
@@ -310,26 +374,29 @@ impl Session {
                 shared.timeline.count("tftp", "size-probe");
                 tracing::debug!(%peer, file, size, "TFTP size probe");
             }
-            End::Refused(why) => self.failed(why, shared),
+            End::Refused(why) => failed(&self.job, why, shared),
             End::Silent { block, retries } => {
                 // Somebody who never answered may not know that he asked.
                 if claim.ask(Transfer::heard) {
-                    self.send_error("no acknowledgement for too long");
+                    send_error(&self.job, "no acknowledgement for too long");
                 }
-                self.failed(format!("no ACK of block {block} after {retries} retries"), shared);
+                failed(&self.job, format!("no ACK of block {block} after {retries} retries"), shared);
             }
         }
     }
+}
 
-    fn failed(&self, why: String, shared: &Shared) {
-        let Job { peer, ref file, .. } = self.job;
-        shared.timeline.record(&Step::TftpFailed { peer, file: file.clone(), why });
-    }
+fn failed(job: &Job, why: String, shared: &Shared) {
+    shared.timeline.record(&Step::TftpFailed { peer: job.peer, file: job.file.clone(), why });
+}
 
-    fn send_error(&self, text: &str) {
-        let packet = Packet::Error { code: code::UNDEFINED, text: text.to_owned() }.encode();
-        if let Err(error) = send::packet(&self.job.socket, self.job.peer, &packet) {
-            tracing::debug!(%error, peer = %self.job.peer, "an ERROR could not be sent");
-        }
+fn send_error(job: &Job, text: &str) {
+    let packet = Packet::Error { code: code::UNDEFINED, text: text.to_owned() }.encode();
+    if let Err(error) = send::packet(&job.socket, job.peer, &packet) {
+        tracing::debug!(%error, peer = %job.peer, "an ERROR could not be sent");
     }
 }
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;

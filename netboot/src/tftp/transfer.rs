@@ -1,7 +1,8 @@
 //! One transfer as a state machine: event in, action out (RFC 1350 section 2 and 4, RFC 2347, 7440). Pure.
 //!
 //! It knows block numbers and time, no sockets and no bytes. Times are durations since the transfer began. Rules held here:
-//! DATA is never sent again because of a duplicate ACK, only because time is up (RFC 1123 section 4.2.3.1); an ACK in the
+//! DATA is never sent again because of a duplicate ACK, only because time is up (RFC 1123 section 4.2.3.1), which it is sooner
+//! when a client says that it lacks the beginning of a window; an ACK in the
 //! middle of a window makes the next window begin after it; until a client's first ACK it gets one window and few retries,
 //! so that nobody can be flooded in another's name. A window is sent whole, as RFC 7440 has it (the client waits for all
 //! of it), but after a loss not all at once: [`Transfer::burst`].
@@ -16,6 +17,10 @@ use super::wire::code;
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// The shortest wait, however fast a client answered so far: it may stop for a moment to write to its disk.
 const SHORTEST_WAIT: Duration = Duration::from_millis(200);
+/// The same for a window of one block: to send that once too often costs next to nothing.
+const SHORTEST_WAIT_OF_ONE: Duration = Duration::from_millis(50);
+/// And for a window whose client says that it lacks the beginning.
+const SHORTEST_WAIT_OF_GAP: Duration = Duration::from_millis(20);
 /// Back-off doubles the wait up to this.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// A client that was heard before is given up after this long without progress.
@@ -184,6 +189,14 @@ impl Transfer {
         self.shortest_trip.map_or(LONGEST_PAUSE, |trip| (trip / 4).min(LONGEST_PAUSE))
     }
 
+    /// What was to be sent at the last event is sent only now: a disk or other clients were waited for, and this one is not to
+    /// blame.
+    pub fn postpone(&mut self, now: Duration) {
+        self.deadline = now.saturating_add(self.wait);
+        self.progress_at = now;
+        self.timed_from = self.timed_from.map(|_| now);
+    }
+
     /// The first block that is not acknowledged.
     pub fn block(&self) -> u64 {
         if self.phase == Phase::Offered { 0 } else { self.acked.saturating_add(1) }
@@ -224,6 +237,9 @@ impl Transfer {
             // ACK of long ago: sending for these again would double every packet from here on.
             let Some(reach) = self.rollover.reach(self.acked, block) else { return Action::Nothing };
             let outstanding = self.sent.saturating_sub(self.acked);
+            if reach == 0 {
+                self.gap();
+            }
             if reach == 0 || reach > outstanding {
                 return Action::Nothing;
             }
@@ -255,11 +271,24 @@ impl Transfer {
                 Some((mean, spread)) => ((mean * 7 + sample) / 8, (spread * 3 + mean.abs_diff(sample)) / 4),
             });
         }
-        self.wait = self.timeout.unwrap_or_else(|| {
-            let (mean, spread) = self.round_trip.unwrap_or((FIRST_WAIT, Duration::ZERO));
-            (mean + spread * 4).clamp(SHORTEST_WAIT, FIRST_WAIT)
-        });
+        let shortest = if self.windowsize == 1 { SHORTEST_WAIT_OF_ONE } else { SHORTEST_WAIT };
+        self.wait = self.timeout.unwrap_or_else(|| self.answer_time().clamp(shortest, FIRST_WAIT));
         self.deadline = now.saturating_add(self.wait);
+    }
+
+    /// Within this time a client answers, as far as is known.
+    fn answer_time(&self) -> Duration {
+        self.round_trip.map_or(FIRST_WAIT, |(mean, spread)| mean + spread * 4)
+    }
+
+    /// An ACK came twice. Of a window it may say that its first block was lost (RFC 7440 section 4: the client acknowledges
+    /// what it has), or be a packet that the network has doubled. So nothing is sent at once, but if the window's own ACK does
+    /// not follow soon its time is up. Once a window, and not where a client has named the time (RFC 2349).
+    fn gap(&mut self) {
+        if self.windowsize > 1 && self.retries == 0 && self.timeout.is_none() && self.sent > self.acked {
+            let soon = self.answer_time().clamp(SHORTEST_WAIT_OF_GAP, SHORTEST_WAIT);
+            self.deadline = self.deadline.min(self.progress_at.saturating_add(soon));
+        }
     }
 
     /// Part of a window did not arrive.

@@ -109,9 +109,48 @@ fn progress_ends_the_back_off() {
     now += SECOND;
     assert_eq!(transfer.on(&Event::Ack(1), now), Action::Send(2..3));
     assert_eq!(transfer.deadline().saturating_sub(now), SECOND, "an ACK of a block sent twice is no measure");
-    now += SECOND / 50;
+    now += SECOND / 100;
     assert_eq!(transfer.on(&Event::Ack(2), now), Action::Send(3..4));
-    assert_eq!(transfer.deadline().saturating_sub(now), SHORTEST_WAIT);
+    assert_eq!(transfer.deadline().saturating_sub(now), SHORTEST_WAIT_OF_ONE);
+}
+
+#[test]
+fn an_ack_that_comes_twice_is_not_answered_but_ends_the_wait_sooner() {
+    let ms = Duration::from_millis;
+    let (mut transfer, _) = begin(99, 4, true);
+    transfer.on(&Event::Ack(0), ms(1));
+    transfer.on(&Event::Ack(4), ms(2));
+    assert_eq!(transfer.deadline(), ms(202));
+    assert_eq!(transfer.on(&Event::Ack(4), ms(3)), Action::Nothing);
+    assert_eq!(transfer.deadline(), ms(22));
+    // What was a doubled packet costs nothing.
+    assert_eq!(transfer.on(&Event::Ack(8), ms(4)), Action::Send(9..13));
+    assert_eq!((transfer.deadline(), transfer.resent()), (ms(204), 0));
+    // What was a gap is filled when the time is up, once; then the back-off counts.
+    transfer.on(&Event::Ack(8), ms(5));
+    assert_eq!(transfer.on(&Event::Timeout, ms(23)), Action::Nothing);
+    assert_eq!(transfer.on(&Event::Timeout, ms(24)), Action::Send(9..13));
+    let again = transfer.deadline();
+    assert_eq!(again, ms(24 + 400));
+    transfer.on(&Event::Ack(8), ms(25));
+    assert_eq!(transfer.deadline(), again);
+    // A client far away answers later.
+    let (mut transfer, _) = begin(99, 4, true);
+    transfer.on(&Event::Ack(0), ms(40));
+    transfer.on(&Event::Ack(4), ms(80));
+    transfer.on(&Event::Ack(4), ms(81));
+    assert_eq!(transfer.deadline(), ms(80 + 40 + 4 * 15));
+    // Neither where there is nothing to lack the beginning of, nor against what was agreed.
+    let (mut transfer, _) = begin(99, 1, false);
+    transfer.on(&Event::Ack(1), ms(1));
+    transfer.on(&Event::Ack(1), ms(2));
+    assert_eq!(transfer.deadline(), ms(51));
+    let mut options = agreed(512, 4, true);
+    options.timeout = Some(SECOND * 7);
+    let (mut transfer, _) = Transfer::begin(&options, 50_000, Duration::ZERO);
+    transfer.on(&Event::Ack(0), ms(1));
+    transfer.on(&Event::Ack(0), ms(2));
+    assert_eq!(transfer.deadline(), ms(7001));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! It knows no protocol and no port 69. It sleeps when nothing happens; where clients answer within microseconds it looks for
 //! their answers a moment before it does, as long as that pays.
 
+use std::cell::RefCell;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::io;
@@ -16,6 +17,7 @@ use foldhash::fast::RandomState;
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::engine::{Arrivals, Engine};
+use super::flight::{Flight, Room};
 use super::pages::Call;
 use super::session::{GoesOn, Job, Session, Shared, Ways};
 
@@ -41,6 +43,15 @@ pub(super) enum Message {
     End(u64, &'static str),
     /// End all of them, and then yourself.
     Stop,
+}
+
+/// What a worker tells of its sessions.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Told {
+    /// The client has answered.
+    Heard(u64),
+    /// It is over, and its socket closed.
+    Over(u64),
 }
 
 /// A worker, for others.
@@ -73,6 +84,8 @@ struct Common {
     shared: Arc<Shared>,
     spawn: Spawn,
     mailbox: Mailbox,
+    tell: Box<dyn Fn(Told) + Send>,
+    flight: RefCell<Flight>,
 }
 
 impl Common {
@@ -81,7 +94,14 @@ impl Common {
             let mailbox = self.mailbox.clone();
             Box::new(move || mailbox.tell(Message::Look(id)))
         };
-        work(&Ways { shared: &self.shared, spawn: &*self.spawn, call: &call })
+        let heard = |id| (self.tell)(Told::Heard(id));
+        work(&Ways {
+            shared: &self.shared,
+            spawn: &*self.spawn,
+            call: &call,
+            heard: &heard,
+            flight: &self.flight,
+        })
     }
 }
 
@@ -90,7 +110,6 @@ pub(super) struct Worker<E: Engine> {
     engine: E,
     messages: Receiver<Message>,
     common: Common,
-    ended: Box<dyn Fn(u64) + Send>,
     sessions: HashMap<u64, Slot, RandomState>,
     /// When to look after which session. What is not the time of its slot is nothing any more.
     timers: BinaryHeap<Reverse<(Instant, u64)>>,
@@ -98,7 +117,8 @@ pub(super) struct Worker<E: Engine> {
 }
 
 impl<E: Engine + 'static> Worker<E> {
-    /// Starts a thread; `ended` hears of each session that is over.
+    /// Starts a thread; `spins`: it may look for answers before it sleeps; `room`: what all share for what is on its way;
+    /// `tell` hears of its sessions.
     ///
     /// # Errors
     /// When the engine cannot be had, or no thread.
@@ -106,7 +126,8 @@ impl<E: Engine + 'static> Worker<E> {
         shared: Arc<Shared>,
         spawn: Spawn,
         spins: bool,
-        ended: Box<dyn Fn(u64) + Send>,
+        room: Arc<Room>,
+        tell: Box<dyn Fn(Told) + Send>,
     ) -> io::Result<Mailbox> {
         let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let (sender, messages) = mpsc::channel();
@@ -122,8 +143,9 @@ impl<E: Engine + 'static> Worker<E> {
             };
             let _ = ready.send(Ok(()));
             let (sessions, timers, spin) = (HashMap::default(), BinaryHeap::new(), Spin::new(spins));
-            let common = Common { shared, spawn, mailbox: own };
-            Self { engine, messages, common, ended, sessions, timers, spin }.run();
+            let flight = RefCell::new(Flight::new(room));
+            let common = Common { shared, spawn, mailbox: own, tell, flight };
+            Self { engine, messages, common, sessions, timers, spin }.run();
         })?;
         is_ready.recv().unwrap_or_else(|_| Err(io::Error::other("the thread broke off")))?;
         Ok(mailbox)
@@ -138,6 +160,7 @@ impl<E: Engine + 'static> Worker<E> {
                 }
             }
             self.time();
+            self.turns();
             let time = self.until_next();
             let spin = self.spin.time(self.sessions.is_empty()).min(time);
             let begun = Instant::now();
@@ -173,7 +196,7 @@ impl<E: Engine + 'static> Worker<E> {
                 for (id, slot) in self.sessions.drain() {
                     slot.session.end("the server is stopping", &self.common.shared);
                     self.engine.remove(id);
-                    (self.ended)(id);
+                    (self.common.tell)(Told::Over(id));
                 }
                 return false;
             }
@@ -187,7 +210,8 @@ impl<E: Engine + 'static> Worker<E> {
             && let Err(error) = self.engine.add(id, &job.socket)
         {
             tracing::warn!(%error, "TFTP has no room for a transfer");
-            return (self.ended)(id);
+            Session::refuse(&job, "no room for it", &self.common.shared);
+            return (self.common.tell)(Told::Over(id));
         }
         match self.common.ways(|ways| Session::begin(job, ways)) {
             Some(session) => {
@@ -204,6 +228,7 @@ impl<E: Engine + 'static> Worker<E> {
         let Self { sessions, common, timers, .. } = self;
         let Some(slot) = sessions.get_mut(&id) else { return };
         if !common.ways(|ways| work(&mut slot.session, ways)) {
+            common.ways(|ways| slot.session.land(ways));
             sessions.remove(&id);
             return self.over(id);
         }
@@ -217,7 +242,7 @@ impl<E: Engine + 'static> Worker<E> {
 
     fn over(&mut self, id: u64) {
         self.engine.remove(id);
-        (self.ended)(id);
+        (self.common.tell)(Told::Over(id));
     }
 
     fn arrivals(&mut self, arrivals: &Arrivals) {
@@ -238,6 +263,15 @@ impl<E: Engine + 'static> Worker<E> {
                     false
                 });
             }
+        }
+    }
+
+    /// Lets those leave who waited for others to arrive.
+    fn turns(&mut self) {
+        loop {
+            let window = |id| self.sessions.get(&id)?.session.held();
+            let Some(id) = self.common.flight.borrow_mut().next(window) else { return };
+            self.with(id, Session::leave);
         }
     }
 

@@ -129,6 +129,28 @@ fn answered_by(steps: &[Step]) -> BTreeSet<&str> {
     steps.iter().filter(|step| step.name() == "dhcp").map(|step| step.text("by")).collect()
 }
 
+/// Puts a file of a hundred megabytes beside the blade's system, in the same image; its SHA-256 as the blade says it.
+fn large_image(data: &Path) -> String {
+    let place = TempDir::new().unwrap();
+    // Bytes that show where they stand, so that none can be in another's place.
+    let content: Vec<u8> =
+        (0..25_000_000_u32).flat_map(|word| word.wrapping_mul(0x9e37_79b1).to_be_bytes()).collect();
+    std::fs::write(place.path().join("large"), content).unwrap();
+    let image = data.join("tftp/coreos_stable_pxe_image.cpio.gz");
+    // The kernel reads one archive behind the other; each begins at a multiple of four bytes.
+    let line = "set -e; b=$1; cd \"$2\"; truncate -s %4 \"$3\"; echo large | $b cpio -o -H newc >>\"$3\"; sha256sum <large";
+    let busybox = xtask::packages::BUSYBOX.file("bin/busybox").unwrap();
+    let output = std::process::Command::new("sh")
+        .args(["-c", line, "sh"])
+        .arg(busybox)
+        .arg(place.path())
+        .arg(image)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
 fn has_its_own_config(boot: &Boot) {
     is_the_first_blade(&boot.report);
     let channel = boot
@@ -206,8 +228,13 @@ fn is_a_stranger(report: &Report) {
 #[test]
 fn an_unknown_machine_gets_a_pool_address_and_is_told_where_to_add_itself() {
     let Some(_turn) = turn() else { return };
-    let boot = boot(UNKNOWN, &[], default_menu);
+    let mut sum = String::new();
+    let boot = boot(UNKNOWN, &[], |data| {
+        default_menu(data);
+        sum = large_image(data);
+    });
     is_a_stranger(&boot.report);
+    assert_eq!(boot.report.field("large"), sum, "a hundred megabytes by pxelinux");
     // What is on disk XDP may offer; only the daemon makes it longer.
     assert_eq!(acknowledged_by(&boot.steps), BTreeSet::from(["daemon"]));
     assert_ne!(boot.router_answers, 0);

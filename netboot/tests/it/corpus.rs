@@ -169,7 +169,7 @@ fn what_broke_once_never_breaks_again() {
     assert!(replayed > 30, "the corpus is where this test looks for it");
     for (name, packet) in odd_packets() {
         eprintln!("{name}");
-        for run in [bodies::wire::run, bodies::verdict::run, bodies::policy::run] {
+        for run in [bodies::wire::run, bodies::verdict::run, bodies::policy::run, bodies::tftp::run] {
             run(&packet);
         }
     }
@@ -245,6 +245,12 @@ proptest! {
             // Every reply is looked at there.
             let _ = answer_of(&settings, &packet.1, &snapshot);
         }
+    }
+
+    /// Packets, and whole transfers over networks that lose and double: see the body.
+    #[test]
+    fn any_bytes_are_a_tftp_transfer_that_ends_well(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
+        bodies::tftp::run(&bytes);
     }
 
     #[test]

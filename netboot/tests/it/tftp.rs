@@ -507,6 +507,8 @@ fn a_taken_port_is_named() {
             single_port: false,
             threads: 1,
             cache_bytes: 1 << 24,
+            in_flight_bytes: 16 << 20,
+            client_in_flight_bytes: 4 << 20,
         };
         let error = start(config, Timeline::default(), CancellationToken::new()).unwrap_err();
         assert!(matches!(error, Error::Bind { addr: named, .. } if named == addr), "{error}");

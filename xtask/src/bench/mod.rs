@@ -49,7 +49,7 @@ pub(crate) enum Bench {
     /// sends.
     #[command(
         after_help = "Examples:\n  cargo xtask bench tftp\n  cargo xtask bench tftp --quick --offloads off\n  \
-                            cargo xtask bench tftp --blksize 1428 --window 1 --rounds 5\n  cargo xtask bench tftp --seconds 1 --rounds 1 --json\n  cargo xtask bench tftp --many"
+                            cargo xtask bench tftp --blksize 1428 --window 1 --rounds 5\n  cargo xtask bench tftp --seconds 1 --rounds 1 --json\n  cargo xtask bench tftp --many\n  cargo xtask bench tftp --loss 10 --seconds 5"
     )]
     Tftp(tftp::Options),
 }

@@ -209,7 +209,7 @@ fn power_on(
         "-machine",
         "pc,graphics=off",
         "-m",
-        "512",
+        "768",
         "-smp",
         "1",
         "-display",

@@ -57,6 +57,8 @@ echo "hostname: $(hostname)"
 ip -4 -o addr show dev eth0 | sed 's/.*inet \([^ ]*\).*/address: \1/'
 cat /tmp/lease
 echo "url: $url"
+# What a test puts beside this system, to see whether it arrives.
+[ ! -f /large ] || echo "large: $(sha256sum </large)"
 echo "status: $(head -n 1 /tmp/response | tr -d '\r')"
 echo "=== netboot blade: cloud-config ==="
 sed '1,/^\r*$/d' /tmp/response

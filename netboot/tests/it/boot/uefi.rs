@@ -6,16 +6,21 @@ use std::path::Path;
 use xtask::lab::Firmware;
 use xtask::packages::{GRUB, IPXE};
 
-use super::{Boot, RESERVED, boot_with, is_the_first_blade, turn};
+use super::{Boot, RESERVED, boot_with, is_the_first_blade, large_image, turn};
 
 /// What both loaders put behind the kernel: its messages go where the blade's report does not, as on the generated command line.
 const COMMAND_LINE: &str = "console=ttyS1,19200n8 cloud-config-url=http://192.168.90.2:8080";
 
 /// iPXE as the boot loader, and its script: kernel and initramfs over HTTP.
 pub(super) fn ipxe(data: &Path) {
+    ipxe_by(data, "http://192.168.90.2:8080/tftp");
+}
+
+/// The same, by this road.
+fn ipxe_by(data: &Path, road: &str) {
     let tftp = data.join("tftp");
     std::fs::copy(IPXE.file("usr/lib/ipxe/snponly.efi").unwrap(), tftp.join("snponly.efi")).unwrap();
-    let files = "http://192.168.90.2:8080/tftp/coreos_stable_pxe";
+    let files = format!("{road}/coreos_stable_pxe");
     let script = format!(
         "#!ipxe\nkernel {files}.vmlinuz initrd=coreos_stable_pxe_image.cpio.gz {COMMAND_LINE}\n\
          initrd {files}_image.cpio.gz\nboot\n"
@@ -70,12 +75,30 @@ fn a_uefi_machine_boots_by_pxe_and_ipxe() {
 #[test]
 fn a_uefi_machine_boots_by_pxe_and_grub() {
     let Some(_turn) = turn() else { return };
-    let boot = boot_with(Firmware::UefiPxe, RESERVED, &["--xdp", "off"], grub);
+    let mut sum = String::new();
+    let boot = boot_with(Firmware::UefiPxe, RESERVED, &["--xdp", "off"], |data| {
+        grub(data);
+        sum = large_image(data);
+    });
     is_the_first_blade(&boot.report);
+    assert_eq!(boot.report.field("large"), sum, "a hundred megabytes by GRUB's TFTP");
     assert_eq!(answered(&boot), [("efi64", "daemon"), ("plain", "daemon")]);
     let image = ["coreos_stable_pxe.vmlinuz", "coreos_stable_pxe_image.cpio.gz"];
     assert_eq!(over_tftp(&boot), BTreeSet::from([image[0], image[1], "grub/grub.cfg", "grubx64.efi"]));
     assert_eq!(over_http(&boot), BTreeSet::new());
+}
+
+#[test]
+fn ipxe_reads_a_hundred_megabytes_over_tftp() {
+    let Some(_turn) = turn() else { return };
+    let mut sum = String::new();
+    let boot = boot_with(Firmware::UefiPxe, RESERVED, &[], |data| {
+        ipxe_by(data, "tftp://192.168.90.2");
+        sum = large_image(data);
+    });
+    is_the_first_blade(&boot.report);
+    assert_eq!(boot.report.field("large"), sum);
+    assert!(over_tftp(&boot).contains("coreos_stable_pxe_image.cpio.gz"), "{:?}", boot.steps);
 }
 
 #[test]

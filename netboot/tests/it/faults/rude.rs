@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use xtask::lab::wait_for;
+
 use super::client::{Client, Said};
 use super::{ENGINES, PATIENT, Site, address, engine, pattern};
 use crate::daemon::SOON;
@@ -164,5 +166,86 @@ fn a_client_that_changes_its_port_gets_error_5_there_and_goes_on_from_the_old_on
         go_on(&client, tid, 4, content);
         assert_eq!(site.wait_ends(address(101), 1, SOON)[0].name(), "tftp-done");
         is_silent(&moved);
+    });
+}
+
+/// Clients that take a window and do not say so keep no more on its way than there is room for; the others wait for their
+/// turn, and get it in the order in which they came.
+#[test]
+fn no_more_is_on_its_way_than_there_is_room_for() {
+    const WINDOW: u16 = 64;
+    // Windows of 64 blocks in a megabyte.
+    const ROOM: usize = 11;
+    both(r#""in_flight_bytes": 1048576, "threads": 1"#, |site, _| {
+        let content = pattern(1428 * 130);
+        site.file("image", &content);
+        let options = [("blksize", "1428"), ("windowsize", "64"), PATIENT];
+        let clients: Vec<_> = (0..ROOM + 4)
+            .map(|number| {
+                let client = site.at(address(101 + u8::try_from(number % 4).unwrap()));
+                client.ask("image", &options);
+                let (said, tid) = client.hear(SOON).unwrap();
+                assert!(matches!(said, Said::Oack(_)), "{said:?}");
+                client.ack(0, tid);
+                if number < ROOM {
+                    client.blocks(1, WINDOW, SOON);
+                }
+                (client, tid)
+            })
+            .collect();
+        for (client, _) in &clients {
+            is_silent(client);
+        }
+        // Who has arrived makes room for the first of those that wait, and comes behind the last of them.
+        let (there, waiting) = clients.split_at(ROOM);
+        for (number, (client, tid)) in there.iter().take(5).enumerate() {
+            client.ack(WINDOW, *tid);
+            match waiting.get(number) {
+                Some((next, _)) => {
+                    next.blocks(1, WINDOW, SOON);
+                    is_silent(client);
+                }
+                None => {
+                    assert_eq!(there[0].0.blocks(WINDOW + 1, WINDOW, SOON).0, content[1428 * 64..1428 * 128]);
+                }
+            }
+        }
+        // Who gives up makes room as well.
+        let (client, tid) = &there[ROOM - 1];
+        client.error(0, *tid);
+        there[1].0.blocks(WINDOW + 1, WINDOW, SOON);
+    });
+}
+
+/// The windows of one address get smaller together.
+#[test]
+fn one_address_has_no_more_on_its_way_than_there_is_room_for() {
+    both(r#""client_in_flight_bytes": 65536"#, |site, _| {
+        let grant = |last: u8, wanted: &str| {
+            let client = site.at(address(last));
+            client.ask("image", &[("windowsize", wanted), ("blksize", "1428")]);
+            let (said, tid) = client.hear(SOON).unwrap();
+            let Said::Oack(options) = said else { panic!("{said:?}") };
+            (options, client, tid)
+        };
+        let first = grant(101, "64");
+        assert_eq!(first.0, "windowsize=45 blksize=1428");
+        let second = grant(101, "64");
+        assert_eq!(second.0, "windowsize=1 blksize=1428", "one block always");
+        assert_eq!(grant(102, "20").0, "windowsize=20 blksize=1428", "another address");
+        assert_eq!(grant(102, "64").0, "windowsize=25 blksize=1428", "what is left");
+        first.1.error(0, first.2);
+        let mut granted = String::new();
+        let grown = wait_for(SOON, || {
+            let (options, client, tid) = grant(101, "64");
+            granted = options;
+            let grown = granted == "windowsize=44 blksize=1428";
+            if !grown {
+                client.error(0, tid);
+                is_silent(&client);
+            }
+            grown
+        });
+        assert!(grown, "{granted}");
     });
 }

@@ -20,8 +20,8 @@ const RETRIES: usize = 3;
 /// Requests of a flood, and how long it takes at least.
 const FLOOD: u32 = 100_000;
 const FLOOD_TIME: Duration = Duration::from_secs(5);
-/// Transfers at once, `max_transfers` without a setting.
-const TRANSFERS: u64 = 4096;
+/// Transfers that nobody has answered, at once.
+const UNHEARD: u64 = 1024;
 /// Sent at once in a flood.
 const BURST: u32 = 100;
 /// Who is named in a flood.
@@ -162,8 +162,9 @@ fn many_requests_in_the_name_of_one_address_are_worth_its_places() {
                 let packets = heard.len();
                 println!("{name}: {packets} packets, {refused} of them ERRORs, {bytes} bytes, for {asked}");
                 assert!(packets - refused <= PLACES * (1 + RETRIES), "{packets} packets, {refused} ERRORs");
-                assert!(refused <= usize::from(REQUESTS), "{refused} ERRORs");
-                assert!(bytes <= asked * 3 / 2, "{bytes} bytes for {asked}");
+                // 256 a second, while the requests came.
+                assert!((256..=1024).contains(&refused), "{refused} ERRORs");
+                assert!(bytes <= asked / 2, "{bytes} bytes for {asked}");
                 site.server.stop().unwrap();
             });
         }
@@ -261,24 +262,35 @@ fn floods(options: &[(&str, &str)], look: impl Fn(&Flooded) + Sync) {
     });
 }
 
-/// At most 4,096 transfers begin, `max_transfers`; whoever is refused costs nothing that stays.
+/// What a flood must not do, whatever is asked for.
+fn is_harmless(flooded: &Flooded) {
+    // A socket, a buffer for ACKs and a state for each, some of which make room for others. Measured: 3 to 4 MiB.
+    assert!(flooded.grown < UNHEARD * 16, "grown by {} KiB", flooded.grown);
+    // Measured: 1,900 to 3,400 times in five seconds.
+    assert!(
+        flooded.good >= 50 && flooded.refused == 0,
+        "served {} times, refused {}",
+        flooded.good,
+        flooded.refused
+    );
+}
+
+/// At most 1,024 wait for an answer, and who asks for itself finds a place at once.
 #[test]
-fn a_flood_of_requests_with_options_costs_little_memory() {
+fn in_a_flood_of_requests_with_options_a_good_client_is_served() {
     floods(&[("blksize", "1428"), ("windowsize", "64")], |flooded| {
-        // Measured: 17 to 19 MiB, a socket, a buffer for ACKs and a state for each.
-        assert!(flooded.grown < TRANSFERS * 8, "grown by {} KiB", flooded.grown);
-        // Four OACKs of 71 bytes for a request of 83, and an ERROR of 87 for each that is refused.
-        assert!(flooded.answered < flooded.asked * 2, "{} bytes for {}", flooded.answered, flooded.asked);
+        is_harmless(flooded);
+        // Four OACKs of 71 bytes for a request of 83, if it is taken at all.
+        assert!(flooded.answered < flooded.asked / 8, "{} bytes for {}", flooded.answered, flooded.asked);
     });
 }
 
-/// Without options the first block is sent at once: each transfer has read 64 KiB of its file.
+/// Without options the first block is sent at once.
 #[test]
-fn a_flood_of_requests_without_options_costs_a_chunk_each() {
+fn in_a_flood_of_requests_without_options_a_good_client_is_served() {
     floods(&[], |flooded| {
-        // Measured: 271 to 275 MiB.
-        assert!(flooded.grown < TRANSFERS * 80, "grown by {} KiB", flooded.grown);
-        // Four first blocks of 558 bytes for a request of 56, and an ERROR of 87 for each that is refused.
-        assert!(flooded.answered < flooded.asked * 4, "{} bytes for {}", flooded.answered, flooded.asked);
+        is_harmless(flooded);
+        // Four first blocks of 558 bytes for a request of 56, if it is taken at all.
+        assert!(flooded.answered < flooded.asked, "{} bytes for {}", flooded.answered, flooded.asked);
     });
 }

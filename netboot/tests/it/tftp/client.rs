@@ -53,6 +53,8 @@ impl Server {
             single_port: false,
             threads: 2,
             cache_bytes: 256 << 20,
+            in_flight_bytes: 16 << 20,
+            client_in_flight_bytes: 4 << 20,
         };
         change(&mut config);
         let (timeline, stop) = (Timeline::default(), CancellationToken::new());

@@ -16,6 +16,7 @@ use super::transfer::{Step, Tally, Transfer};
 use super::wire::{ABORT, Ask, Granted, PORT, ack, request};
 use crate::bench::contestant::SERVER;
 use crate::bench::drive::own_cpu;
+use crate::bench::random::Random;
 
 /// The addresses from which they ask, in turns: a server may have a limit for each.
 pub(super) const ADDRS: u8 = 16;
@@ -39,6 +40,8 @@ pub(super) struct Load<'a> {
     pub(super) ask: Ask,
     pub(super) clients: usize,
     pub(super) end: End,
+    /// Of a thousand packets of a transfer so many are lost, each way, the same ones in each run.
+    pub(super) loss: u16,
 }
 
 /// When it is over.
@@ -59,6 +62,9 @@ pub(super) struct Outcome {
     pub(super) bytes: Vec<u64>,
     /// Whole files.
     pub(super) done: u64,
+    /// When the first and the last of them was whole.
+    pub(super) first_done: Option<Duration>,
+    pub(super) last_done: Option<Duration>,
     /// Transfers that failed, and why the first did.
     pub(super) errors: u64,
     pub(super) error: Option<String>,
@@ -77,6 +83,7 @@ struct Client<'a> {
     /// Bytes of the transfers before this one.
     before: u64,
     has_ended: bool,
+    dice: Random,
 }
 
 /// All of them.
@@ -87,6 +94,7 @@ struct Crowd<'a> {
     /// Those that have not ended.
     left: usize,
     datagrams: Datagrams,
+    started: Instant,
     outcome: Outcome,
 }
 
@@ -98,9 +106,9 @@ pub(super) fn fetch(load: Load<'_>, stop: &AtomicBool) -> Result<Outcome> {
     let poll = epoll::create(epoll::CreateFlags::CLOEXEC).context("epoll_create")?;
     // One byte more than a block, so that a block that is too long is seen.
     let datagrams = Datagrams::new(usize::from(load.ask.blksize).max(512) + 5);
-    let mut crowd =
-        Crowd { load, poll, clients: Vec::new(), left: load.clients, datagrams, outcome: Outcome::default() };
     let (cpu, start) = (own_cpu()?, Instant::now());
+    let (clients, outcome) = (Vec::new(), Outcome::default());
+    let mut crowd = Crowd { load, poll, clients, left: load.clients, datagrams, started: start, outcome };
     for number in 0..load.clients {
         crowd.clients.push(crowd.begin(number, start)?);
     }
@@ -146,7 +154,8 @@ impl<'a> Crowd<'a> {
         let data = epoll::EventData::new_u64(number as u64);
         epoll::add(&self.poll, &socket, data, epoll::EventFlags::IN).context("epoll_ctl")?;
         let transfer = Transfer::new(self.load.ask, self.load.source, now);
-        let client = Client { socket, transfer, before: 0, has_ended: false };
+        let dice = Random::new(number as u64);
+        let client = Client { socket, transfer, before: 0, has_ended: false, dice };
         client.ask(&self.load);
         Ok(client)
     }
@@ -198,9 +207,12 @@ impl<'a> Crowd<'a> {
         };
         let mut last = Step::Wait;
         for packet in self.datagrams.each() {
+            if client.loses(self.load.loss) {
+                continue;
+            }
             match client.transfer.hear(packet, now) {
                 Step::Wait => {}
-                Step::Ack(block) => client.send(&ack(block)),
+                Step::Ack(block) => client.say(&ack(block), self.load.loss),
                 step => {
                     last = step;
                     break;
@@ -221,12 +233,15 @@ impl<'a> Crowd<'a> {
                 return Ok(());
             }
             Step::Ack(block) => {
-                client.send(&ack(*block));
+                client.say(&ack(*block), self.load.loss);
                 return Ok(());
             }
             Step::Done(block) => {
                 client.send(&ack(*block));
                 self.outcome.done += 1;
+                let after = now.saturating_duration_since(self.started);
+                self.outcome.first_done.get_or_insert(after);
+                self.outcome.last_done = Some(after);
             }
             Step::Failed(why) => {
                 client.send(ABORT);
@@ -244,9 +259,9 @@ impl<'a> Crowd<'a> {
             return epoll::delete(&self.poll, &client.socket).context("epoll_ctl");
         }
         let before = client.before;
-        let next = Client { before, ..self.begin(number, now)? };
+        let next = self.begin(number, now)?;
         if let Some(client) = self.clients.get_mut(number) {
-            *client = next;
+            *client = Client { before, dice: client.dice.clone(), ..next };
         }
         Ok(())
     }
@@ -288,6 +303,18 @@ impl Client<'_> {
         let server = SocketAddr::from((SERVER, PORT));
         // One that is lost is sent again.
         let _ = self.socket.send_to(&request(load.file, load.ask), server);
+    }
+
+    /// Whether the next packet is lost.
+    fn loses(&mut self, of_thousand: u16) -> bool {
+        of_thousand > 0 && self.dice.below(1000) < of_thousand.into()
+    }
+
+    /// Sends, unless it is lost.
+    fn say(&mut self, packet: &[u8], loss: u16) {
+        if !self.loses(loss) {
+            self.send(packet);
+        }
     }
 
     /// Sends to the port that the server has taken. What is lost, or refused because the server has gone, shows as silence.

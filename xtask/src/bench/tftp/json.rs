@@ -14,7 +14,7 @@ impl Report {
         let every =
             self.offloads.iter().flat_map(|offloads| self.cases.iter().map(|case| (*offloads, *case)));
         for (offloads, case) in every {
-            let load = json!({ "blksize": case.ask.blksize, "window": case.ask.window, "clients": case.clients, "offloads": offloads });
+            let load = json!({ "blksize": case.ask.blksize, "window": case.ask.window, "clients": case.clients, "offloads": offloads, "lost_of_thousand": case.loss });
             for program in ALL {
                 let Some(line) = self.samples.line(program, offloads, case) else { continue };
                 let rounds: Vec<f64> = self.samples.of(program, offloads, case).map(Sample::rate).collect();

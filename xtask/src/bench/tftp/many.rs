@@ -25,6 +25,8 @@ const SIZE: usize = 40_000_000;
 const ASK: Ask = Ask { blksize: 1428, window: 4 };
 /// The server's memory is to stay below this, KiB.
 const MEMORY_KIB: u64 = 256 << 10;
+/// The slowest takes at most so many times what the fastest does.
+const UNEVENNESS: f64 = 1.5;
 /// How long all of them may take.
 const MOST: Duration = Duration::from_mins(10);
 /// Files that are open besides a socket for each client.
@@ -60,7 +62,8 @@ pub(super) fn run(
     let file = write(work, &bytes)?;
     let wire = Wire { mtu: 1500, offloads: false };
     let running = Running::start(NETBOOT, wire, setting, &work.join("many"), &file)?;
-    let load = |clients, end| Load { file: FILE, source: Source::File(&bytes), ask: ASK, clients, end };
+    let load =
+        |clients, end| Load { file: FILE, source: Source::File(&bytes), ask: ASK, clients, end, loss: 0 };
     let fetch = |clients, end| running.as_client(|| fetch(load(clients, end), stop))?;
     while fetch(1, End::Time(PROBE))?.granted.is_none() {
         running.check()?;
@@ -88,6 +91,16 @@ impl Many {
         self.outcome.done == self.transfers as u64 && self.outcome.errors == 0
     }
 
+    /// How long the slowest took in units of the fastest: all of them began at once.
+    fn unevenness(&self) -> Option<f64> {
+        let Outcome { first_done, last_done, .. } = &self.outcome;
+        Some(last_done.as_ref()?.as_secs_f64() / first_done.as_ref()?.as_secs_f64().max(1e-9))
+    }
+
+    fn is_even(&self) -> bool {
+        self.unevenness().is_some_and(|times| times <= UNEVENNESS)
+    }
+
     fn is_small(&self) -> bool {
         self.memory[1] < MEMORY_KIB
     }
@@ -105,6 +118,13 @@ impl Many {
             ("whole files, every byte compared", format!("{done} ({})", verdict(self.is_whole()))),
             ("failed (goal: none)", format!("{errors} {}", error.as_deref().unwrap_or_default())),
             ("seconds", format!("{:.1}", took.as_secs_f64())),
+            (
+                "the slowest took so many times what the fastest did (goal: at most 1.5)",
+                self.unevenness().map_or_else(
+                    || "–".to_owned(),
+                    |times| format!("{times:.2} ({})", verdict(self.is_even())),
+                ),
+            ),
             ("MB/s", format!("{rate:.0}")),
             ("CPU of the server, µs a MB", format!("{server:.0}")),
             ("CPU of the clients, µs a MB", format!("{client:.0}")),
@@ -133,7 +153,8 @@ impl Many {
             "cpu_us_per_mb": { "server": server, "client": client },
             "again": tally.again, "gaps": tally.gaps, "timeouts": tally.timeouts, "unanswered": tally.unanswered,
             "memory_kib": { "before": self.memory[0], "most": self.memory[1] },
-            "reached": { "whole": self.is_whole(), "memory": self.is_small() },
+            "slowest_to_fastest": self.unevenness(),
+            "reached": { "even": self.is_even(), "whole": self.is_whole(), "memory": self.is_small() },
         })
     }
 }
@@ -149,8 +170,18 @@ mod tests {
     fn one_that_fails_is_one_too_many() {
         let tally = Tally { bytes: 80_000_000, ..Tally::default() };
         let second = Duration::from_secs(1);
-        let outcome =
-            Outcome { done: 2, tally, took: second * 2, cpu: second, spun: second / 2, ..Outcome::default() };
+        let (first_done, last_done) = (Some(second), Some(second * 2));
+        let (cpu, spun) = (second, second / 2);
+        let outcome = Outcome {
+            done: 2,
+            tally,
+            took: second * 2,
+            cpu,
+            spun,
+            first_done,
+            last_done,
+            ..Outcome::default()
+        };
         let mut many = Many { transfers: 2, outcome, server_cpu: second, memory: [1024, 100 << 10] };
         let text = many.text("a machine");
         for line in [
@@ -158,6 +189,7 @@ mod tests {
             "µs a MB | 12500 |",
             "µs a MB | 6250 |",
             "compared | 2 (reached) |",
+            "at most 1.5) | 2.00 (**missed**) |",
             "256 MiB) | 100 (reached) |",
         ] {
             assert!(text.contains(line), "no {line} in\n{text}");

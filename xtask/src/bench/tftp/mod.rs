@@ -73,6 +73,9 @@ pub(crate) struct Options {
     /// Of the numbers of clients this one alone.
     #[arg(long)]
     clients: Option<u16>,
+    /// Of a thousand packets so many are lost, each way: one client alone, beside the real servers.
+    #[arg(long, value_name = "OF_THOUSAND", value_parser = clap::value_parser!(u16).range(1..=200))]
+    loss: Option<u16>,
     /// Measure something else: so many transfers of 40 MB at once from netboot alone, and its memory.
     #[arg(long, value_name = "TRANSFERS", num_args = 0..=1, default_missing_value = "1000",
           value_parser = clap::value_parser!(u64).range(1..=1900))]
@@ -95,9 +98,12 @@ impl Options {
             format!("--rounds={}", self.rounds),
             format!("--offloads={offloads}"),
         ];
-        for (name, value) in
-            [("--blksize", self.blksize), ("--window", self.window), ("--clients", self.clients)]
-        {
+        for (name, value) in [
+            ("--blksize", self.blksize),
+            ("--window", self.window),
+            ("--clients", self.clients),
+            ("--loss", self.loss),
+        ] {
             words.extend(value.map(|value| format!("{name}={value}")));
         }
         words.extend(self.many.map(|many| format!("--many={many}")));
@@ -110,7 +116,7 @@ impl Options {
     /// The loads that are measured.
     fn cases(&self) -> Vec<Case> {
         let is = |wanted: Option<u16>, value: usize| wanted.is_none_or(|wanted| usize::from(wanted) == value);
-        let mut cases = Case::all(self.quick);
+        let mut cases = self.loss.map_or_else(|| Case::all(self.quick), Case::lossy);
         cases.retain(|case| {
             is(self.blksize, usize::from(case.ask.blksize))
                 && is(self.window, usize::from(case.ask.window))
@@ -192,7 +198,9 @@ impl Bench<'_> {
     fn measure(&self, wire: Wire, cases: &[Case], report: &mut Report) -> Result<()> {
         let blksize = cases.iter().map(|case| case.ask.blksize).max().unwrap_or(512);
         let mut served = Vec::new();
-        for program in ALL {
+        // The null responder never sends anything twice.
+        let lossless = cases.iter().all(|case| case.loss == 0);
+        for program in ALL.into_iter().filter(|program| lossless || *program != Program::Null) {
             let home = self.work.join(format!("{}-{}-{}", program.number(), wire.mtu, wire.offloads));
             let running = Running::start(program, wire, self.setting, &home, &self.file)
                 .with_context(|| format!("start {}", program.name()))?;
@@ -238,7 +246,7 @@ impl Bench<'_> {
         if running.program == Program::Null {
             return Ok(Outcome::default());
         }
-        let load = |end| Load { file: FILE, source: Source::File(self.bytes), ask, clients: 1, end };
+        let load = |end| Load { file: FILE, source: Source::File(self.bytes), ask, clients: 1, end, loss: 0 };
         let fetch = |end| running.as_client(|| fetch(load(end), self.stop))?;
         // Until it listens nobody answers.
         while fetch(End::Time(PROBE))?.granted.is_none() {
@@ -261,8 +269,14 @@ impl Bench<'_> {
     fn sample(&self, running: &Running, wire: Wire, case: Case) -> Result<Sample> {
         let null = running.null(case.ask)?;
         let source = if null.is_some() { Source::Endless } else { Source::File(self.bytes) };
-        let load =
-            Load { file: FILE, source, ask: case.ask, clients: case.clients, end: End::Time(self.time) };
+        let load = Load {
+            file: FILE,
+            source,
+            ask: case.ask,
+            clients: case.clients,
+            end: End::Time(self.time),
+            loss: case.loss,
+        };
         let fetched = running.cpu_during(|| running.as_client(|| fetch(load, self.stop)));
         let null_cpu = null.map(Null::end).transpose()?;
         let (outcome, server_cpu) = fetched?;
@@ -300,7 +314,8 @@ mod tests {
 
     #[test]
     fn words_say_what_was_typed() {
-        let typed = ["--quick", "--json", "--many", "--window=16", "--offloads", "on", "--seconds", "7"];
+        let typed =
+            ["--quick", "--json", "--many", "--window=16", "--loss=9", "--offloads", "on", "--seconds", "7"];
         let options = parse(&typed.map(str::to_owned));
         assert_eq!((options.many, options.seconds, options.offloads), (Some(1000), 7, Offloads::On));
         let again = parse(&options.words());
@@ -315,5 +330,6 @@ mod tests {
         assert_eq!(of(&["--blksize=1428", "--window=16"]).len(), 3);
         assert_eq!(of(&["--blksize=8192", "--window=1", "--clients=32"]).len(), 1);
         assert!(of(&["--clients=2"]).is_empty());
+        assert_eq!(of(&["--loss=10", "--window=16"]).iter().map(|case| case.loss).collect::<Vec<_>>(), [10]);
     }
 }

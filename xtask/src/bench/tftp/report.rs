@@ -62,6 +62,9 @@ impl Report {
             "{}; rounds: {} of {} s a measurement; MB are 10^6 bytes, CPU in µs a MB, without the clients' waiting\n",
             self.machine, self.rounds, self.seconds
         );
+        if let Some(loss) = self.cases.iter().map(|case| case.loss).find(|loss| *loss > 0) {
+            let _ = writeln!(text, "Of a thousand packets of a transfer {loss} are lost, each way.");
+        }
         for offloads in &self.offloads {
             let _ = writeln!(text, "\n{}\n", heading(*offloads));
             self.lines(*offloads, &mut text);

@@ -13,11 +13,13 @@ use crate::bench::samples::median;
 pub(super) struct Case {
     pub(super) ask: Ask,
     pub(super) clients: usize,
+    /// Of a thousand packets so many are lost.
+    pub(super) loss: u16,
 }
 
 /// Clients that ask for blocks of this length with this window.
 const fn case(blksize: u16, window: u16, clients: usize) -> Case {
-    Case { ask: Ask { blksize, window }, clients }
+    Case { ask: Ask { blksize, window }, clients, loss: 0 }
 }
 
 /// The windows, blocks.
@@ -44,6 +46,11 @@ impl Case {
         all
     }
 
+    /// Those with loss: one client, blocks of 1428 bytes.
+    pub(super) fn lossy(of_thousand: u16) -> Vec<Self> {
+        WINDOWS.map(|window| Self { loss: of_thousand, ..case(1428, window, 1) }).into()
+    }
+
     /// The largest packet of the wire that it needs, bytes.
     pub(super) const fn mtu(self) -> u16 {
         if self.ask.blksize > 1468 { 9000 } else { 1500 }
@@ -52,7 +59,8 @@ impl Case {
     /// As a sentence has it.
     pub(super) fn name(self) -> String {
         let s = if self.clients == 1 { "" } else { "s" };
-        format!("blksize {}, window {}, {} client{s}", self.ask.blksize, self.ask.window, self.clients)
+        let lost = if self.loss == 0 { String::new() } else { format!(", {} ‰ lost", self.loss) };
+        format!("blksize {}, window {}, {} client{s}{lost}", self.ask.blksize, self.ask.window, self.clients)
     }
 }
 
@@ -221,5 +229,10 @@ pub(super) mod tests {
         assert_eq!(all.iter().filter(|case| case.mtu() == 9000).count(), 8);
         assert_eq!(Case::all(true).len(), 4);
         assert_eq!(all[0].name(), "blksize 512, window 1, 1 client");
+        let lossy = Case::lossy(10);
+        assert_eq!(
+            (lossy.len(), lossy[3].name().as_str()),
+            (4, "blksize 1428, window 64, 1 client, 10 ‰ lost")
+        );
     }
 }

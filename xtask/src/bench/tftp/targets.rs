@@ -3,13 +3,15 @@
 
 use super::report::{NETBOOT, Report};
 use super::samples::Case;
-use super::server::{ALL, Program};
+use super::server::{ALL, Program, Wire};
 use crate::bench::target::Target;
 
 /// netboot's rate in units of the best peer's: one block at a time, one client and many; with a window.
 const LOCK_STEP: f64 = 1.0;
 const LOCK_STEP_MANY: f64 = 1.5;
 const WINDOW: f64 = 2.0;
+/// In units of tftpd-hpa's where packets are lost.
+const LOSSY: f64 = 5.0;
 /// Its rate in units of the null responder's.
 const CEILING: f64 = 0.9;
 
@@ -18,7 +20,23 @@ pub(super) fn targets(report: &Report) -> Vec<Target> {
     report.offloads.iter().flat_map(|offloads| of_wire(report, *offloads)).collect()
 }
 
+/// With loss: netboot's rate in units of tftpd-hpa's, which knows no window, with each window.
+fn with_loss(report: &Report, offloads: bool) -> Target {
+    let to_hpa = |case| report.samples.ratio(NETBOOT, Program::Hpa, offloads, case);
+    let worst = worst(report, &|_| true, to_hpa, f64::total_cmp);
+    let wire = Wire { mtu: 1500, offloads }.name();
+    Target {
+        what: format!("{wire}, packets lost: MB/s in units of tftpd-hpa's"),
+        goal: format!("≥ {LOSSY}"),
+        measured: measured(worst),
+        reached: worst.map(|(ratio, _)| ratio >= LOSSY),
+    }
+}
+
 fn of_wire(report: &Report, offloads: bool) -> Vec<Target> {
+    if report.cases.iter().any(|case| case.loss > 0) {
+        return vec![with_loss(report, offloads)];
+    }
     let wire = if offloads { "offloads on" } else { "offloads off" };
     let to_peer = |case| Some(report.samples.best_peer(NETBOOT, offloads, case)?.1);
     let to_null = |case| report.samples.ratio(NETBOOT, Program::Null, offloads, case);
@@ -134,6 +152,21 @@ mod tests {
         let one = "offloads off, window 1, 1 client: MB/s in units of the ";
         assert_eq!(verdict(&report, &format!("{one}best")).0, Some(false));
         assert_eq!(verdict(&report, &format!("{one}null")).0, Some(true));
+    }
+
+    #[test]
+    fn where_packets_are_lost_tftpd_hpa_alone_counts() {
+        let mut report = report();
+        report.cases.iter_mut().for_each(|case| case.loss = 10);
+        report.samples.0.iter_mut().for_each(|sample| sample.case.loss = 10);
+        let all = targets(&report);
+        assert_eq!(all.len(), 1);
+        let (reached, measured) = verdict(&report, "offloads off, packets lost");
+        assert_eq!(reached, Some(false));
+        assert!(
+            measured.starts_with("4.00 at the worst: blksize 1428, window 1, 1 client, 10 ‰ lost"),
+            "{measured}"
+        );
     }
 
     #[test]
