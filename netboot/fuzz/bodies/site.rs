@@ -288,7 +288,7 @@ fn hosts(dice: &mut Dice<'_>, subnets: &[config::Subnet]) -> Vec<Host> {
         };
         let channel = dice.pick(&["stable", "beta", &"c".repeat(64)]).to_string();
         let boot = if dice.once_in(4) { boot(dice) } else { Boot::default() };
-        Host { mac, addr, hostname, channel, template: None, boot, variables: BTreeMap::new() }
+        Host { mac, addr, hostname, channel, template: None, marks: None, boot, variables: BTreeMap::new() }
     };
     let mut hosts = vec![host(dice, mac(1), Ipv4Addr::new(192, 168, 90, 11))];
     // One in each subnet, so that there is somebody behind each agent.

@@ -1,4 +1,4 @@
-//! The routes: `/healthz`, `/api/v1/…`, `/tftp/…`; every other path is the caller's cloud-config.
+//! The routes: `/healthz`, `/api/v1/…`, `/tftp/…`, `/ipxe`; every other path is the caller's cloud-config.
 //!
 //! Nothing here writes anything, and nothing waits for another part.
 
@@ -16,7 +16,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use ipnetwork::Ipv4Network;
 
-use super::{api, cloud_config, files};
+use super::{api, cloud_config, files, ipxe};
 use crate::config::Unknown;
 use crate::dhcp::vacant::Network;
 use crate::dhcp::waiting::Waiting;
@@ -86,6 +86,7 @@ pub fn app(state: State) -> Router {
         .route("/tftp", no_file.clone())
         .route("/tftp/", no_file.clone())
         .route("/tftp/{*name}", get(files::serve))
+        .route("/ipxe", get(ipxe::serve))
         .layer(recorded("file"));
     let configs = Router::new().fallback(get(cloud_config::serve)).layer(recorded("cloud-config"));
     Router::new()

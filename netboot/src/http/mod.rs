@@ -6,6 +6,7 @@ mod cloud_config;
 mod connection;
 mod date;
 pub mod files;
+mod ipxe;
 pub mod server;
 
 pub use api::STORE;

@@ -44,16 +44,18 @@ fn names(text: &str) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
-/// Checks the templates that the hosts of a snapshot use. `named` has the place that names each in the hosts file.
+/// Checks the templates that the hosts of a snapshot use. `named` has the place that names each in the hosts file;
+/// `told`: that it is missing is said elsewhere.
 pub(super) fn check(
     data: &Path,
     snapshot: &Snapshot,
     named: &BTreeMap<String, jsonc_parser::common::Range>,
+    told: impl Fn(&str) -> bool,
     reader: &mut Reader<'_>,
 ) {
     let mut users: BTreeMap<&str, Vec<&Host>> = BTreeMap::new();
     for host in snapshot.hosts() {
-        users.entry(host.template()).or_default().push(host);
+        users.entry(snapshot.template(host)).or_default().push(host);
     }
     for (name, hosts) in users {
         let path = data.join(name);
@@ -69,7 +71,7 @@ pub(super) fn check(
                     let help =
                         format!("write {}, or remove `template` to use {DEFAULT_TEMPLATE}", path.display());
                     reader.error(place, format!("the template `{name}` does not exist"), help);
-                } else {
+                } else if !told(name) {
                     let help = "write a cloud-config there, or give each host its own `template`".to_owned();
                     reader.problems.push(whole(format!("is missing, used by {}", count(&hosts)), help));
                 }

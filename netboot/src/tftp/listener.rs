@@ -16,7 +16,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::files::{Content, Files};
+use super::files::{Caller, Content, Files};
 use super::netascii;
 use super::options::{Limits, negotiate};
 use super::pages::Store;
@@ -26,6 +26,7 @@ use super::session::{Claim, Job};
 use super::wire::{self, Mode, Packet, code};
 use super::worker::{Mailbox, Message};
 use crate::beneath::Refused;
+use crate::loader::Road;
 use crate::net::way;
 use crate::timeline::{Step, Timeline};
 
@@ -239,7 +240,7 @@ impl Common {
         let (files, store, name) = (self.files.clone(), Arc::clone(&self.store), request.name.to_owned());
         let netascii = request.mode == Mode::Netascii;
         let opened = tokio::task::spawn_blocking(move || {
-            let content = files.open(&name)?;
+            let content = files.open(&name, Caller::new(peer.ip(), Road::Tftp))?;
             let content = if netascii { converted(content)? } else { content };
             Ok(store.bytes(content).map_err(Refused::Io)?)
         });

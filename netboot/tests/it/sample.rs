@@ -21,7 +21,14 @@ fn nothing_is_wrong_with_it() {
     let hosts: Vec<_> = snapshot
         .hosts()
         .map(|host| {
-            format!("{} {} {} {} {}", host.addr, host.mac, host.hostname, host.channel, host.template())
+            format!(
+                "{} {} {} {} {}",
+                host.addr,
+                host.mac,
+                host.hostname,
+                host.channel,
+                snapshot.template(host)
+            )
         })
         .collect();
     assert_eq!(

@@ -53,7 +53,16 @@ pub(super) fn subnet() -> Subnet {
 
 fn blade(mac: Mac, addr: Ipv4Addr) -> Host {
     let (hostname, channel) = ("blade-1".into(), "stable".into());
-    Host { mac, addr, hostname, channel, template: None, boot: Boot::default(), variables: BTreeMap::new() }
+    Host {
+        mac,
+        addr,
+        hostname,
+        channel,
+        template: None,
+        marks: None,
+        boot: Boot::default(),
+        variables: BTreeMap::new(),
+    }
 }
 
 fn pool(first: u8, last: u8) -> Vec<Range> {
