@@ -87,21 +87,23 @@ fn a_uefi_machine_boots_its_profile_by_ipxe() {
     has(&boot, &["snponly.efi", "boot.ipxe"], &["GET /tftp/lab/vmlinuz", "GET /tftp/lab/initrd"]);
 }
 
+/// What the loader says of a profile's kernel that is not there.
+const ABSENT: &str = "kernel lab/vmlinuz of the profile lab is not in tftp/";
+
 /// Boots a machine whose kernel is not there, and puts it there when the loader has said so on the console.
-fn waits_for_its_kernel(firmware: Firmware, members: &str, prepare: impl FnOnce(&Path)) -> Report {
+fn waits_for_its_kernel(firmware: Firmware, kernel: &str, said: &str, prepare: impl FnOnce(&Path)) -> Report {
     let place = TempDir::new().unwrap();
     let data = place.path().join("data");
     data_directory(&data).unwrap();
-    lab(&data, members);
     prepare(&data);
-    let (kernel, aside) = (data.join("tftp/lab/vmlinuz"), data.join("aside"));
+    let (kernel, aside) = (data.join("tftp").join(kernel), data.join("aside"));
     fs::rename(&kernel, &aside).unwrap();
     let lab = Lab::new().unwrap();
     let server = Server::start(&lab, Path::new(env!("CARGO_BIN_EXE_netboot")), &data, &[]).unwrap();
     let kernel_log = place.path().join("kernel.log");
     let mut blade = Blade::start_with(firmware, &lab, RESERVED, Accel::Tcg, &kernel_log).unwrap();
     let deadline = Instant::now() + DEADLINE;
-    while !blade.console().contains("kernel lab/vmlinuz of the profile lab is not in tftp/") {
+    while !blade.console().contains(said) {
         assert!(Instant::now() < deadline, "{}\nserver:\n{}", blade.console(), server.child().output());
         blade.next_line(Duration::from_secs(1));
     }
@@ -116,17 +118,51 @@ fn waits_for_its_kernel(firmware: Firmware, members: &str, prepare: impl FnOnce(
 #[test]
 fn pxelinux_says_what_is_missing_and_tries_again() {
     let Some(_turn) = turn() else { return };
-    is_the_first_blade(&waits_for_its_kernel(Firmware::Bios, PXELINUX, |_| {}));
+    let prepare = |data: &Path| lab(data, PXELINUX);
+    is_the_first_blade(&waits_for_its_kernel(Firmware::Bios, "lab/vmlinuz", ABSENT, prepare));
 }
 
 #[test]
 fn grub_says_what_is_missing_and_tries_again() {
     let Some(_turn) = turn() else { return };
-    is_the_first_blade(&waits_for_its_kernel(Firmware::UefiPxe, "", grub));
+    let prepare = |data: &Path| {
+        lab(data, "");
+        grub(data);
+    };
+    is_the_first_blade(&waits_for_its_kernel(Firmware::UefiPxe, "lab/vmlinuz", ABSENT, prepare));
 }
 
 #[test]
 fn ipxe_says_what_is_missing_and_tries_again() {
     let Some(_turn) = turn() else { return };
-    is_the_first_blade(&waits_for_its_kernel(Firmware::Bios, "", |_| {}));
+    let prepare = |data: &Path| lab(data, "");
+    is_the_first_blade(&waits_for_its_kernel(Firmware::Bios, "lab/vmlinuz", ABSENT, prepare));
+}
+
+/// The image of a channel that needs no profile.
+const STABLE: &str = "coreos_stable_pxe.vmlinuz";
+
+#[test]
+fn pxelinux_tries_again_what_it_could_not_load() {
+    let Some(_turn) = turn() else { return };
+    is_the_first_blade(&waits_for_its_kernel(
+        Firmware::Bios,
+        STABLE,
+        "failed: No such file or directory",
+        |_| {},
+    ));
+}
+
+#[test]
+fn grub_tries_again_what_it_could_not_load() {
+    let Some(_turn) = turn() else { return };
+    let said = "netboot: trying again in 10 seconds";
+    is_the_first_blade(&waits_for_its_kernel(Firmware::UefiPxe, STABLE, said, grub));
+}
+
+#[test]
+fn ipxe_tries_again_what_it_could_not_load() {
+    let Some(_turn) = turn() else { return };
+    let said = "netboot: trying again in 10 seconds";
+    is_the_first_blade(&waits_for_its_kernel(Firmware::UefiPxe, STABLE, said, ipxe));
 }
