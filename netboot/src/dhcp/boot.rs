@@ -87,8 +87,8 @@ fn written<'a>(
 ) -> Option<&'a str> {
     let profile = custom.profile(snapshot, host).into_iter().flatten();
     let own = host.map(|host| &host.boot);
-    let places = own.into_iter().chain(profile.map(|profile| &profile.boot)).chain([settings]);
-    places.filter_map(|boot| boot.get(class)).next()
+    let mut places = own.into_iter().chain(profile.map(|profile| &profile.boot)).chain([settings]);
+    places.find_map(|boot| boot.get(class))
 }
 
 /// The options that are special to a class, if it has something to boot. iPXE must see no option 43: it would prefer a

@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Entry, PAUSE_SECS, Plan, Programs, Road, Site, Task, lacks, plan::IPXE_EFI, relative};
+use super::{Entry, PAUSE_SECS, Plan, Programs, Road, Site, Task, is_kind, lacks, plan::IPXE_EFI, relative};
 
 /// The text, for who has asked for `name`.
 pub fn text(plan: &Plan, name: &str, site: Site, road: Road) -> String {
@@ -52,15 +52,20 @@ fn lines(entry: &Entry, programs: Programs, place: Place) -> Vec<String> {
     let program = |file: &str| vec![format!("if chainloader {}; then boot; fi", place.file(file))];
     match &entry.task {
         Task::Linux { kernel, initrds, cmdline } => {
-            let words: String = cmdline.split_whitespace().map(|word| format!(" {}", quoted(word))).collect();
-            let linux = format!("linux {}{words}", place.file(kernel));
+            let words = cmdline.split_whitespace().map(quoted);
+            let linux: Vec<_> = ["linux".to_owned(), place.file(kernel)].into_iter().chain(words).collect();
+            let linux = linux.join(" ");
             if initrds.is_empty() {
                 return vec![format!("if {linux}; then boot; fi")];
             }
-            let files: String = initrds.iter().map(|initrd| format!(" {}", place.file(initrd))).collect();
-            vec![format!("if {linux}; then"), format!("  if initrd{files}; then boot; fi"), "fi".to_owned()]
+            let files: Vec<_> = initrds.iter().map(|initrd| place.file(initrd)).collect();
+            vec![
+                format!("if {linux}; then"),
+                format!("  if initrd {}; then boot; fi", files.join(" ")),
+                "fi".to_owned(),
+            ]
         }
-        Task::Chain(file) if file.ends_with(".efi") => program(file),
+        Task::Chain(file) if is_kind(file, "efi") => program(file),
         Task::Chain(_) | Task::Script(_) => match programs.ipxe_efi {
             Some(ipxe) => program(ipxe),
             None => say(&lacks(IPXE_EFI[0], &entry.name)),

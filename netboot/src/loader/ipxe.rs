@@ -57,9 +57,10 @@ fn lines(entry: &Entry, site: Site) -> Vec<String> {
         Task::Linux { kernel, initrds, cmdline } => {
             // A UEFI kernel finds its initrds by these names, and others take no notice of them.
             let names: Vec<_> = (0..initrds.len()).map(|number| format!("initrd{number}")).collect();
-            let named: String = names.iter().map(|name| format!(" initrd={name}")).collect();
-            let cmdline = if cmdline.is_empty() { String::new() } else { format!(" {cmdline}") };
-            let kernel = format!("kernel {}{named}{cmdline} {or}", url(kernel, site));
+            let mut words = vec!["kernel".to_owned(), url(kernel, site)];
+            words.extend(names.iter().map(|name| format!("initrd={name}")));
+            words.extend(cmdline.split_whitespace().map(str::to_owned));
+            let kernel = format!("{} {or}", words.join(" "));
             let initrds = initrds.iter().zip(&names);
             let initrds =
                 initrds.map(|(file, name)| format!("initrd --name {name} {} {or}", url(file, site)));

@@ -10,6 +10,7 @@ pub mod plan;
 pub mod pxelinux;
 
 use std::net::Ipv4Addr;
+use std::path::Path;
 
 pub use names::{Asked, Loader, Whose};
 pub use plan::Request;
@@ -119,6 +120,11 @@ impl Plan {
 /// Why iPXE's work is not done by another loader.
 fn lacks(program: &str, entry: &str) -> String {
     format!("the profile {entry} needs iPXE: put {program} into tftp/")
+}
+
+/// Whether a file's name ends like this.
+fn is_kind(file: &str, extension: &str) -> bool {
+    Path::new(file).extension().is_some_and(|end| end.eq_ignore_ascii_case(extension))
 }
 
 /// A path without what means nothing at its beginning.

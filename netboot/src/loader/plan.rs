@@ -55,14 +55,12 @@ impl<'a> Request<'a> {
     fn own(&self) -> Option<Plan> {
         let host = self.host();
         let name = self.snapshot.profile_name(host)?;
-        match self.snapshot.profile(host) {
-            Some(profile) => Some(self.with_menu(name, &profile)),
-            None => {
-                host.and_then(Host::profile)?;
-                let why = format!("there is no profile {name}, or it does not say what to boot");
-                Some(self.menu(vec![Entry { name: name.to_owned(), task: Task::Wait(why) }], None))
-            }
+        if let Some(profile) = self.snapshot.profile(host) {
+            return Some(self.with_menu(name, &profile));
         }
+        host.and_then(Host::profile)?;
+        let why = format!("there is no profile {name}, or it does not say what to boot");
+        Some(self.menu(vec![Entry { name: name.to_owned(), task: Task::Wait(why) }], None))
     }
 
     /// That of a profile, or of a channel that machines have.
@@ -137,13 +135,12 @@ impl<'a> Request<'a> {
     /// What can stand in a text: the machine's own over what is for all over what is known by itself.
     fn variables(&self, profile: &str) -> BTreeMap<&'a str, Cow<'a, str>> {
         let (host, http) = (self.host(), self.site.http());
-        let mut variables: BTreeMap<&'a str, Cow<'a, str>> = match host {
-            Some(host) => self.snapshot.variables(host),
-            None => {
-                let common = self.snapshot.common().iter();
-                common.map(|(name, value)| (name.as_str(), value.as_str().into())).collect()
-            }
+        let common = || {
+            let common = self.snapshot.common().iter();
+            common.map(|(name, value)| (name.as_str(), value.as_str().into())).collect()
         };
+        let mut variables: BTreeMap<&'a str, Cow<'a, str>> =
+            host.map_or_else(common, |host| self.snapshot.variables(host));
         let known = [
             ("$private_ipv4", self.addr.map(|addr| addr.to_string())),
             ("$mac", host.map(|host| host.mac.to_string())),

@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Entry, PAUSE_SECS, Plan, Programs, Task, lacks, plan::IPXE_BIOS, relative};
+use super::{Entry, PAUSE_SECS, Plan, Programs, Task, is_kind, lacks, plan::IPXE_BIOS, relative};
 use crate::config::boot;
 
 /// The label that fetches the configuration again.
@@ -16,7 +16,7 @@ const LONGEST: u32 = 35_996;
 /// The text, for who has asked for `name`.
 pub fn text(plan: &Plan, name: &str) -> String {
     let mut text = format!("# Made by netboot. A file tftp/{name} takes its place.\n");
-    let first = plan.entries.first().map(|entry| entry.name.as_str()).unwrap_or(AGAIN);
+    let first = plan.entries.first().map_or(AGAIN, |entry| entry.name.as_str());
     let shown = plan.menu.as_ref();
     let labels: Vec<_> = plan.entries.iter().map(|entry| label(entry, plan.programs)).collect();
     let waits = labels.first().is_some_and(Result::is_err);
@@ -71,7 +71,7 @@ fn label(entry: &Entry, programs: Programs) -> Result<Vec<String>, String> {
             let append = (!append.is_empty()).then(|| format!("APPEND {}", append.trim_end()));
             Ok(std::iter::once(format!("LINUX {}", relative(kernel))).chain(append).collect())
         }
-        Task::Chain(file) if !boot::is_url(file) && !file.ends_with(".ipxe") => {
+        Task::Chain(file) if !boot::is_url(file) && !is_kind(file, "ipxe") => {
             Ok(vec![format!("PXE {}", relative(file))])
         }
         Task::Chain(_) | Task::Script(_) => by_ipxe(),

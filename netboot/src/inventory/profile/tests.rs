@@ -117,114 +117,102 @@ fn a_parent_counts_where_a_profile_says_nothing() {
     );
 }
 
+/// Files, what is said of them, and whether the snapshot is taken all the same.
+type Wrong<'a> = (&'a [(&'a str, &'a str)], &'a str, bool);
+
+const WRONG: &[Wrong<'_>] = &[
+    (
+        &[("a.json", "{\n\"kernl\": \"x\"}")],
+        "profiles/a.json:2:1: warning: `kernl` is not known here and is ignored; use one of: parent, kind,",
+        true,
+    ),
+    (
+        &[("a.json", r#"{"kind": "linus"}"#)],
+        "profiles/a.json:1:10: `kind` is \"linus\"; write one of: linux, ipxe, chain, local-disk",
+        false,
+    ),
+    (&[("a.json", r#"{"kernel": 1}"#)], "profiles/a.json:1:12: `kernel` is a number, not a string", false),
+    (
+        &[("a.json", r#"{"kernel": "../x"}"#)],
+        "profiles/a.json:1:12: `kernel` is \"../x\"; write a path below tftp/ or a URL",
+        false,
+    ),
+    (&[("a.json", r#"{"kernel": "a b"}"#)], "`kernel` is \"a b\"", false),
+    (
+        &[("a.json", r#"{"kernel": "x"}"#)],
+        "profiles/a.json:1:12: warning: kernel `x` is not in tftp/; put it there",
+        true,
+    ),
+    (
+        &[("a.json", r#"{"kernel": "http://x/y", "initrd": ["b"]}"#)],
+        "profiles/a.json:1:37: warning: initrd `b` is not in tftp/",
+        true,
+    ),
+    (
+        &[("a.json", r#"{"kernel": "$x/y", "initrd": [1]}"#)],
+        "profiles/a.json:1:31: `initrd` is a number",
+        false,
+    ),
+    (
+        &[("a.json", r#"{"kind": "ipxe", "script": "s.ipxe"}"#)],
+        "warning: script `s.ipxe` is not in tftp/",
+        true,
+    ),
+    (&[("a.json", r#"{"boot": {"efi64": "own.efi"}}"#)], "warning: boot `own.efi` is not in tftp/", true),
+    (
+        &[("a.json", r#"{"template": "t.yaml"}"#)],
+        "profiles/a.json:1:14: warning: the template `t.yaml` does not exist; write t.yaml",
+        true,
+    ),
+    (&[("a.json", r#"{"template": "../t"}"#)], "template `../t` is not a plain file name", false),
+    (&[("a.json", "{\"cmdline\": \"a\\nb\"}")], "profiles/a.json:1:13: `cmdline` is no command line", false),
+    (
+        &[("a.json", r#"{"boot": {"efi46": "x"}}"#)],
+        "profiles/a.json:1:11: `efi46` is no class of clients",
+        false,
+    ),
+    (
+        &[("a.json", r#"{"options": {"999": "x"}}"#)],
+        "profiles/a.json:1:14: `options.999` is no option",
+        false,
+    ),
+    (
+        &[("a.json", r#"{"parent": "b"}"#)],
+        "profiles/a.json:1:12: there is no profile `b`; write profiles/b.json, or name another; stable, beta and debian are built in",
+        false,
+    ),
+    (&[("a.json", r#"{"parent": "a"}"#)], "profiles/a.json:1:12: `a` has `a` among its own parents", false),
+    (
+        &[("a.json", r#"{"parent": "b"}"#), ("b.json", r#"{"parent": "a"}"#)],
+        "profiles/b.json:1:12: `b` has `b` among its own parents; name a profile",
+        false,
+    ),
+    (
+        &[("a.json", r#"{"kind": "ipxe"}"#)],
+        "profiles/a.json: the profile `a` has no `script`; write \"script\": ",
+        false,
+    ),
+    (&[("a.json", r#"{"kind": "chain"}"#)], "the profile `a` has no `url`", false),
+    (&[("a.json", r#"{"menu": {"entries": ["debian"]}}"#)], "the profile `a` has no `kernel`", false),
+    (
+        &[("a.json", r#"{"kind": "local-disk", "menu": {"entries": ["b"]}}"#)],
+        "profiles/a.json:1:45: there is no profile `b`",
+        false,
+    ),
+    (
+        &[("a.json", r#"{"menu": {"timeout_secs": -1}}"#)],
+        "`menu.timeout_secs` is no time; write seconds, 0 to 3600",
+        false,
+    ),
+    (&[("a.json", r#"{"match": ["a1"]}"#)], "profiles/a.json:1:11: `match` is a list, not an object", false),
+    (&[("a.json", r#"{"cmdline": "x", "cmdline": "y"}"#)], "`cmdline` is here a second time", false),
+    (&[("a.json", "{")], "profiles/a.json:1:1: not JSON: unterminated object; close this with }", false),
+    (&[("a b.json", "{}")], "profiles/a b.json: this is not the name of a profile", false),
+];
+
 #[test]
 fn what_is_wrong_has_its_place_and_what_to_write() {
-    let table: &[(&[(&str, &str)], &str, bool)] = &[
-        (
-            &[("a.json", "{\n\"kernl\": \"x\"}")],
-            "profiles/a.json:2:1: warning: `kernl` is not known here and is ignored; use one of: parent, kind,",
-            true,
-        ),
-        (
-            &[("a.json", r#"{"kind": "linus"}"#)],
-            "profiles/a.json:1:10: `kind` is \"linus\"; write one of: linux, ipxe, chain, local-disk",
-            false,
-        ),
-        (
-            &[("a.json", r#"{"kernel": 1}"#)],
-            "profiles/a.json:1:12: `kernel` is a number, not a string",
-            false,
-        ),
-        (
-            &[("a.json", r#"{"kernel": "../x"}"#)],
-            "profiles/a.json:1:12: `kernel` is \"../x\"; write a path below tftp/ or a URL",
-            false,
-        ),
-        (&[("a.json", r#"{"kernel": "a b"}"#)], "`kernel` is \"a b\"", false),
-        (
-            &[("a.json", r#"{"kernel": "x"}"#)],
-            "profiles/a.json:1:12: warning: kernel `x` is not in tftp/; put it there",
-            true,
-        ),
-        (
-            &[("a.json", r#"{"kernel": "http://x/y", "initrd": ["b"]}"#)],
-            "profiles/a.json:1:37: warning: initrd `b` is not in tftp/",
-            true,
-        ),
-        (
-            &[("a.json", r#"{"kernel": "$x/y", "initrd": [1]}"#)],
-            "profiles/a.json:1:31: `initrd` is a number",
-            false,
-        ),
-        (
-            &[("a.json", r#"{"kind": "ipxe", "script": "s.ipxe"}"#)],
-            "warning: script `s.ipxe` is not in tftp/",
-            true,
-        ),
-        (&[("a.json", r#"{"boot": {"efi64": "own.efi"}}"#)], "warning: boot `own.efi` is not in tftp/", true),
-        (
-            &[("a.json", r#"{"template": "t.yaml"}"#)],
-            "profiles/a.json:1:14: warning: the template `t.yaml` does not exist; write t.yaml",
-            true,
-        ),
-        (&[("a.json", r#"{"template": "../t"}"#)], "template `../t` is not a plain file name", false),
-        (
-            &[("a.json", "{\"cmdline\": \"a\\nb\"}")],
-            "profiles/a.json:1:13: `cmdline` is no command line",
-            false,
-        ),
-        (
-            &[("a.json", r#"{"boot": {"efi46": "x"}}"#)],
-            "profiles/a.json:1:11: `efi46` is no class of clients",
-            false,
-        ),
-        (
-            &[("a.json", r#"{"options": {"999": "x"}}"#)],
-            "profiles/a.json:1:14: `options.999` is no option",
-            false,
-        ),
-        (
-            &[("a.json", r#"{"parent": "b"}"#)],
-            "profiles/a.json:1:12: there is no profile `b`; write profiles/b.json, or name another; stable, beta and debian are built in",
-            false,
-        ),
-        (
-            &[("a.json", r#"{"parent": "a"}"#)],
-            "profiles/a.json:1:12: `a` has `a` among its own parents",
-            false,
-        ),
-        (
-            &[("a.json", r#"{"parent": "b"}"#), ("b.json", r#"{"parent": "a"}"#)],
-            "profiles/b.json:1:12: `b` has `b` among its own parents; name a profile",
-            false,
-        ),
-        (
-            &[("a.json", r#"{"kind": "ipxe"}"#)],
-            "profiles/a.json: the profile `a` has no `script`; write \"script\": ",
-            false,
-        ),
-        (&[("a.json", r#"{"kind": "chain"}"#)], "the profile `a` has no `url`", false),
-        (&[("a.json", r#"{"menu": {"entries": ["debian"]}}"#)], "the profile `a` has no `kernel`", false),
-        (
-            &[("a.json", r#"{"kind": "local-disk", "menu": {"entries": ["b"]}}"#)],
-            "profiles/a.json:1:45: there is no profile `b`",
-            false,
-        ),
-        (
-            &[("a.json", r#"{"menu": {"timeout_secs": -1}}"#)],
-            "`menu.timeout_secs` is no time; write seconds, 0 to 3600",
-            false,
-        ),
-        (
-            &[("a.json", r#"{"match": ["a1"]}"#)],
-            "profiles/a.json:1:11: `match` is a list, not an object",
-            false,
-        ),
-        (&[("a.json", r#"{"cmdline": "x", "cmdline": "y"}"#)], "`cmdline` is here a second time", false),
-        (&[("a.json", "{")], "profiles/a.json:1:1: not JSON: unterminated object; close this with }", false),
-        (&[("a b.json", "{}")], "profiles/a b.json: this is not the name of a profile", false),
-    ];
-    for (profiles, expected, usable) in table {
+    for (profiles, expected, usable) in WRONG {
         let data = directory(profiles, &[]);
         let (snapshot, said) = said(data.path());
         assert!(said.iter().any(|problem| problem.contains(expected)), "{profiles:?}: {said:#?}");
@@ -247,7 +235,7 @@ fn a_machine_that_names_no_profile_that_is_there_is_told_of() {
     // The others boot all the same, and this one waits for its profile.
     let snapshot = snapshot.unwrap();
     let profile = |last: u8| {
-        snapshot.profile(snapshot.by_addr([10, 0, 0, last].into())).map(|profile| profile.into_owned())
+        snapshot.profile(snapshot.by_addr([10, 0, 0, last].into())).map(std::borrow::Cow::into_owned)
     };
     assert_eq!(
         profile(1).and_then(|profile| profile.kernel).as_deref(),
@@ -271,6 +259,9 @@ fn host(channel: &str, profile: Option<&str>, labels: &[(&str, &str)]) -> Host {
     }
 }
 
+/// A channel, a profile and labels; the name of the profile, and its kernel.
+type Case<'a> = (&'a str, Option<&'a str>, &'a [(&'a str, &'a str)], &'a str, Option<&'a str>);
+
 #[test]
 fn own_profile_then_labels_then_channel() {
     let matching = |labels: &[(&str, &str)]| {
@@ -287,7 +278,6 @@ fn own_profile_then_labels_then_channel() {
     let with_default = Profiles::new([("default".to_owned(), matching(&[]))]);
     let snapshot = Snapshot::default().with_profiles(profiles);
     let (a1, gpu) = (("rack", "a1"), ("gpu", "yes"));
-    type Case<'a> = (&'a str, Option<&'a str>, &'a [(&'a str, &'a str)], &'a str, Option<&'a str>);
     let table: &[Case<'_>] = &[
         ("stable", None, &[], "stable", Some("x")),
         ("beta", None, &[], "beta", Some("coreos_beta_pxe.vmlinuz")),

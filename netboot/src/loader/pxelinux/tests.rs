@@ -57,13 +57,13 @@ fn each_task_has_its_lines() {
 
 #[test]
 fn a_menu_waits_for_somebody_and_takes_the_first() {
-    let shown = Shown { title: "Lab".into(), timeout_secs: 5 };
+    let menu = Shown { title: "Lab".into(), timeout_secs: 5 };
     let entries =
         [("disk", Task::LocalDisk), ("new", linux("k", &[], "")), ("gone", Task::Wait("no".into()))];
-    let plan = Plan { menu: Some(shown), ..plan(&entries) };
-    let plain = text(&plan, "pxelinux.cfg/default");
+    let plan = Plan { menu: Some(menu), ..plan(&entries) };
+    let shown = text(&plan, "pxelinux.cfg/default");
     let head = "DEFAULT disk\nPROMPT 1\nTIMEOUT 50\nSAY Lab\nSAY   disk\nSAY   new\nSAY   gone\nSAY netboot: no\n\nLABEL disk\n";
-    assert!(plain.contains(head), "{plain}");
+    assert!(shown.contains(head), "{shown}");
     let mut plan = Plan { programs: Programs { menu: true, ..plan.programs }, ..plan };
     let graphic = text(&plan, "pxelinux.cfg/default");
     assert!(graphic.contains("TIMEOUT 50\nUI menu.c32\nMENU TITLE Lab\nSAY netboot: no\n"), "{graphic}");
