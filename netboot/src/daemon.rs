@@ -297,8 +297,9 @@ impl Parts<'_> {
 
     fn files(&self) -> tftp::Files {
         let Self { settings, inventory, link, .. } = self;
-        tftp::Files::new(&settings.data, inventory.snapshots(), link.addr, settings.http.port)
-            .ignoring_case(settings.tftp.ignore_case)
+        let files = tftp::Files::new(&settings.data, inventory.snapshots(), link.addr, settings.http.port)
+            .ignoring_case(settings.tftp.ignore_case);
+        if settings.names_script() { files.without_autoexec() } else { files }
     }
 
     fn start_tftp(&self, files: tftp::Files, stop: &CancellationToken) -> Result<tftp::server::Handle> {

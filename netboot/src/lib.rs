@@ -12,6 +12,7 @@ pub mod fastpath;
 pub mod http;
 pub mod import;
 pub mod inventory;
+pub mod loader;
 pub mod mac;
 pub mod net;
 pub mod store;

@@ -6,11 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 
+use netboot::config::options::{self as numbered, Options};
 use netboot::config::{self, Boot, Identity, Settings, Unknown};
 use netboot::dhcp::lease::Lease;
 use netboot::dhcp::options::Subnet;
 use netboot::fastpath::entries::{self, Entries, Leased, Site};
-use netboot::inventory::{Host, Loaders, Snapshot};
+use netboot::inventory::{Host, Loaders, Marks, Profile, Profiles, Snapshot};
 use netboot::mac::Mac;
 use netboot_ebpf::Class;
 use netboot_ebpf::guard::Limits;
@@ -103,7 +104,10 @@ impl Place {
         let settings = with_directory(|directory| read_settings(directory, &text));
         let mtu = *dice.pick(&[1500, 1500, 1500, 1500, 1500, 1500, 9000, 9000, 1400, 1400, 576, 500]);
         let own = Subnet::at(SERVER, "192.168.90.0/24".parse().expect("a prefix"), mtu, &settings);
-        let hosts = hosts(dice, &settings.dhcp.subnets);
+        let mut hosts = hosts(dice, &settings.dhcp.subnets);
+        // Dice of their own: what was there before them is as it was.
+        let bytes = expand(u64::from(number) + 0x1_0000, 600);
+        let profiles = profiles(&mut Dice::new(&bytes), &settings, &mut hosts);
         let (mut leased, mut offered) = (Vec::new(), Vec::new());
         for host in &hosts {
             if dice.once_in(16) {
@@ -112,7 +116,8 @@ impl Place {
                 offered.push((host.mac, *dice.pick(&[host.addr, Ipv4Addr::new(192, 168, 90, 100)])));
             }
         }
-        let snapshot = Snapshot::new(BTreeMap::new(), hosts).with_loaders(loaders(dice.byte()));
+        let snapshot =
+            Snapshot::new(BTreeMap::new(), hosts).with_loaders(loaders(dice.byte())).with_profiles(profiles);
         let site = Site::new(&own, &settings.dhcp);
         let (mut entries, _) = entries::build(&snapshot, &site);
         let taken: BTreeSet<_> = leased.iter().map(|(addr, _)| *addr).collect();
@@ -294,6 +299,7 @@ fn hosts(dice: &mut Dice<'_>, subnets: &[config::Subnet]) -> Vec<Host> {
             hostname,
             channel,
             template: None,
+            marks: None,
             boot,
             variables: BTreeMap::new(),
             ignition: None,
@@ -315,6 +321,26 @@ fn hosts(dice: &mut Dice<'_>, subnets: &[config::Subnet]) -> Vec<Host> {
         hosts.push(host(dice, mac, addr));
     }
     hosts
+}
+
+/// Profiles with files, for a channel, for some machines and for those that nobody knows.
+fn profiles(dice: &mut Dice<'_>, settings: &Settings, hosts: &mut [Host]) -> Profiles {
+    for host in hosts {
+        let profile = dice.once_in(4).then(|| "own".to_owned());
+        host.marks = profile.map(|profile| Box::new(Marks { profile: Some(profile), ..Marks::default() }));
+    }
+    let mut profiles = Vec::new();
+    for name in ["own", "beta", "default"] {
+        if dice.once_in(2) {
+            continue;
+        }
+        let options = if dice.once_in(4) { settings.dhcp.custom.options.clone() } else { Options::default() };
+        let dhcp =
+            numbered::Profile { options, boot: if dice.once_in(2) { boot(dice) } else { Boot::default() } };
+        let kernel = dice.once_in(2).then(|| "kernel".to_owned());
+        profiles.push((name.to_owned(), Profile { dhcp, kernel, ..Profile::default() }));
+    }
+    Profiles::new(profiles)
 }
 
 /// Leases that are on disk, a few of which have ended.

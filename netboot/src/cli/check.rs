@@ -100,21 +100,23 @@ fn boot_files(settings: &Settings, snapshot: Option<&Snapshot>) -> Vec<Problem> 
 /// The settings as JSON, with the boot file that each class gets, and the options of profiles and machines with what
 /// they inherit.
 fn shown(settings: &Settings, snapshot: Option<&Snapshot>) -> String {
+    let nobody = Snapshot::default().with_loaders(Loaders::find(&settings.data));
+    let snapshot = snapshot.unwrap_or(&nobody);
     let mut settings = settings.clone();
     let custom = settings.dhcp.custom.clone();
     for profile in settings.dhcp.custom.profiles.values_mut() {
         profile.options = custom.options.with(&profile.options);
     }
     for (key, options) in &mut settings.dhcp.custom.hosts {
-        let host = snapshot.and_then(|snapshot| snapshot.hosts().find(|host| key.names(host)));
-        *options = host.map_or_else(|| custom.options.with(options), |host| custom.of(Some(host)).resolved());
+        let host = snapshot.hosts().find(|host| key.names(host));
+        *options = host
+            .map_or_else(|| custom.options.with(options), |host| custom.of(snapshot, Some(host)).resolved());
     }
     let settings = &settings;
     let mut value = serde_json::to_value(settings).unwrap_or_default();
-    let loaders = Loaders::find(&settings.data);
     let classes = Class::ALL.iter().filter(|class| config::boot::class(class.name()).is_some());
     let files = classes.map(|class| {
-        let file = boot::file(&settings.boot, &custom, &loaders, None, *class);
+        let file = boot::file(&settings.boot, &custom, snapshot, None, *class);
         (class.name().to_owned(), file.into())
     });
     if let Some(boot) = value.get_mut("boot") {

@@ -56,6 +56,14 @@ pub struct Settings {
     pub tftp: Tftp,
 }
 
+impl Settings {
+    /// Whether they name a script for iPXE, for everybody or for some.
+    pub fn names_script(&self) -> bool {
+        let profiles = self.dhcp.custom.profiles.values().map(|profile| &profile.boot);
+        std::iter::once(&self.boot).chain(profiles).any(|boot| boot.get(netboot_ebpf::Class::Ipxe).is_some())
+    }
+}
+
 /// Whether the daemon gives out addresses, or leaves that to another DHCP server on the same network.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, clap::ValueEnum,

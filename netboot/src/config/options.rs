@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use super::Boot;
-use crate::inventory::Host;
+use crate::inventory::{Host, Snapshot};
 use crate::mac::Mac;
 
 pub use codes::Place;
@@ -76,7 +76,7 @@ impl Options {
     }
 }
 
-/// What is set for the machines of one channel.
+/// What is set for the machines of one profile, in the settings or in its file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Profile {
     /// Its options.
@@ -85,7 +85,7 @@ pub struct Profile {
     pub boot: Boot,
 }
 
-/// Profiles by the channel that names them.
+/// Profiles of the settings by name; a channel names one, too.
 pub type Profiles = BTreeMap<String, Profile>;
 
 /// What names one machine of `pxe_hosts.json`.
@@ -118,7 +118,7 @@ impl std::fmt::Display for HostKey {
 pub struct Custom {
     /// For everybody; in a subnet, those of the subnet over them.
     pub options: Options,
-    /// For the machines of a channel.
+    /// For the machines of a profile.
     pub profiles: Profiles,
     /// For one machine.
     pub hosts: BTreeMap<HostKey, Options>,
@@ -126,26 +126,30 @@ pub struct Custom {
 
 impl Custom {
     /// What counts for a machine; `None`: one without reservation.
-    pub fn of(&self, host: Option<&Host>) -> Layers<'_> {
-        let profile = host.and_then(|host| self.profiles.get(&host.channel));
+    pub fn of<'a>(&'a self, snapshot: &'a Snapshot, host: Option<&'a Host>) -> Layers<'a> {
+        let [file, settings] = self.profile(snapshot, host);
         let own = |key| self.hosts.get(&key);
         Layers([
             Some(&self.options),
-            profile.map(|profile| &profile.options),
+            settings.map(|profile| &profile.options),
+            file.map(|profile| &profile.options),
             host.and_then(|host| own(HostKey::Addr(host.addr))),
             host.and_then(|host| own(HostKey::Mac(host.mac))),
         ])
     }
 
-    /// The boot files of a machine's profile.
-    pub fn boot(&self, host: Option<&Host>) -> Option<&Boot> {
-        host.and_then(|host| self.profiles.get(&host.channel)).map(|profile| &profile.boot)
+    /// What is set for a machine's profile: in its file, which counts first, and in the settings.
+    pub fn profile<'a>(&'a self, snapshot: &'a Snapshot, host: Option<&'a Host>) -> [Option<&'a Profile>; 2] {
+        let file = snapshot.profile_file(host).map(|profile| &profile.dhcp);
+        // In the settings nothing is for machines that nobody knows.
+        let name = host.and_then(|host| snapshot.profile_name(Some(host)));
+        [file, name.and_then(|name| self.profiles.get(name))]
     }
 }
 
 /// The options of one machine: the places that say something of it, the narrowest last.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Layers<'a>([Option<&'a Options>; 4]);
+pub struct Layers<'a>([Option<&'a Options>; 5]);
 
 impl<'a> Layers<'a> {
     /// What the narrowest place that speaks of it says of every code, by code.

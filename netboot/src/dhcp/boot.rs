@@ -10,32 +10,49 @@ use super::options::Subnet;
 use crate::config::options::Custom;
 use crate::config::{Boot, boot};
 use crate::inventory::loaders::names;
-use crate::inventory::{Host, Loaders, Snapshot};
+use crate::inventory::{Host, Profile, Snapshot};
 use crate::mac::Mac;
 
 /// What BIOS and plain clients get when nothing is set and nothing was found, as in the systems that this one replaces.
 const BIOS: &str = "pxelinux.0";
 
+/// The script that iPXE is given for a machine with a profile: a file of the operator's, or one that is made from the profile.
+const SCRIPT: &str = "boot.ipxe";
+
 /// The boot file of a client: a path below `tftp/`, or a URL. `None`: it gets an address only.
 pub fn file<'a>(
     settings: &'a Boot,
     custom: &'a Custom,
-    found: &Loaders,
+    snapshot: &'a Snapshot,
     host: Option<&'a Host>,
     class: Class,
 ) -> Option<&'a str> {
-    let written = |class| written(settings, custom, host, class);
+    let found = snapshot.loaders();
+    let written = |class| written(settings, custom, snapshot, host, class);
     let file = match class {
         Class::Other => None,
-        Class::Plain => return self::file(settings, custom, found, host, Class::Bios),
+        Class::Plain => return self::file(settings, custom, snapshot, host, Class::Bios),
         Class::Bios => written(class).or_else(|| found.get(class)).or(Some(BIOS)),
         Class::Ipxe => written(class)
             .or_else(|| found.get(class))
-            .or_else(|| self::file(settings, custom, found, host, Class::Bios))
+            .or_else(|| has_script(settings, custom, snapshot, host).then_some(SCRIPT))
+            .or_else(|| self::file(settings, custom, snapshot, host, Class::Bios))
             .filter(|file| !boot::is_ipxe(file)),
         _ => written(class).or_else(|| found.get(class)),
     };
     file.filter(|file| !file.is_empty())
+}
+
+/// Whether a script is made for iPXE on a machine: from a profile's file. Where there is none, iPXE in the ROM of a BIOS
+/// machine loads pxelinux and what people have written for that; but iPXE that was loaded is loaded to run a script.
+fn has_script(settings: &Boot, custom: &Custom, snapshot: &Snapshot, host: Option<&Host>) -> bool {
+    let loaded = |class: &Class| {
+        let file =
+            written(settings, custom, snapshot, host, *class).or_else(|| snapshot.loaders().get(*class));
+        file.is_some_and(boot::is_ipxe)
+    };
+    let by_file = snapshot.profile_file(host).is_some_and(Profile::boots);
+    snapshot.profile(host).is_some() && (by_file || Class::ALL.iter().any(loaded))
 }
 
 /// The boot file as the client must see it: for HTTP boot a whole URL, for there is no server to add to a path.
@@ -49,8 +66,14 @@ pub(super) fn whole(subnet: &Subnet, class: Class, file: &str) -> String {
 
 /// Whether a client has something to boot, with the boot file that [`file()`] gives it. A Raspberry Pi knows its files by
 /// itself, and boots unless it was told not to.
-pub fn boots(subnet: &Subnet, host: Option<&Host>, class: Class, file: Option<&str>) -> bool {
-    let written = written(&subnet.boot, &subnet.custom, host, class);
+pub fn boots(
+    subnet: &Subnet,
+    snapshot: &Snapshot,
+    host: Option<&Host>,
+    class: Class,
+    file: Option<&str>,
+) -> bool {
+    let written = written(&subnet.boot, &subnet.custom, snapshot, host, class);
     file.is_some() || (class == Class::Rpi && written != Some(""))
 }
 
@@ -58,12 +81,14 @@ pub fn boots(subnet: &Subnet, host: Option<&Host>, class: Class, file: Option<&s
 fn written<'a>(
     settings: &'a Boot,
     custom: &'a Custom,
+    snapshot: &'a Snapshot,
     host: Option<&'a Host>,
     class: Class,
 ) -> Option<&'a str> {
-    let profile = custom.boot(host);
-    let own = host.and_then(|host| host.boot.get(class));
-    own.or_else(|| profile.and_then(|boot| boot.get(class))).or_else(|| settings.get(class))
+    let profile = custom.profile(snapshot, host).into_iter().flatten();
+    let own = host.map(|host| &host.boot);
+    let mut places = own.into_iter().chain(profile.map(|profile| &profile.boot)).chain([settings]);
+    places.find_map(|boot| boot.get(class))
 }
 
 /// The options that are special to a class, if it has something to boot. iPXE must see no option 43: it would prefer a
@@ -90,12 +115,9 @@ pub(super) fn options(subnet: &Subnet, class: Class, channel: Option<&str>) -> V
 /// files by itself.
 pub fn lacks_file(settings: &Boot, custom: &Custom, snapshot: &Snapshot, mac: Mac, class: Class) -> bool {
     let host = snapshot.by_mac(mac);
-    let on_purpose = |boot: &Boot| boot.get(class) == Some("");
     !matches!(class, Class::Plain | Class::Rpi)
-        && file(settings, custom, snapshot.loaders(), host, class).is_none()
-        && !on_purpose(settings)
-        && !custom.boot(host).is_some_and(on_purpose)
-        && !host.is_some_and(|host| on_purpose(&host.boot))
+        && file(settings, custom, snapshot, host, class).is_none()
+        && written(settings, custom, snapshot, host, class) != Some("")
 }
 
 /// What to do so that clients of a class have something to boot.
@@ -123,16 +145,21 @@ pub fn gaps(settings: &Boot, custom: &Custom, snapshot: &Snapshot) -> Vec<(Strin
     }
     // What iPXE gets by default is for a BIOS, and iPXE that was loaded is loaded to run a script.
     let scripted = settings.get(Class::Ipxe).is_some() || found.get(Class::Ipxe).is_some();
-    let named =
-        |host: &&Host| !host.boot.is_empty() || custom.boot(Some(*host)).is_some_and(|boot| !boot.is_empty());
+    let named = |host: &&Host| {
+        let mut profile = custom.profile(snapshot, Some(*host)).into_iter().flatten();
+        !host.boot.is_empty() || profile.any(|profile| !profile.boot.is_empty())
+    };
     let own = snapshot.hosts().filter(named).map(Some);
     let chain = std::iter::once(None).chain(own).filter(|_| !scripted).find_map(|host| {
         let loader =
-            |class: &Class| file(settings, custom, found, host, *class).filter(|file| boot::is_ipxe(file));
-        let scripted = |boot: &Boot| boot.get(Class::Ipxe).is_some();
+            |class: &Class| file(settings, custom, snapshot, host, *class).filter(|file| boot::is_ipxe(file));
         let (class, loader) = Class::ALL.iter().find_map(|class| Some((class.name(), loader(class)?)))?;
+        if written(settings, custom, snapshot, host, Class::Ipxe).is_some()
+            || has_script(settings, custom, snapshot, host)
+        {
+            return None;
+        }
         match host {
-            Some(host) if scripted(&host.boot) || custom.boot(Some(host)).is_some_and(scripted) => None,
             Some(host) => Some(format!("{} ({}) gets {loader}", host.addr, host.hostname)),
             None => Some(format!("{class} clients get {loader}")),
         }
@@ -149,10 +176,10 @@ mod tests {
 
     use netboot_ebpf::Class;
 
-    use super::{file, gaps, lacks_file, remedy};
+    use super::{gaps, lacks_file, remedy};
     use crate::config::Boot;
     use crate::config::options::{Custom, Profile};
-    use crate::inventory::{Host, Loaders, Snapshot};
+    use crate::inventory::{self, Host, Loaders, Marks, Profiles, Snapshot};
     use crate::mac::Mac;
 
     fn host(boot: &[(Class, &str)]) -> Host {
@@ -162,6 +189,7 @@ mod tests {
             hostname: "blade-1".into(),
             channel: "stable".into(),
             template: None,
+            marks: None,
             boot: boot.iter().copied().collect(),
             variables: BTreeMap::new(),
             ignition: None,
@@ -175,6 +203,17 @@ mod tests {
             std::fs::write(data.path().join("tftp").join(file), "x").unwrap();
         }
         Loaders::find(data.path())
+    }
+
+    fn file<'a>(
+        settings: &'a Boot,
+        custom: &'a Custom,
+        found: &Loaders,
+        host: Option<&'a Host>,
+        class: Class,
+    ) -> Option<&'a str> {
+        let snapshot = Box::leak(Box::new(Snapshot::default().with_loaders(found.clone())));
+        super::file(settings, custom, snapshot, host, class)
     }
 
     #[test]
@@ -240,6 +279,39 @@ mod tests {
     }
 
     #[test]
+    fn a_profile_with_a_file_stands_over_that_of_the_settings_and_makes_a_script() {
+        let (bios, efi, ipxe) = (Class::Bios, Class::Efi64, Class::Ipxe);
+        let profile = |boot: &[(Class, &str)], kernel: Option<&str>| {
+            let dhcp = Profile { boot: boot.iter().copied().collect(), ..Profile::default() };
+            inventory::Profile { dhcp, kernel: kernel.map(str::to_owned), ..inventory::Profile::default() }
+        };
+        let in_settings = Profile {
+            boot: [(efi, "settings.efi"), (bios, "settings.0")].into_iter().collect(),
+            ..Profile::default()
+        };
+        let profiles = BTreeMap::from([("stable".to_owned(), in_settings)]);
+        let custom = Custom { profiles, ..Custom::default() };
+        let file = |name: &str, of: &inventory::Profile, host: Option<&Host>, class| {
+            let profiles = Profiles::new([(name.to_owned(), of.clone())]);
+            let snapshot = Snapshot::default().with_loaders(found(&["pxelinux.0"])).with_profiles(profiles);
+            super::file(&Boot::default(), &custom, &snapshot, host, class).map(str::to_owned)
+        };
+        let own = host(&[]);
+        let loader = profile(&[(efi, "file.efi")], None);
+        assert_eq!(file("stable", &loader, Some(&own), efi).as_deref(), Some("file.efi"));
+        assert_eq!(file("stable", &loader, Some(&own), bios).as_deref(), Some("settings.0"));
+        assert_eq!(file("stable", &loader, Some(&own), ipxe).as_deref(), Some("settings.0"), "as built in");
+        assert_eq!(file("other", &loader, Some(&own), efi).as_deref(), Some("settings.efi"));
+        let linux = profile(&[], Some("vmlinuz"));
+        assert_eq!(file("stable", &linux, Some(&own), ipxe).as_deref(), Some("boot.ipxe"));
+        assert_eq!(file("stable", &linux, None, ipxe).as_deref(), Some("pxelinux.0"));
+        assert_eq!(file("default", &linux, None, ipxe).as_deref(), Some("boot.ipxe"));
+        assert_eq!(file("default", &loader, None, efi).as_deref(), Some("file.efi"));
+        let script = profile(&[(ipxe, "own.ipxe")], Some("vmlinuz"));
+        assert_eq!(file("stable", &script, Some(&own), ipxe).as_deref(), Some("own.ipxe"));
+    }
+
+    #[test]
     fn ipxe_never_gets_ipxe() {
         let none = Loaders::default();
         for loader in ["undionly.kpxe", "ipxe.pxe", "sub/ipxe.pxe"] {
@@ -254,7 +326,13 @@ mod tests {
             file(&script, &Custom::default(), &found, None, Class::Ipxe),
             Some("http://192.0.2.1/boot.ipxe")
         );
-        let own = host(&[(Class::Bios, "undionly.kpxe")]);
+        // Of a machine whose channel is known a script is made.
+        let mut own = host(&[(Class::Bios, "undionly.kpxe")]);
+        assert_eq!(
+            file(&Boot::default(), &Custom::default(), &none, Some(&own), Class::Ipxe),
+            Some("boot.ipxe")
+        );
+        own.marks = Some(Box::new(Marks { profile: Some("gone".into()), ..Marks::default() }));
         assert_eq!(file(&Boot::default(), &Custom::default(), &none, Some(&own), Class::Ipxe), None);
     }
 
@@ -295,10 +373,11 @@ mod tests {
             ]
         );
         assert_eq!(said(&[], &["pxelinux.0", "ipxe.efi", "boot.ipxe"]), [""; 0]);
-        let own = |boot: &[(Class, &str)]| {
-            said_of(vec![host(&[]), host(boot)], &[], &["pxelinux.0", "grubx64.efi"])
-        };
-        let chain = own(&[(Class::Bios, "undionly.kpxe")]);
+        let own_of = |host: Host| said_of(vec![self::host(&[]), host], &[], &["pxelinux.0", "grubx64.efi"]);
+        let own = |boot: &[(Class, &str)]| own_of(host(boot));
+        assert_eq!(own(&[(Class::Bios, "undionly.kpxe")]), [""; 0], "a script is made for it");
+        let marks = Some(Box::new(Marks { profile: Some("gone".into()), ..Marks::default() }));
+        let chain = own_of(Host { marks, ..host(&[(Class::Bios, "undionly.kpxe")]) });
         assert!(chain[0].starts_with("192.168.90.11 (blade-1) gets undionly.kpxe, and then"), "{chain:?}");
         assert_eq!(own(&[(Class::Bios, "undionly.kpxe"), (Class::Ipxe, "own.ipxe")]), [""; 0]);
         assert_eq!(own(&[(Class::Bios, "memtest.0")]), [""; 0]);

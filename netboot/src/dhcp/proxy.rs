@@ -77,7 +77,7 @@ fn reply(
     let host = snapshot.by_mac(request.mac);
     let mut client = Client::new(subnet, snapshot, Ipv4Addr::UNSPECIFIED, host, request.class)
         .asking(request.parameters());
-    if !boot::boots(subnet, host, request.class, client.file) {
+    if !boot::boots(subnet, snapshot, host, request.class, client.file) {
         return Reason::NoBootFile.into();
     }
     if let Some(choice) = choice {

@@ -54,6 +54,7 @@ mod tests {
             hostname: "b".to_owned(),
             channel: "stable".to_owned(),
             template: None,
+            marks: None,
             boot: Boot::default(),
             variables: BTreeMap::new(),
             ignition: None,

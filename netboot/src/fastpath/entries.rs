@@ -146,6 +146,7 @@ const TOO_LONG: &str = "its reply is too long for the XDP program";
 struct Alike<'a> {
     segment: u16,
     channel: &'a str,
+    profile: Option<&'a str>,
     boot: Vec<(Class, &'a str)>,
     /// It has options of its own, and so is like no other.
     alone: Option<Mac>,
@@ -176,6 +177,7 @@ pub fn build(snapshot: &Snapshot, site: &Site) -> (Entries, Vec<LeftOut>) {
         let alike = Alike {
             segment,
             channel: &host.channel,
+            profile: snapshot.profile_name(Some(host)),
             boot: host.boot.iter().collect(),
             alone: alone.then_some(host.mac),
         };
@@ -251,7 +253,7 @@ fn group(
     if subnet.mtu < SMALLEST_MTU {
         return Err("the interface's MTU is smaller than what every client takes");
     }
-    if subnet.custom.of(host).on_request() {
+    if subnet.custom.of(snapshot, host).on_request() {
         return Err("it has options that are sent on request only, which the XDP program does not look at");
     }
     let templates = Class::ALL.iter().map(|class| {

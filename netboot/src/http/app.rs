@@ -1,5 +1,5 @@
-//! The routes: `/healthz`, `/api/v1/…`, `/tftp/…`, `/nocloud/…`, `/ignition`, `/t/…`, `/phone_home`; every other path is the
-//! caller's cloud-config.
+//! The routes: `/healthz`, `/api/v1/…`, `/tftp/…`, `/ipxe`, `/nocloud/…`, `/ignition`, `/t/…`, `/phone_home`; every other path is
+//! the caller's cloud-config.
 //!
 //! Nothing here writes anything, and nothing waits for another part.
 
@@ -17,7 +17,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use ipnetwork::Ipv4Network;
 
-use super::{Reads, api, booted, cloud_config, files, ignition, named, nocloud};
+use super::{Reads, api, booted, cloud_config, files, ignition, ipxe, named, nocloud};
 use crate::config::Unknown;
 use crate::dhcp::vacant::Network;
 use crate::dhcp::waiting::Waiting;
@@ -82,6 +82,7 @@ pub fn app(state: State) -> Router {
         .route("/tftp", no_file.clone())
         .route("/tftp/", no_file.clone())
         .route("/tftp/{*name}", get(files::serve))
+        .route("/ipxe", get(ipxe::serve))
         .layer(recorded("file"));
     let configs = Router::new().fallback(get(cloud_config::serve)).layer(recorded("cloud-config"));
     let nocloud = Router::new()

@@ -3,10 +3,11 @@
 //! Which names are legal is the opener's to say, so that both roads have one rule.
 
 use std::io::{self, Seek, SeekFrom};
+use std::net::SocketAddr;
 use std::ops::Range;
 
 use axum::body::Body;
-use axum::extract::{Path, State as Extract};
+use axum::extract::{ConnectInfo, Path, State as Extract};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use tokio::io::AsyncReadExt;
@@ -15,7 +16,8 @@ use tokio_util::io::ReaderStream;
 use super::app::State;
 use super::date;
 use crate::beneath::Refused;
-use crate::tftp::Content;
+use crate::loader::Road;
+use crate::tftp::{Caller, Content};
 
 /// Bytes read from disk at once: images are large, and each read is a trip to another thread.
 const CHUNK: usize = 256 << 10;
@@ -24,10 +26,12 @@ const CHUNK: usize = 256 << 10;
 pub(super) async fn serve(
     Extract(state): Extract<State>,
     Path(name): Path<String>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
     method: Method,
     headers: HeaderMap,
 ) -> Response {
-    let opened = tokio::task::spawn_blocking(move || state.files.open(&name)).await;
+    let caller = Caller::new(peer.ip(), Road::Http);
+    let opened = tokio::task::spawn_blocking(move || state.files.open(&name, caller)).await;
     let content = match opened {
         Ok(Ok(content)) => content,
         Ok(Err(refused)) => return refusal(&refused),

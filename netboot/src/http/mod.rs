@@ -8,6 +8,7 @@ mod connection;
 mod date;
 pub mod files;
 mod ignition;
+mod ipxe;
 mod named;
 mod nocloud;
 mod reads;

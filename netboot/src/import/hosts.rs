@@ -92,6 +92,7 @@ mod tests {
             hostname: "one".to_owned(),
             channel: "beta".to_owned(),
             template: None,
+            marks: None,
             variables: std::collections::BTreeMap::default(),
             ignition: None,
             boot: crate::config::Boot::default(),

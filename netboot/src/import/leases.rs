@@ -166,7 +166,17 @@ mod tests {
         let (hostname, channel) = ("r".to_owned(), "stable".to_owned());
         let variables = std::collections::BTreeMap::default();
         let boot = crate::config::Boot::default();
-        let host = Host { mac, addr, hostname, channel, template: None, ignition: None, variables, boot };
+        let host = Host {
+            mac,
+            addr,
+            hostname,
+            channel,
+            template: None,
+            marks: None,
+            ignition: None,
+            variables,
+            boot,
+        };
         Snapshot::new(std::collections::BTreeMap::default(), vec![host])
     }
 

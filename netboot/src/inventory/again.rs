@@ -46,6 +46,7 @@ impl Kept {
         let named = Named {
             templates: touched.named(&named.templates, new.named.templates)?,
             boot_files: touched.named(&named.boot_files, new.named.boot_files)?,
+            profiles: touched.named(&named.profiles, new.named.profiles)?,
         };
         let moved = |place: &Range| touched.moved(*place);
         let inside = Range::new(inside.start, touched.moved(*inside).end);
@@ -77,6 +78,7 @@ fn read(source: &Source, networks: &Networks, touched: &Touched) -> Option<Membe
     members.places.iter_mut().for_each(to_file);
     members.named.templates.values_mut().for_each(to_file);
     members.named.boot_files.values_mut().for_each(to_file);
+    members.named.profiles.values_mut().for_each(to_file);
     Some(members)
 }
 

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::again::Kept;
 use super::load::load_again;
-use super::{Loaded, Networks, Snapshot, loaders, secrets, template};
+use super::{Loaded, Networks, Snapshot, loaders, profile, secrets, template};
 use crate::config::problem::{Problem, Problems, Severity};
 
 /// An editor writes a file in several steps: while one is open it is read when nothing has happened for this long.
@@ -47,7 +47,7 @@ impl Inventory {
     /// Reads the data directory for the first time; warnings are logged.
     ///
     /// # Errors
-    /// When `pxe_hosts.json` has errors: all of them.
+    /// When `pxe_hosts.json` or a profile has errors: all of them.
     pub fn open(data: PathBuf, networks: Networks) -> Result<Self, Problems> {
         let mut kept = None;
         let Loaded { snapshot, problems, missing } = load_again(&data, &networks, &mut kept);
@@ -149,7 +149,7 @@ impl Inventory {
         accepted
     }
 
-    /// Reloads whenever something in the data directory or in its `tftp/`, `templates/` or `secrets/` changes, until `stop`. The directories are
+    /// Reloads whenever something in the data directory or in its `tftp/`, `profiles/`, `templates/` or `secrets/` changes, until `stop`. The directories are
     /// watched, not the files: editors replace a file by renaming another over it.
     pub async fn watch(self: Arc<Self>, stop: CancellationToken) {
         let changed = Arc::new(Notify::new());
@@ -187,8 +187,10 @@ impl Inventory {
                 let settled =
                     async { while tokio::time::timeout(quiet(), changed.notified()).await.is_ok() {} };
                 let _ = tokio::time::timeout(AT_LEAST_EVERY, settled).await;
-                // Boot loaders come and go. Directories are watched anew each time, for one may have been replaced or made just now.
-                for directory in [loaders::DIRECTORY, template::DIRECTORY, secrets::DIRECTORY] {
+                // Boot loaders and profiles come and go. Directories are watched anew each time, for one may have been replaced or made just now.
+                for directory in
+                    [loaders::DIRECTORY, profile::DIRECTORY, template::DIRECTORY, secrets::DIRECTORY]
+                {
                     let _ = watcher.watch(&self.data.join(directory), RecursiveMode::NonRecursive);
                 }
                 let this = Arc::clone(&self);

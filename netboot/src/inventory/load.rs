@@ -3,14 +3,14 @@
 use std::path::Path;
 
 use super::again::Kept;
-use super::{HOSTS_FILE, Loaders, Networks, Snapshot, loaders, read, template};
+use super::{HOSTS_FILE, Loaders, Networks, Snapshot, loaders, profile, read, template};
 use crate::config::json::{Reader, Source};
 use crate::config::problem::{Problem, Severity};
 
 /// What was found.
 #[derive(Clone, Debug, Default)]
 pub struct Loaded {
-    /// The hosts; `None` when `pxe_hosts.json` has an error. A template with an error takes nothing from the others,
+    /// The hosts and profiles; `None` when one of their files has an error. A template with an error takes nothing from the others,
     /// nor from DHCP, so it does not matter here.
     pub snapshot: Option<Snapshot>,
     /// All that is wrong, warnings included.
@@ -19,7 +19,7 @@ pub struct Loaded {
     pub missing: bool,
 }
 
-/// Reads `pxe_hosts.json`, and looks at the templates and at the boot loaders in `tftp/`. Addresses are held against the
+/// Reads `pxe_hosts.json` and the profiles, and looks at the templates and at the boot loaders in `tftp/`. Addresses are held against the
 /// networks, as far as these are known.
 pub fn load(data: &Path, networks: &Networks) -> Loaded {
     load_again(data, networks, &mut None)
@@ -39,8 +39,11 @@ pub(super) fn load_again(data: &Path, networks: &Networks, kept: &mut Option<Kep
         Ok(None) => {
             let help = "write one to reserve addresses; until then every machine is unknown";
             let problem = Problem::of_file(Severity::Warning, &path, "there is no such file", help);
-            let snapshot = Snapshot::default().with_loaders(Loaders::find(data));
-            return Loaded { snapshot: Some(snapshot), problems: vec![problem], missing: true };
+            let profile::Found { profiles, problems, .. } = profile::load(data);
+            let usable = !problems.iter().any(Problem::is_error);
+            let snapshot = Snapshot::default().with_loaders(Loaders::find(data)).with_profiles(profiles);
+            let problems = std::iter::once(problem).chain(problems).collect();
+            return Loaded { snapshot: usable.then_some(snapshot), problems, missing: true };
         }
         Err(problem) => return failed(problem),
     };
@@ -58,19 +61,31 @@ pub(super) fn examine(data: &Path, source: &Source, networks: &Networks, kept: &
             Err(problem) => return Loaded { problems: vec![problem], ..Loaded::default() },
         },
     };
+    let mut profiles = profile::load(data);
+    let snapshot = hosts.snapshot.clone().with_loaders(Loaders::find(data));
+    let snapshot = snapshot.with_profiles(std::mem::take(&mut profiles.profiles));
+    profiles.problems.extend(profiles.ties(&snapshot));
     let (usable, clean) = (!reader.problems.iter().any(Problem::is_error), reader.problems.is_empty());
-    template::check(data, &hosts.snapshot, &hosts.named.templates, networks.server(), &mut reader);
+    let usable = usable && !profiles.problems.iter().any(Problem::is_error);
+    let told = |name: &str| profiles.names_template(name);
+    let named = (&hosts.named.templates, &told as &dyn Fn(&str) -> bool);
+    template::check(data, &snapshot, named, networks.server(), &mut reader);
     for (file, place) in &hosts.named.boot_files {
         if !loaders::is_there(data, file) {
             let message = format!("boot file `{file}` is not in tftp/");
             reader.warning(place, message, "put it there, or name another");
         }
     }
+    for (name, place) in &hosts.named.profiles {
+        if !snapshot.profiles().has(name) {
+            reader.error(place, format!("there is no profile `{name}`"), profile::write(data, name));
+        }
+    }
     let mut problems = reader.problems;
+    problems.append(&mut profiles.problems);
     problems.sort_by(|one, other| (&one.file, one.place).cmp(&(&other.file, other.place)));
-    let snapshot = usable.then(|| hosts.snapshot.clone().with_loaders(Loaders::find(data)));
     if clean {
         *kept = Some(Kept::new(source.clone(), networks.clone(), hosts));
     }
-    Loaded { snapshot, problems, missing: false }
+    Loaded { snapshot: usable.then_some(snapshot), problems, missing: false }
 }

@@ -1,4 +1,4 @@
-//! The machines: `pxe_hosts.json` read into an immutable snapshot that is swapped whole.
+//! The machines and what they boot: `pxe_hosts.json` and `profiles/` read into an immutable snapshot that is swapped whole.
 
 mod again;
 pub mod edit;
@@ -7,8 +7,10 @@ pub mod jinja;
 mod live;
 mod load;
 pub mod loaders;
+pub mod marks;
 mod networks;
 mod own_boot;
+pub mod profile;
 mod read;
 pub mod rendering;
 pub mod secrets;
@@ -29,7 +31,9 @@ use crate::mac::Mac;
 pub use live::Inventory;
 pub use load::{Loaded, load};
 pub use loaders::Loaders;
+pub use marks::Marks;
 pub use networks::Networks;
+pub use profile::{Profile, Profiles};
 pub(crate) use read::channel as channel_rule;
 
 /// Name of the hosts file in the data directory.
@@ -56,8 +60,17 @@ pub struct Host {
     pub boot: Boot,
     /// Every `$variable` of the host, names with their `$`, `$hostname` included.
     pub variables: BTreeMap<String, String>,
+    /// What few have: `profile`, `labels`, `uuid` and `serial`.
+    pub marks: Option<Box<Marks>>,
     /// `ignition`, if it has its own; a file name in the data directory.
     pub ignition: Option<String>,
+}
+
+impl Host {
+    /// `profile`, if it names one.
+    pub fn profile(&self) -> Option<&str> {
+        self.marks.as_ref()?.profile.as_deref()
+    }
 }
 
 /// The inventory at one moment. A request is answered from one snapshot.
@@ -65,6 +78,7 @@ pub struct Host {
 pub struct Snapshot {
     machines: Arc<Machines>,
     loaders: Loaders,
+    profiles: Arc<Profiles>,
 }
 
 /// What the hosts file says. Two readings share the hosts that are the same in both, so that they are compared at once.
@@ -91,7 +105,7 @@ impl Snapshot {
             by_addr.entry(host.addr).or_insert(number);
         }
         let machines = Arc::new(Machines { hosts, common, by_mac, by_addr });
-        Self { machines, loaders: Loaders::default() }
+        Self { machines, ..Self::default() }
     }
 
     /// Whether no two hosts have the same MAC or the same address.
@@ -104,6 +118,17 @@ impl Snapshot {
     #[must_use]
     pub fn with_loaders(self, loaders: Loaders) -> Self {
         Self { loaders, ..self }
+    }
+
+    /// The same machines, with these profiles.
+    #[must_use]
+    pub fn with_profiles(self, profiles: Profiles) -> Self {
+        Self { profiles: Arc::new(profiles), ..self }
+    }
+
+    /// The profiles.
+    pub fn profiles(&self) -> &Profiles {
+        &self.profiles
     }
 
     /// The boot loaders that were found in `tftp/`.
@@ -134,9 +159,10 @@ impl Snapshot {
             .collect()
     }
 
-    /// The name of a host's template.
+    /// The name of a host's template: its own, else its profile's.
     pub fn template<'s>(&'s self, host: &'s Host) -> &'s str {
-        host.template.as_deref().unwrap_or(DEFAULT_TEMPLATE)
+        let profile = || self.profile_file(Some(host))?.template.as_deref();
+        host.template.as_deref().or_else(profile).unwrap_or(DEFAULT_TEMPLATE)
     }
 
     /// The host with this Ethernet address.

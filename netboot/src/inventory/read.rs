@@ -1,7 +1,7 @@
 //! `pxe_hosts.json` → hosts. Finds everything that is wrong with the file in one go.
 //!
 //! Top level `common` (variables for all) and `hosts`, keyed by address; each host has `macaddr`, `$hostname`,
-//! `channel`, optionally `template` and `boot`, and any further `$variables`.
+//! `channel`, optionally `template`, `boot`, `profile`, `labels`, `uuid` and `serial`, and any further `$variables`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;
@@ -11,7 +11,7 @@ use foldhash::fast::RandomState;
 use jsonc_parser::ast::{Object, ObjectProp, Value};
 use jsonc_parser::common::{Range, Ranged};
 
-use super::{Host, Networks, Snapshot, own_boot};
+use super::{Host, Networks, Snapshot, marks, own_boot};
 use crate::config::json::{Reader, kind};
 use crate::mac::Mac;
 
@@ -40,6 +40,8 @@ pub(super) struct Named {
     pub(super) templates: BTreeMap<String, Range>,
     /// The first place that names each boot file below `tftp/`.
     pub(super) boot_files: BTreeMap<String, Range>,
+    /// The first place that names each profile.
+    pub(super) profiles: BTreeMap<String, Range>,
 }
 
 /// Some members of `hosts`.
@@ -151,17 +153,22 @@ impl All<'_> {
             return;
         };
         reader.unique(object);
-        let mut variables = BTreeMap::new();
+        let (mut variables, mut marked) = (BTreeMap::new(), false);
         for member in &object.properties {
             let name = member.name.as_str();
-            if !variable(reader, member, &mut variables)
-                && !["macaddr", "channel", "template", "ignition", "boot"].contains(&name)
+            if variable(reader, member, &mut variables)
+                || ["macaddr", "channel", "template", "ignition", "boot"].contains(&name)
             {
+                continue;
+            }
+            if marks::MEMBERS.contains(&name) {
+                marked = true;
+            } else {
                 let message = format!("`{name}` is not known here and is ignored");
                 reader.warning(
                     &member.name,
                     message,
-                    "use `macaddr`, `channel`, `template`, `ignition`, `boot` and names that begin with `$`",
+                    "use `macaddr`, `channel`, `template`, `ignition`, `boot`, `profile`, `labels`, `uuid`, `serial` and names that begin with `$`",
                 );
             }
         }
@@ -181,11 +188,13 @@ impl All<'_> {
         let template = self.template(reader, object, "template", "etcd2.yaml");
         let ignition = self.template(reader, object, "ignition", "worker.ign");
         let boot = own_boot::read(reader, object, &mut self.found.named.boot_files);
+        let named = &mut self.found.named.profiles;
+        let marks = if marked { marks::read(reader, object, named) } else { None };
         if let (Some(addr), Some(mac), Some(hostname), Some(channel), Ok(template), Ok(ignition)) =
             (addr, mac, hostname, channel, template, ignition)
         {
             self.found.places.push(Range::new(member.name.start(), member.value.end()));
-            let host = Host { mac, addr, hostname, channel, template, ignition, boot, variables };
+            let host = Host { mac, addr, hostname, channel, template, boot, variables, marks, ignition };
             self.found.hosts.push(Arc::new(host));
         }
     }
@@ -282,7 +291,7 @@ impl All<'_> {
         let Some(member) = object.get(kind) else { return Ok(None) };
         let help = format!("write the name of a file beside pxe_hosts.json, as in \"{example}\"");
         let Some(text) = reader.text(kind, &member.value, &help) else { return Err(()) };
-        if !file_name(text, LONGEST_TEMPLATE) {
+        if !is_template(text) {
             reader.error(&member.value, format!("{kind} `{text}` is not a plain file name"), help);
             return Err(());
         }
@@ -357,6 +366,16 @@ pub(crate) fn channel(text: &str) -> Result<(), &'static str> {
     } else {
         Err("write the name of a file in pxelinux.cfg/, at most 64 characters, as in \"stable\"")
     }
+}
+
+/// Whether a text can be the name of a profile, and of its file.
+pub(super) fn is_profile(text: &str) -> bool {
+    file_name(text, LONGEST_CHANNEL)
+}
+
+/// Whether a text can be the name of a template.
+pub(super) fn is_template(text: &str) -> bool {
+    file_name(text, LONGEST_TEMPLATE)
 }
 
 /// Whether a text names a file in a directory and nothing elsewhere.

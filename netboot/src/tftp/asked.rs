@@ -5,7 +5,7 @@
 use std::io::Read;
 use std::sync::Arc;
 
-use super::files::{Content, Files};
+use super::files::{Caller, Content, Files};
 use super::netascii;
 use super::pages::{Bytes, Store};
 use super::wire::{Mode, code};
@@ -33,8 +33,14 @@ impl From<Refused> for Unserved {
 ///
 /// # Errors
 /// Why it is not served.
-pub(super) fn bytes(files: &Files, store: &Arc<Store>, name: &str, mode: Mode) -> Result<Bytes, Unserved> {
-    let content = files.open(name)?;
+pub(super) fn bytes(
+    files: &Files,
+    store: &Arc<Store>,
+    name: &str,
+    mode: Mode,
+    caller: Caller,
+) -> Result<Bytes, Unserved> {
+    let content = files.open(name, caller)?;
     let content = if mode == Mode::Netascii { converted(content)? } else { content };
     Ok(store.bytes(content).map_err(Refused::Io)?)
 }

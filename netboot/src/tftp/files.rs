@@ -3,30 +3,43 @@
 //! Nothing outside that directory is ever opened: the kernel resolves the name beneath it (openat2) and refuses what leads
 //! out. Only regular files are served; opening never waits for anybody. A file on disk beats a generated one.
 
-use std::fmt::Write as _;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use netboot_ebpf::Class;
 
 use crate::beneath::{self, Opened, Refused};
-use crate::inventory::Snapshot;
-use crate::inventory::edit::is_channel;
-
-/// Where pxelinux looks for its configuration.
-const PXELINUX: &str = "pxelinux.cfg/";
-/// Channels that work with nothing but the seed's files.
-const CHANNELS: [&str; 2] = ["stable", "beta"];
+use crate::inventory::{Profile, Snapshot};
+use crate::loader::{Asked, Request, Road, Site, names};
 
 /// The files that are served. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Files {
     root: Arc<Path>,
     inventory: Arc<ArcSwap<Snapshot>>,
-    server: Ipv4Addr,
-    http_port: u16,
+    site: Site,
     ignore_case: bool,
+    autoexec: bool,
+}
+
+/// Who wants a file, and by which road. What is made for a request is made for its machine.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller {
+    addr: Option<Ipv4Addr>,
+    road: Road,
+}
+
+impl Caller {
+    /// A client of this address.
+    pub fn new(addr: IpAddr, road: Road) -> Self {
+        let addr = match addr.to_canonical() {
+            IpAddr::V4(addr) => Some(addr),
+            IpAddr::V6(_) => None,
+        };
+        Self { addr, road }
+    }
 }
 
 /// A file's content, as it was when it was opened: replacing the file on disk does not change it.
@@ -51,7 +64,14 @@ impl Content {
 impl Files {
     /// The files of a data directory; `server` and `http_port` go into generated ones.
     pub fn new(data: &Path, inventory: Arc<ArcSwap<Snapshot>>, server: Ipv4Addr, http_port: u16) -> Self {
-        Self { root: data.join("tftp").into(), inventory, server, http_port, ignore_case: false }
+        let site = Site { server, http_port };
+        Self { root: data.join("tftp").into(), inventory, site, ignore_case: false, autoexec: true }
+    }
+
+    /// The same, but no script is made for iPXE that looks for one before it has asked by DHCP: DHCP tells it of another.
+    #[must_use]
+    pub fn without_autoexec(self) -> Self {
+        Self { autoexec: false, ..self }
     }
 
     /// The same, but where a name is not there one that differs in upper and lower case (ASCII) will do, and `\\` is `/`: what
@@ -61,35 +81,62 @@ impl Files {
         Self { ignore_case, ..self }
     }
 
-    /// Opens what a client calls `name`; leading and doubled slashes mean nothing.
+    /// Opens what a caller calls `name`; leading and doubled slashes mean nothing.
     ///
     /// May wait for the disk: not for use on a thread that others depend on.
     ///
     /// # Errors
     /// Why it is not served.
-    pub fn open(&self, name: &str) -> Result<Content, Refused> {
+    pub fn open(&self, name: &str, caller: Caller) -> Result<Content, Refused> {
         let name = if self.ignore_case { normal(&name.replace('\\', "/"))? } else { normal(name)? };
         match beneath::open(&self.root, &name) {
             Ok(opened) => Ok(Content::Disk(opened)),
-            Err(Refused::NotFound) => self.other(&name),
+            Err(Refused::NotFound) => self.other(&name, caller),
             Err(refused) => Err(refused),
         }
     }
 
     /// What is served where no file has this very name.
-    fn other(&self, name: &str) -> Result<Content, Refused> {
-        if let Some(text) = self.generate(name) {
-            return Ok(Content::Generated(text));
+    fn other(&self, name: &str, caller: Caller) -> Result<Content, Refused> {
+        if let Some(text) = self.generate(name, caller) {
+            return Ok(Content::Generated(text.into_bytes()));
         }
-        let found = if self.ignore_case { beneath::find(&self.root, name)? } else { None };
-        beneath::open(&self.root, &found.ok_or(Refused::NotFound)?).map(Content::Disk)
+        self.other_case(name).map(Content::Disk)
     }
 
-    fn generate(&self, name: &str) -> Option<Vec<u8>> {
-        let channel = name.strip_prefix(PXELINUX)?;
-        let used =
-            CHANNELS.contains(&channel) || self.inventory.load().hosts().any(|host| host.channel == channel);
-        (used && is_channel(channel)).then(|| pxelinux(channel, self.server, self.http_port).into_bytes())
+    /// What is there but for upper and lower case, where that is set.
+    fn other_case(&self, name: &str) -> Result<Opened, Refused> {
+        let found = if self.ignore_case { beneath::find(&self.root, name)? } else { None };
+        beneath::open(&self.root, &found.ok_or(Refused::NotFound)?)
+    }
+
+    /// The configuration of the caller's loader, if that is what it asks for.
+    fn generate(&self, name: &str, Caller { addr, road }: Caller) -> Option<String> {
+        let asked = Asked::of(name)?;
+        let snapshot = self.inventory.load();
+        let there = |file: &str| {
+            let open = |name: String| {
+                let opened = beneath::open(&self.root, &name);
+                opened.is_ok() || self.other_case(&name).is_ok()
+            };
+            normal(file).is_ok_and(open)
+        };
+        let request = Request { snapshot: &snapshot, addr, site: self.site, there: &there };
+        if name == names::AUTOEXEC && !self.makes_autoexec(&request) {
+            return None;
+        }
+        Some(request.plan(asked.whose)?.text(asked.loader, name, self.site, road))
+    }
+
+    /// Whether a script is made for who looks for one before DHCP tells it of any: that must not be another one.
+    fn makes_autoexec(&self, request: &Request<'_>) -> bool {
+        let host = request.host();
+        let profile = request.snapshot.profile_file(host).filter(|profile| profile.boots());
+        let told = |profile: &Profile| profile.dhcp.boot.get(Class::Ipxe).is_some();
+        self.autoexec
+            && profile.is_some_and(|profile| !told(profile))
+            && host.is_none_or(|host| host.boot.get(Class::Ipxe).is_none())
+            && !(request.there)(names::SCRIPT)
     }
 }
 
@@ -103,18 +150,6 @@ fn normal(name: &str) -> Result<String, Refused> {
         return Err(Refused::Outside);
     }
     if parts.is_empty() { Err(Refused::Name) } else { Ok(parts.join("/")) }
-}
-
-/// The configuration of a channel. File names have no directory: pxelinux looks for them where it came from itself.
-fn pxelinux(channel: &str, server: Ipv4Addr, http_port: u16) -> String {
-    let mut text = format!("# Made by netboot. A file tftp/{PXELINUX}{channel} takes its place.\n");
-    let _ = write!(
-        text,
-        "DEFAULT {channel}\nPROMPT 0\n\nLABEL {channel}\n  KERNEL coreos_{channel}_pxe.vmlinuz\n  \
-         APPEND initrd=coreos_{channel}_pxe_image.cpio.gz console=ttyS1,19200n8 console=tty0 coreos.autologin=ttyS1 \
-         coreos.autologin=tty0 cloud-config-url=http://{server}:{http_port}\n"
-    );
-    text
 }
 
 #[cfg(test)]

@@ -36,6 +36,7 @@ fn fixture() -> Fixture {
         hostname: String::new(),
         channel: channel.to_owned(),
         template: None,
+        marks: None,
         boot: crate::config::Boot::default(),
         variables: BTreeMap::new(),
         ignition: None,
@@ -54,8 +55,17 @@ fn fixture() -> Fixture {
     Fixture { dir, files }
 }
 
+/// A machine that nobody has reserved anything for.
+fn stranger() -> Caller {
+    Caller::new([192, 168, 90, 200].into(), Road::Tftp)
+}
+
 fn read(files: &Files, name: &str) -> Result<String, Refused> {
-    let content = files.open(name)?;
+    read_as(files, name, stranger())
+}
+
+fn read_as(files: &Files, name: &str, caller: Caller) -> Result<String, Refused> {
+    let content = files.open(name, caller)?;
     let size = content.size();
     let text = match content {
         Content::Disk(Opened { mut file, .. }) => {
@@ -132,7 +142,7 @@ fn refuses_a_device() {
     // Making a device node needs privileges; the machine's own directory of them does not.
     let it = fixture();
     let files = Files { root: Path::new("/dev").into(), ..it.files };
-    assert_eq!(files.open("null").unwrap_err().to_string(), "not a regular file");
+    assert_eq!(files.open("null", stranger()).unwrap_err().to_string(), "not a regular file");
 }
 
 #[test]
@@ -142,7 +152,7 @@ fn says_when_it_may_not_read() {
     std::fs::write(&path, "x").unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o000)).unwrap();
     // Root may read everything: then that is what must come out.
-    match it.files.open("closed") {
+    match it.files.open("closed", stranger()) {
         Err(error) => assert_eq!(error.to_string(), "permission denied on the server"),
         Ok(content) => assert!(rustix::process::geteuid().is_root() && content.size() == 1),
     }
@@ -158,11 +168,16 @@ fn generates_the_configuration_of_a_channel() {
         [
             "DEFAULT stable",
             "PROMPT 0",
+            "TIMEOUT 100",
+            "ONTIMEOUT netboot-again",
             "",
             "LABEL stable",
-            "KERNEL coreos_stable_pxe.vmlinuz",
+            "LINUX coreos_stable_pxe.vmlinuz",
             "APPEND initrd=coreos_stable_pxe_image.cpio.gz console=ttyS1,19200n8 console=tty0 coreos.autologin=ttyS1 \
              coreos.autologin=tty0 cloud-config-url=http://192.168.90.1:80",
+            "",
+            "LABEL netboot-again",
+            "CONFIG pxelinux.cfg/stable",
         ]
     );
     assert!(read(&it.files, "pxelinux.cfg/beta").unwrap().contains("coreos_beta_pxe.vmlinuz"));
@@ -176,10 +191,10 @@ fn generates_the_configuration_of_a_channel() {
         "stable",
         "pxelinux.cfg/stable/x",
     ] {
-        assert_eq!(it.files.open(name).unwrap_err().to_string(), "not found", "{name}");
+        assert_eq!(it.files.open(name, stranger()).unwrap_err().to_string(), "not found", "{name}");
     }
     for name in ["pxelinux.cfg/../x", "pxelinux.cfg/..", "pxelinux.cfg/a\nb"] {
-        assert!(it.files.open(name).is_err(), "{name}");
+        assert!(it.files.open(name, stranger()).is_err(), "{name}");
     }
 }
 
@@ -191,24 +206,24 @@ fn a_file_beats_the_generated_one() {
     std::fs::write(directory.join("stable"), "mine").unwrap();
     std::fs::create_dir(directory.join("beta")).unwrap();
     assert_eq!(read(&it.files, "pxelinux.cfg/stable").unwrap(), "mine");
-    assert_eq!(it.files.open("pxelinux.cfg/beta").unwrap_err().to_string(), "not a regular file");
+    assert_eq!(it.files.open("pxelinux.cfg/beta", stranger()).unwrap_err().to_string(), "not a regular file");
 }
 
 #[test]
 fn a_new_channel_is_there_at_once() {
     let it = fixture();
-    assert!(it.files.open("pxelinux.cfg/alpha-2.x_y").is_ok());
+    assert!(it.files.open("pxelinux.cfg/alpha-2.x_y", stranger()).is_ok());
     it.files.inventory.store(Arc::default());
-    assert!(it.files.open("pxelinux.cfg/alpha-2.x_y").is_err());
-    assert!(it.files.open("pxelinux.cfg/stable").is_ok());
+    assert!(it.files.open("pxelinux.cfg/alpha-2.x_y", stranger()).is_err());
+    assert!(it.files.open("pxelinux.cfg/stable", stranger()).is_ok());
 }
 
 #[test]
 fn without_a_directory_there_are_the_generated_files() {
     let it = fixture();
     std::fs::rename(it.dir.path().join("tftp"), it.dir.path().join("gone")).unwrap();
-    assert!(it.files.open("pxelinux.cfg/stable").is_ok());
-    assert_eq!(it.files.open("pxelinux.0").unwrap_err().to_string(), "not found");
+    assert!(it.files.open("pxelinux.cfg/stable", stranger()).is_ok());
+    assert_eq!(it.files.open("pxelinux.0", stranger()).unwrap_err().to_string(), "not found");
 }
 
 #[test]

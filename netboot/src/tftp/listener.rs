@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::asked::{self, Unserved};
-use super::files::Files;
+use super::files::{Caller, Files};
 use super::options::{Limits, negotiate};
 use super::pages::Store;
 use super::refusals::Refusals;
@@ -27,6 +27,7 @@ use super::session::{Claim, Job};
 use super::wire::{self, Mode, Packet, code};
 use super::worker::{Mailbox, Message, Told};
 use crate::beneath::Refused;
+use crate::loader::Road;
 use crate::net::way;
 use crate::timeline::{Step, Timeline};
 
@@ -305,7 +306,8 @@ impl Common {
         };
         let (files, store, name) = (self.files.clone(), Arc::clone(&self.store), request.name.to_owned());
         let mode = request.mode;
-        let opened = tokio::task::spawn_blocking(move || asked::bytes(&files, &store, &name, mode));
+        let caller = Caller::new(peer.ip(), Road::Tftp);
+        let opened = tokio::task::spawn_blocking(move || asked::bytes(&files, &store, &name, mode, caller));
         let bytes =
             match opened.await.unwrap_or_else(|error| Err(Refused::Io(io::Error::other(error)).into())) {
                 Ok(bytes) => bytes,

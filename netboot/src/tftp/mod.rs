@@ -24,7 +24,7 @@ pub mod transfer;
 pub mod wire;
 mod worker;
 
-pub use files::{Content, Files};
+pub use files::{Caller, Content, Files};
 
 /// Where requests arrive (RFC 1350 4).
 pub const PORT: u16 = 69;

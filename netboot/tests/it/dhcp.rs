@@ -164,6 +164,7 @@ fn snapshot() -> Snapshot {
         hostname: "blade-1".into(),
         channel: "stable".into(),
         template: None,
+        marks: None,
         boot: config::Boot::default(),
         variables: BTreeMap::new(),
         ignition: None,

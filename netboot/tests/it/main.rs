@@ -24,6 +24,7 @@ mod kill;
 mod life;
 mod options;
 mod overload;
+mod profiles;
 mod proxy;
 mod ra;
 mod relay;

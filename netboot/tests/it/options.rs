@@ -204,7 +204,7 @@ fn check_warns_of_options_that_do_less_than_it_seems() {
     let expected = [
         "`dhcp.profiles.betta.boot.efi64` is \"no.efi\", which is not in tftp/",
         "`dhcp.options.121` has no default route, and clients that take it ignore the router of option 3",
-        "`dhcp.profiles.betta` is for nobody: no machine has the channel \"betta\"",
+        "`dhcp.profiles.betta` is for nobody: no machine has the profile or channel \"betta\"",
         "`dhcp.hosts.192.168.90.78` is for nobody",
         "the reply to 192.168.90.77 (blade77) has more than 548 bytes: without option 57 it loses 114",
     ];

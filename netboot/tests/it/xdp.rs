@@ -80,6 +80,7 @@ fn blade() -> Host {
         hostname: "node11".to_owned(),
         channel: "stable".to_owned(),
         template: None,
+        marks: None,
         boot: Boot::default(),
         variables: BTreeMap::new(),
         ignition: None,

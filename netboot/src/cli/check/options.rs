@@ -54,11 +54,13 @@ fn routes(settings: &Settings) -> Vec<(String, &'static str)> {
 /// Profiles and machines that there are none of.
 fn nobody(settings: &Settings, snapshot: &Snapshot) -> Vec<(String, &'static str)> {
     let custom = &settings.dhcp.custom;
-    let channels = custom.profiles.keys().filter(|name| !snapshot.hosts().any(|host| host.channel == **name));
+    let used = |name: &str| snapshot.hosts().any(|host| snapshot.profile_name(Some(host)) == Some(name));
+    let channels = custom.profiles.keys().filter(|name| !used(name));
     let hosts = custom.hosts.keys().filter(|key| !snapshot.hosts().any(|host| key.names(host)));
     let channels = channels.map(|name| {
-        let message = format!("`dhcp.profiles.{name}` is for nobody: no machine has the channel \"{name}\"");
-        (message, "write the `channel` of machines in pxe_hosts.json")
+        let message =
+            format!("`dhcp.profiles.{name}` is for nobody: no machine has the profile or channel \"{name}\"");
+        (message, "write the `profile` or the `channel` of machines in pxe_hosts.json")
     });
     let hosts = hosts.map(|key| {
         let message =
@@ -96,7 +98,7 @@ fn too_long(settings: &Settings, snapshot: &Snapshot) -> Vec<(String, &'static s
 
 /// The codes that people have set and that one of the machine's classes loses.
 fn lost(subnet: &Subnet, snapshot: &Snapshot, host: Option<&Host>) -> Vec<u8> {
-    let custom: Layers<'_> = subnet.custom.of(host);
+    let custom: Layers<'_> = subnet.custom.of(snapshot, host);
     let set: Vec<u8> = custom.settled().into_keys().collect();
     if set.is_empty() {
         return set;

@@ -4,7 +4,7 @@ use std::path::Path;
 use super::{Custom, HostKey, Layers, Options, Place, Profile, hosts, profiles, read};
 use crate::config::Boot;
 use crate::config::json::{Reader, Source};
-use crate::inventory::Host;
+use crate::inventory::{Host, Snapshot};
 use crate::mac::Mac;
 
 /// What `parse` makes of the value of `x`, or the problems.
@@ -173,6 +173,7 @@ fn host(last: u8, channel: &str) -> Host {
         hostname: "n".into(),
         channel: channel.into(),
         template: None,
+        marks: None,
         boot: Boot::default(),
         variables: BTreeMap::new(),
         ignition: None,
@@ -202,21 +203,22 @@ fn the_narrower_place_wins_code_by_code() {
     let all = |pairs: &[(u8, &str)]| {
         pairs.iter().map(|(code, text)| (*code, (*text).to_owned())).collect::<Vec<_>>()
     };
-    let of = |host: &Host| texts(&custom.of(Some(host)));
+    let nothing = Snapshot::default();
+    let of = |host: &Host| texts(&custom.of(&nothing, Some(host)));
     let everybody = [(17, "subnet"), (18, "subnet"), (100, "network"), (101, "network"), (114, "network")];
-    assert_eq!(texts(&custom.of(None)), all(&everybody));
+    assert_eq!(texts(&custom.of(&nothing, None)), all(&everybody));
     assert_eq!(of(&host(2, "beta")), all(&everybody));
     let profile = [(17, "subnet"), (100, "network"), (101, "profile"), (114, "profile")];
     assert_eq!(of(&host(2, "stable")), all(&profile));
     assert_eq!(of(&host(1, "stable")), all(&[(17, "subnet"), (101, "profile"), (114, "MAC")]));
-    assert_eq!(
-        custom.boot(Some(&host(2, "stable"))).and_then(|boot| boot.get(netboot_ebpf::Class::Bios)),
-        Some("x.0")
-    );
-    assert_eq!(custom.boot(Some(&host(2, "other"))), None);
-    assert!(!custom.of(None).on_request());
+    let stable = host(2, "stable");
+    let [file, settings] = custom.profile(&nothing, Some(&stable));
+    assert_eq!(file, None);
+    assert_eq!(settings.and_then(|profile| profile.boot.get(netboot_ebpf::Class::Bios)), Some("x.0"));
+    assert_eq!(custom.profile(&nothing, Some(&host(2, "other"))), [None, None]);
+    assert!(!custom.of(&nothing, None).on_request());
     let asked = options(r#"{"100": {"value": "x", "on_request": true}}"#).unwrap();
-    assert!(Custom { options: asked, ..Custom::default() }.of(None).on_request());
+    assert!(Custom { options: asked, ..Custom::default() }.of(&nothing, None).on_request());
     assert!(HostKey::Addr([10, 0, 0, 1].into()).names(&host(1, "x")));
 }
 

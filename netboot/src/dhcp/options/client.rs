@@ -36,14 +36,14 @@ impl<'a> Client<'a> {
     /// A client with this address that asks for nothing; what its reservation says of it, if it has one.
     pub fn new(
         subnet: &'a Subnet,
-        snapshot: &Snapshot,
+        snapshot: &'a Snapshot,
         addr: Ipv4Addr,
         host: Option<&'a Host>,
         class: Class,
     ) -> Self {
         let (hostname, channel) = host.map(|host| (host.hostname.as_str(), host.channel.as_str())).unzip();
-        let file = boot::file(&subnet.boot, &subnet.custom, snapshot.loaders(), host, class);
-        let custom = subnet.custom.of(host);
+        let file = boot::file(&subnet.boot, &subnet.custom, snapshot, host, class);
+        let custom = subnet.custom.of(snapshot, host);
         Self { addr, hostname, channel, lease_secs: subnet.lease_secs, class, file, custom, asks: &[] }
     }
 

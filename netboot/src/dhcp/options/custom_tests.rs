@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::LazyLock;
 
 use netboot_ebpf::Class;
 use netboot_ebpf::verdict::message;
@@ -14,6 +15,7 @@ use crate::config::json::{Reader, Source};
 use crate::config::options::{Custom, Options, Place, read};
 use crate::dhcp::menu;
 use crate::dhcp::packets::{options, value};
+use crate::inventory::Snapshot;
 
 fn set(text: &str) -> Options {
     let text = format!("{{\"x\": {text}}}");
@@ -25,13 +27,16 @@ fn set(text: &str) -> Options {
     options
 }
 
+/// Nobody is reserved, and there is no profile.
+static NOTHING: LazyLock<Snapshot> = LazyLock::new(Snapshot::default);
+
 fn with(text: &str) -> Subnet {
     Subnet { custom: Custom { options: set(text), ..Custom::default() }, ..subnet() }
 }
 
 /// The reply with all the room that it wants.
 fn reply(subnet: &Subnet, class: Class, asks: &[u8]) -> Vec<u8> {
-    let client = Client { custom: subnet.custom.of(None), asks, ..client(class) };
+    let client = Client { custom: subnet.custom.of(&NOTHING, None), asks, ..client(class) };
     finish(&template_within(subnet, &client, usize::MAX), message::ACK, &ECHO)
 }
 
@@ -92,7 +97,11 @@ fn the_servers_own_give_way() {
     for reply in [
         reply(&subnet, Class::Plain, &[]),
         finish(
-            &inform(&subnet, &Client { custom: subnet.custom.of(None), ..client(Class::Plain) }, 500),
+            &inform(
+                &subnet,
+                &Client { custom: subnet.custom.of(&NOTHING, None), ..client(Class::Plain) },
+                500,
+            ),
             5,
             &ECHO,
         ),
@@ -123,7 +132,8 @@ fn what_does_not_fit_goes_whole_and_in_order() {
     let subnet = with(
         r#"{"17": "always", "100": {"value": "asked", "on_request": true}, "114": "always", "160": {"value": "asked", "on_request": true}}"#,
     );
-    let client = Client { custom: subnet.custom.of(None), asks: &[100, 160], ..client(Class::Bios) };
+    let client =
+        Client { custom: subnet.custom.of(&NOTHING, None), asks: &[100, 160], ..client(Class::Bios) };
     let all = template_within(&subnet, &client, usize::MAX);
     assert!(all.left_out().is_empty());
     let order = [160, 100, 114, 17, 66, 67, 28, 59, 58, 15];
@@ -149,7 +159,7 @@ fn what_does_not_fit_goes_whole_and_in_order() {
 fn what_takes_the_place_of_the_servers_own_goes_last() {
     let long = "x".repeat(255);
     let subnet = with(&format!(r#"{{"209": "{long}", "42": "10.0.0.1"}}"#));
-    let client = Client { custom: subnet.custom.of(None), ..client(Class::Bios) };
+    let client = Client { custom: subnet.custom.of(&NOTHING, None), ..client(Class::Bios) };
     let template = template_within(&subnet, &client, ECHO.leaves(LARGEST));
     assert_eq!(template.left_out(), [42, 66, 67, 28, 59, 58, 15, 209]);
     assert!(finish(&template, message::OFFER, &ECHO).len() <= LARGEST);
@@ -160,7 +170,7 @@ fn the_boot_service_tells_what_is_about_booting_alone() {
     let subnet = with(
         r#"{"3": "10.0.0.1", "42": "10.0.0.1", "43": "01", "150": "10.0.0.2", "209": "own.cfg", "210": "/x/", "119": "a.example"}"#,
     );
-    let client = Client { custom: subnet.custom.of(None), ..client(Class::Bios) };
+    let client = Client { custom: subnet.custom.of(&NOTHING, None), ..client(Class::Bios) };
     let set = |choice| {
         let reply = finish(&boot_service(&subnet, &client, choice, 500), message::ACK, &ECHO);
         codes(&reply)
@@ -260,7 +270,7 @@ proptest! {
             .collect();
         let subnet = with(&format!("{{{}}}", written.join(", ")));
         let class = Class::from_number(class).unwrap();
-        let client = Client { custom: subnet.custom.of(None), asks: &asks, ..client(class) };
+        let client = Client { custom: subnet.custom.of(&NOTHING, None), asks: &asks, ..client(class) };
         let template = template_within(&subnet, &client, ECHO.leaves(room));
         let reply = finish(&template, message::ACK, &ECHO);
         prop_assert!(reply.len() <= room, "{} of {room}", reply.len());

@@ -59,6 +59,7 @@ fn blade(mac: Mac, addr: Ipv4Addr) -> Host {
         hostname,
         channel,
         template: None,
+        marks: None,
         boot: Boot::default(),
         variables: BTreeMap::new(),
         ignition: None,

@@ -45,6 +45,7 @@ fn world() -> World {
         hostname: "blade-1".into(),
         channel: "beta".into(),
         template: None,
+        marks: None,
         boot: Boot::default(),
         variables: BTreeMap::new(),
         ignition: None,
@@ -204,8 +205,12 @@ fn ipxe_is_never_told_to_load_ipxe() {
     world.subnet.boot = Boot::from_iter([(Class::Bios, "undionly.kpxe")]);
     world.snapshot = world.snapshot.with_loaders(Loaders::default());
     assert_eq!(text(&world.reply(&bios(BLADE), OFFERS), 67).as_deref(), Some("undionly.kpxe"));
-    assert_eq!(world.silent(&ipxe(BLADE), OFFERS), Reason::NoBootFile);
-    assert_eq!(world.silent(&asks(ipxe(BLADE)), BOOTS), Reason::NoBootFile);
+    assert_eq!(world.silent(&ipxe(STRANGER), OFFERS), Reason::NoBootFile);
+    assert_eq!(world.silent(&asks(ipxe(STRANGER)), BOOTS), Reason::NoBootFile);
+    // Of a machine whose channel is known a script is made.
+    for reply in [world.reply(&ipxe(BLADE), OFFERS), world.reply(&asks(ipxe(BLADE)), BOOTS)] {
+        assert_eq!(text(&reply, 67).as_deref(), Some("boot.ipxe"));
+    }
 }
 
 #[test]

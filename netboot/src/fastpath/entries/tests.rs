@@ -37,6 +37,7 @@ fn host(number: u8, addr: [u8; 4]) -> Host {
         hostname: format!("node{number}"),
         channel: "stable".to_owned(),
         template: None,
+        marks: None,
         boot: Boot::default(),
         variables: BTreeMap::new(),
         ignition: None,

@@ -36,11 +36,12 @@ enum Used {
 const FOR_ALL: [(&str, Used); 2] =
     [(user_data::VENDOR_DATA, Used::UserData), (user_data::NETWORK_CONFIG, Used::Network)];
 
-/// Checks the templates that the hosts of a snapshot use. `named` has the place that names each in the hosts file.
+/// Checks the templates that the hosts of a snapshot use. `named` has the place that names each in the hosts file;
+/// `told`: that it is missing is said elsewhere.
 pub(in crate::inventory) fn check(
     data: &Path,
     snapshot: &Snapshot,
-    named: &BTreeMap<String, jsonc_parser::common::Range>,
+    (named, told): (&BTreeMap<String, jsonc_parser::common::Range>, &dyn Fn(&str) -> bool),
     server: Server,
     reader: &mut Reader<'_>,
 ) {
@@ -77,7 +78,7 @@ pub(in crate::inventory) fn check(
                     };
                     let help = format!("write {}, or remove `{member}` to use {usual}", path.display());
                     reader.error(place, format!("the template `{name}` does not exist"), help);
-                } else {
+                } else if !told(name) {
                     let help = "write a cloud-config there, or give each host its own `template`".to_owned();
                     reader.problems.push(whole(format!("is missing, used by {}", count(&hosts)), help));
                 }

@@ -50,13 +50,13 @@ fn answered(boot: &Boot) -> Vec<(&str, &str)> {
 }
 
 /// The files that were sent whole over TFTP.
-fn over_tftp(boot: &Boot) -> BTreeSet<&str> {
+pub(super) fn over_tftp(boot: &Boot) -> BTreeSet<&str> {
     let done = boot.steps.iter().filter(|step| step.name() == "tftp-done");
     done.map(|step| step.text("file").trim_start_matches('/')).collect()
 }
 
 /// The requests over HTTP that got their file.
-fn over_http(boot: &Boot) -> BTreeSet<&str> {
+pub(super) fn over_http(boot: &Boot) -> BTreeSet<&str> {
     let files = boot.steps.iter().filter(|step| step.text("what") == "file" && step.number("status") == 200);
     files.map(|step| step.text("request")).collect()
 }

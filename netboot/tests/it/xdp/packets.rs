@@ -141,7 +141,8 @@ impl Request {
         to: (Mac, Ipv4Addr, u16),
     ) -> Vec<u8> {
         let asks = self.find(55);
-        let client = Client::new(subnet, &snapshot(), blade.addr, Some(blade), class).asking(asks);
+        let snapshot = snapshot();
+        let client = Client::new(subnet, &snapshot, blade.addr, Some(blade), class).asking(asks);
         let ciaddr = if answer == Answer::Ack { self.ciaddr.octets() } else { [0; 4] };
         let echo = Echo {
             xid: [0xde, 0xad, 0xbe, 0xef],

@@ -1,0 +1,58 @@
+//! `/ipxe`: the script of the caller's own machine, the same as `boot.ipxe` of the files.
+
+use std::io::{self, Read};
+use std::net::SocketAddr;
+
+use axum::extract::{ConnectInfo, State as Extract};
+use axum::http::{StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+
+use super::app::{State, canonical};
+use super::cloud_config::asked;
+use super::whose::whose;
+use crate::beneath::Refused;
+use crate::loader::{Road, names};
+use crate::tftp::{Caller, Content};
+
+/// Largest script, bytes.
+const LARGEST: u64 = 1 << 20;
+
+/// `GET` and `HEAD`; `override_ipv4` shows another machine's to who may see it.
+pub(super) async fn serve(
+    Extract(state): Extract<State>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    uri: Uri,
+) -> Response {
+    let (client, asked) = (canonical(peer).ip(), asked(&uri));
+    let read = move || {
+        let snapshot = state.inventory.snapshot();
+        // Who has no reservation is told what is for such.
+        let whose =
+            whose(&state, &snapshot, client, &asked).map_or(client, |subject| subject.host.addr.into());
+        text(state.files.open(names::SCRIPT, Caller::new(whose, Road::Http))?)
+    };
+    let script = tokio::task::spawn_blocking(read).await;
+    let (status, text) = match script.unwrap_or_else(|error| Err(Refused::Io(io::Error::other(error)))) {
+        Ok(text) => (StatusCode::OK, text),
+        Err(Refused::NotFound) => {
+            (StatusCode::NOT_FOUND, format!("no profile says what {client} is to boot\n").into_bytes())
+        }
+        Err(error) => {
+            tracing::error!("HTTP: script of {client}: {error}");
+            (StatusCode::INTERNAL_SERVER_ERROR, b"cannot be read\n".to_vec())
+        }
+    };
+    let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-store")];
+    (status, headers, text).into_response()
+}
+
+fn text(content: Content) -> Result<Vec<u8>, Refused> {
+    match content {
+        Content::Generated(bytes) => Ok(bytes),
+        Content::Disk(opened) => {
+            let mut text = Vec::new();
+            opened.file.take(LARGEST).read_to_end(&mut text).map_err(Refused::Io)?;
+            Ok(text)
+        }
+    }
+}
