@@ -294,9 +294,9 @@ fn hosts(dice: &mut Dice<'_>, subnets: &[config::Subnet]) -> Vec<Host> {
             hostname,
             channel,
             template: None,
-            ignition: None,
             boot,
             variables: BTreeMap::new(),
+            ignition: None,
         }
     };
     let mut hosts = vec![host(dice, mac(1), Ipv4Addr::new(192, 168, 90, 11))];

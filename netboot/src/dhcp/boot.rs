@@ -162,9 +162,9 @@ mod tests {
             hostname: "blade-1".into(),
             channel: "stable".into(),
             template: None,
-            ignition: None,
             boot: boot.iter().copied().collect(),
             variables: BTreeMap::new(),
+            ignition: None,
         }
     }
 

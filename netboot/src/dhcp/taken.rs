@@ -54,9 +54,9 @@ mod tests {
             hostname: "b".to_owned(),
             channel: "stable".to_owned(),
             template: None,
-            ignition: None,
             boot: Boot::default(),
             variables: BTreeMap::new(),
+            ignition: None,
         };
         let snapshot = Snapshot::new(BTreeMap::new(), (1..=4).map(host).collect());
         let lease = |last: u8, whose, expires| Lease::new([10, 0, 0, last].into(), mac(whose), expires);

@@ -92,8 +92,8 @@ mod tests {
             hostname: "one".to_owned(),
             channel: "beta".to_owned(),
             template: None,
-            ignition: None,
             variables: std::collections::BTreeMap::default(),
+            ignition: None,
             boot: crate::config::Boot::default(),
         };
         Snapshot::new(std::collections::BTreeMap::default(), vec![host])

@@ -52,12 +52,12 @@ pub struct Host {
     pub channel: String,
     /// `template`, if it has its own; a file name in the data directory.
     pub template: Option<String>,
-    /// `ignition`, if it has its own; a file name in the data directory.
-    pub ignition: Option<String>,
     /// `boot`: its own boot files, by class.
     pub boot: Boot,
     /// Every `$variable` of the host, names with their `$`, `$hostname` included.
     pub variables: BTreeMap<String, String>,
+    /// `ignition`, if it has its own; a file name in the data directory.
+    pub ignition: Option<String>,
 }
 
 /// The inventory at one moment. A request is answered from one snapshot.

@@ -185,7 +185,7 @@ impl All<'_> {
             (addr, mac, hostname, channel, template, ignition)
         {
             self.found.places.push(Range::new(member.name.start(), member.value.end()));
-            let host = Host { mac, addr, hostname, channel, template, ignition, boot, variables };
+            let host = Host { mac, addr, hostname, channel, template, boot, variables, ignition };
             self.found.hosts.push(Arc::new(host));
         }
     }

@@ -36,9 +36,9 @@ fn fixture() -> Fixture {
         hostname: String::new(),
         channel: channel.to_owned(),
         template: None,
-        ignition: None,
         boot: crate::config::Boot::default(),
         variables: BTreeMap::new(),
+        ignition: None,
     };
     let hosts = vec![
         host(1, "alpha-2.x_y"),

@@ -164,9 +164,9 @@ fn snapshot() -> Snapshot {
         hostname: "blade-1".into(),
         channel: "stable".into(),
         template: None,
-        ignition: None,
         boot: config::Boot::default(),
         variables: BTreeMap::new(),
+        ignition: None,
     };
     let data = tempfile::tempdir().unwrap();
     std::fs::create_dir(data.path().join("tftp")).unwrap();

@@ -80,9 +80,9 @@ fn blade() -> Host {
         hostname: "node11".to_owned(),
         channel: "stable".to_owned(),
         template: None,
-        ignition: None,
         boot: Boot::default(),
         variables: BTreeMap::new(),
+        ignition: None,
     }
 }
 

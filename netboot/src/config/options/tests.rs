@@ -173,9 +173,9 @@ fn host(last: u8, channel: &str) -> Host {
         hostname: "n".into(),
         channel: channel.into(),
         template: None,
-        ignition: None,
         boot: Boot::default(),
         variables: BTreeMap::new(),
+        ignition: None,
     }
 }
 

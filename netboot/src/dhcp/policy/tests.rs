@@ -59,9 +59,9 @@ fn blade(mac: Mac, addr: Ipv4Addr) -> Host {
         hostname,
         channel,
         template: None,
-        ignition: None,
         boot: Boot::default(),
         variables: BTreeMap::new(),
+        ignition: None,
     }
 }
 

@@ -45,9 +45,9 @@ fn world() -> World {
         hostname: "blade-1".into(),
         channel: "beta".into(),
         template: None,
-        ignition: None,
         boot: Boot::default(),
         variables: BTreeMap::new(),
+        ignition: None,
     };
     let subnet = Subnet {
         server: SERVER,

@@ -37,9 +37,9 @@ fn host(number: u8, addr: [u8; 4]) -> Host {
         hostname: format!("node{number}"),
         channel: "stable".to_owned(),
         template: None,
-        ignition: None,
         boot: Boot::default(),
         variables: BTreeMap::new(),
+        ignition: None,
     }
 }
 
