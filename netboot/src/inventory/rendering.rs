@@ -5,7 +5,7 @@
 //! is not read.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::net::Ipv4Addr;
@@ -53,12 +53,19 @@ impl For<'_> {
     /// What is wrong with it.
     pub fn render(&self, name: &str, text: &str) -> Result<String, Wrong> {
         let mut known = self.snapshot.variables(self.host);
-        let marked: Vec<(String, String)> = secrets::names(self.data, self.host, &known)
+        let jinja = name.ends_with(jinja::SUFFIX);
+        // A template in plain text that says none has none; of the others nobody knows.
+        let secret = if jinja || secrets::are_in(text) || known.values().any(|value| secrets::are_in(value)) {
+            secrets::names(self.data, self.host, &known)
+        } else {
+            BTreeSet::new()
+        };
+        let marked: Vec<(String, String)> = secret
             .into_iter()
             .map(|name| (format!("${name}"), format!("{}{name}{}", MARKS.0, MARKS.1)))
             .collect();
         known.extend(marked.iter().map(|(name, mark)| (name.as_str(), Cow::Borrowed(mark.as_str()))));
-        if !name.ends_with(jinja::SUFFIX) {
+        if !jinja {
             let text = variables::render(text, &known);
             return filled(&text, &self.secret).map(Cow::into_owned).map_err(|why| Wrong {
                 template: name.to_owned(),

@@ -19,6 +19,8 @@ use crate::config::problem::{Problem, Severity};
 pub const DIRECTORY: &str = "secrets";
 /// How the names of such variables begin.
 const PREFIX: &str = "secret_";
+/// The same in plain text.
+const VARIABLE: &str = "$secret_";
 /// The largest one, bytes.
 const LARGEST: u64 = 64 << 10;
 /// Who else than the owner.
@@ -27,6 +29,11 @@ const OTHERS: u32 = 0o077;
 /// Whether a variable is a secret by its name, with its `$` or without.
 pub fn is(name: &str) -> bool {
     name.strip_prefix('$').unwrap_or(name).starts_with(PREFIX)
+}
+
+/// Whether a text in plain text says one.
+pub(super) fn are_in(text: &str) -> bool {
+    text.contains(VARIABLE)
 }
 
 /// The name of a secret's file.

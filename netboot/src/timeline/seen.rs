@@ -95,7 +95,8 @@ impl Book {
 
     /// A machine says that it is up. Returns the seconds since its boot began, if that was seen and is news.
     pub(super) fn booted(&mut self, mac: Mac, now: u64) -> Option<u64> {
-        let seen = self.reserved.get_mut(&mac)?;
+        let book = if self.reserved.get(&mac).is_some() { &mut self.reserved } else { &mut self.others };
+        let seen = book.get_mut(&mac)?;
         let news = seen.booted.replace(now).is_none();
         seen.began.filter(|_| news).map(|began| now.saturating_sub(began))
     }

@@ -105,6 +105,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use minijinja::Value;
+    use proptest::prelude::*;
 
     use super::back;
     use crate::inventory::{jinja, variables};
@@ -156,6 +157,26 @@ mod tests {
             [((1, 1), (1, 1)), ((2, 3), (3, 3)), ((3, 8), (3, 5)), ((4, 5), (7, 5)), ((5, 2), (11, 2))]
         {
             assert_eq!(traced(template, &text, place, true), Some(expected), "{place:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_has_a_place_in_its_template_or_none(
+            template in "[ab:x\\-\\n {}%#$'äsetifnd]{0,60}",
+            line in 0_usize..8,
+            column in 0_usize..70,
+        ) {
+            let plain = |template: &str| Some(variables::render(template, &BTreeMap::from([("$a", Cow::Borrowed("ä\n"))])));
+            let names = || BTreeMap::from([("a".to_owned(), Value::from("ä\n"))]);
+            let jinja = |template: &str| jinja::render("t.j2", template, names(), |_| Ok(None)).ok();
+            let placed = |render: &dyn Fn(&str) -> Option<String>| {
+                let text = render(&template)?;
+                back(&template, &text, (line, column), render)
+            };
+            for at in [placed(&plain), placed(&jinja)].into_iter().flatten() {
+                prop_assert!(template.is_char_boundary(at), "{at}");
+            }
         }
     }
 
