@@ -3,7 +3,7 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -101,11 +101,11 @@ impl Making<'_> {
                 return Err(failed(format!("template {name}: {error}"), told));
             }
         };
-        let told = Arc::new(Told::default());
-        let secret = secret(state, snapshot, host, *itself, &told);
-        let rendering = For { data, snapshot, host, server: state.server, secret };
-        let rendered = rendering.render(&name, &text);
-        if told.lock().refused {
+        let told = Arc::new(Mutex::new(Told::default()));
+        let with = |secret| For { data, snapshot, host, server: state.server, secret }.render(&name, &text);
+        let rendered = with(secret(state, snapshot, host, *itself, &told));
+        let told = lock(&told);
+        if told.refused {
             let most = state.reads.most();
             tracing::warn!(addr = %host.addr, mac = %host.mac, "HTTP: {} has had its secrets {most} times since it booted and gets no more (http.secret_reads)", host.addr);
             let why = format!(
@@ -115,47 +115,57 @@ impl Making<'_> {
             return Err(Refused(StatusCode::FORBIDDEN, why));
         }
         rendered.map(Some).map_err(|wrong| {
-            let why = told.hide(wrong.to_string());
+            let why = match &told.failed {
+                Some(why) => format!("template {name}: {why}"),
+                // What goes wrong may tell a secret. What goes wrong without it does not.
+                None if told.secret => with(hidden()).map_or_else(
+                    |wrong| wrong.to_string(),
+                    |_| format!("template {name}: it fails with the secrets of this machine"),
+                ),
+                None => wrong.to_string(),
+            };
             failed(why.clone(), why)
         })
     }
 }
 
-/// What was told of secrets while one text was made.
+/// What became of secrets while one text was made.
 #[derive(Default)]
-struct Told(Mutex<Secrets>);
-
-#[derive(Default)]
-struct Secrets {
-    values: Vec<String>,
+struct Told {
+    /// One was told.
+    secret: bool,
     counted: bool,
+    /// The machine has had them too often.
     refused: bool,
+    /// Why one could not be read.
+    failed: Option<String>,
 }
 
-impl Told {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Secrets> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock(told: &Mutex<Told>) -> MutexGuard<'_, Told> {
+    told.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
-    /// A message without the secrets, which a template may have put into it.
-    fn hide(&self, mut message: String) -> String {
-        for value in self.lock().values.iter().filter(|value| !value.is_empty()) {
-            message = message.replace(value.as_str(), HIDDEN);
-        }
-        message
-    }
+/// What others see of a secret.
+fn hidden() -> Secret {
+    Arc::new(|_| Ok(HIDDEN.to_owned()))
 }
 
 /// Has the secrets of a machine, for one text: for the machine itself, a limited number of times a boot.
-fn secret(state: &State, snapshot: &Arc<Snapshot>, host: &Host, itself: bool, told: &Arc<Told>) -> Secret {
+fn secret(
+    state: &State,
+    snapshot: &Arc<Snapshot>,
+    host: &Host,
+    itself: bool,
+    told: &Arc<Mutex<Told>>,
+) -> Secret {
     if !itself {
-        return Arc::new(|_| Ok(HIDDEN.to_owned()));
+        return hidden();
     }
     let (state, snapshot, told) = (state.clone(), Arc::clone(snapshot), Arc::clone(told));
     let mac: Mac = host.mac;
     Arc::new(move |name| {
         let host = snapshot.by_mac(mac).ok_or_else(|| "its machine is gone".to_owned())?;
-        let mut told = told.lock();
+        let mut told = lock(&told);
         if !told.counted {
             told.counted = true;
             told.refused = !state.reads.take(mac, state.timeline.boots(mac));
@@ -163,8 +173,9 @@ fn secret(state: &State, snapshot: &Arc<Snapshot>, host: &Host, itself: bool, to
         if told.refused {
             return Err("was read too often".to_owned());
         }
-        let value = secrets::read(state.inventory.data(), &snapshot, host, name)?;
-        told.values.push(value.clone());
-        Ok(value)
+        let read = secrets::read(state.inventory.data(), &snapshot, host, name);
+        told.secret |= read.is_ok();
+        told.failed = read.as_ref().err().cloned().or(told.failed.take());
+        read
     })
 }

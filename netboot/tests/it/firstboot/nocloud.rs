@@ -55,17 +55,19 @@ async fn nocloud_has_what_cloud_init_reads_for_the_machine_itself() {
 /// Reads as cloud-init does at boot, and prints what it made of it.
 const READ: &str = r#"
 import json, sys
-from cloudinit import helpers, util
+from cloudinit import helpers, url_helper, util
 from cloudinit.sources.DataSourceNoCloud import DataSourceNoCloudNet
 paths = helpers.Paths({"cloud_dir": sys.argv[2], "run_dir": sys.argv[2], "templates_dir": sys.argv[2]})
 source = DataSourceNoCloudNet({"datasource": {"NoCloud": {"seedfrom": sys.argv[1], "fs_label": None}}}, None, paths)
 found = source.get_data()
+home = {"instance_id": source.get_instance_id(), "pub_key_rsa": "ssh-rsa AAAA+/= root@b1\n", "fqdn": "N/A"}
 print(json.dumps({
     "found": found,
     "id": source.get_instance_id(),
     "name": source.metadata.get("local-hostname"),
     "user": util.load_yaml(source.get_userdata_raw()),
     "parts": [part.get_content_type() for part in source.get_userdata().walk()],
+    "home": url_helper.read_file_or_url(sys.argv[3], data=home, retries=0, sec_between=0).code,
     "vendor": util.decode_binary(source.get_vendordata_raw() or ""),
 }))
 "#;
@@ -82,6 +84,7 @@ async fn cloud_init_takes_the_server_for_its_data_source() {
     let mut python = Command::new("/usr/bin/python3");
     python.env("PYTHONPATH", modules).arg("-c").arg(READ);
     python.arg(format!("http://{}/nocloud/", rig.addr)).arg(work.path());
+    python.arg(format!("http://{}/phone_home/netboot-525400000001/", rig.addr));
     let output = tokio::task::spawn_blocking(move || python.output().unwrap()).await.unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     let read: serde_json::Value = serde_json::from_str(said.trim())
@@ -95,7 +98,9 @@ async fn cloud_init_takes_the_server_for_its_data_source() {
             { "path": "/etc/b", "content": "b1.example" },
         ] },
         "parts": ["multipart/mixed", "text/cloud-config"],
+        "home": 204,
         "vendor": "",
     });
     assert_eq!(read, expected);
+    assert_eq!(rig.state.timeline.counters()["http"]["booted"], 1);
 }

@@ -18,6 +18,7 @@ const FILES: &[(&str, &str)] = &[
     ),
     ("templates/none", "nothing of $hostname\n"),
     ("templates/bad.j2", "{% include secret_pw %}\n"),
+    ("templates/only.j2", "{% if secret_pw == 's\"12' %}{% include secret_pw | upper %}{% endif %}\n"),
     ("secrets/pw", "for $all\n"),
     ("secrets/127.0.0.12/pw", "s\"12\n"),
 ];
@@ -71,6 +72,10 @@ async fn a_secret_is_for_its_machine_and_hidden_from_everybody_else() {
     assert_eq!(status, 500);
     let why = "template templates/bad.j2, line 1: `********` is no template";
     assert!(text.contains(why) && !text.contains("12"), "{text}");
+    offered(&rig, [0x52, 0x54, 0, 0, 0, 0x12], [127, 0, 0, 12]);
+    let (status, text) = rig.get("127.0.0.12", "/t/only").await;
+    let why = "#cloud-config\n# template templates/only.j2: it fails with the secrets of this machine\n";
+    assert_eq!((status, text.as_str()), (500, why));
 }
 
 #[tokio::test(flavor = "multi_thread")]
