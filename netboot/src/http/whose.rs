@@ -19,12 +19,14 @@ pub(super) struct Asked {
     override_ipv4: Option<String>,
     /// The Ethernet address of a machine.
     mac: Option<String>,
+    /// The UUID of a machine's firmware.
+    uuid: Option<String>,
 }
 
 impl Asked {
     /// For the machine with this Ethernet address.
     pub(super) fn of(mac: Mac) -> Self {
-        Self { override_ipv4: None, mac: Some(mac.to_string()) }
+        Self { mac: Some(mac.to_string()), ..Self::default() }
     }
 }
 
@@ -45,11 +47,22 @@ pub(super) fn whose<'s>(
     asked: &Asked,
 ) -> Result<Subject<'s>, String> {
     let own = own(state, snapshot, client);
-    let named = asked.override_ipv4.as_deref().and_then(|text| text.parse::<Ipv4Addr>().ok());
-    let (named, who) = match (named, asked.mac.as_deref().and_then(|text| text.parse::<Mac>().ok())) {
-        (Some(addr), _) => (snapshot.by_addr(addr), addr.to_string()),
-        (None, Some(mac)) => (snapshot.by_mac(mac), mac.to_string()),
-        (None, None) => {
+    let addr = asked.override_ipv4.as_deref().and_then(|text| text.parse::<Ipv4Addr>().ok());
+    let mac = asked.mac.as_deref().and_then(|text| text.parse::<Mac>().ok());
+    let uuid = asked.uuid.as_deref().filter(|text| is_uuid(text));
+    let (named, who) = match (addr, mac, uuid) {
+        (Some(addr), ..) => (snapshot.by_addr(addr), addr.to_string()),
+        (None, Some(mac), _) => (snapshot.by_mac(mac), mac.to_string()),
+        (None, None, Some(uuid)) => {
+            let is = |host: &&Host| {
+                let own = host.marks.as_ref().and_then(|marks| marks.uuid.as_deref());
+                own.is_some_and(|own| own.eq_ignore_ascii_case(uuid))
+            };
+            // A machine that names another is not worth a look at all of them.
+            let others = || if state.may_see_others(client) { snapshot.hosts().find(is) } else { None };
+            (own.filter(is).or_else(others), uuid.to_owned())
+        }
+        (None, None, None) => {
             return own.map(|host| Subject { host, itself: true }).ok_or_else(|| client.to_string());
         }
     };
@@ -59,6 +72,10 @@ pub(super) fn whose<'s>(
     }
     tracing::warn!(addr = %client, asked = %who, "HTTP: {client} may not see the configuration of {who} (http.override_from)");
     own.map(|host| Subject { host, itself: true }).ok_or_else(|| client.to_string())
+}
+
+fn is_uuid(text: &str) -> bool {
+    text.len() == 36 && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
 }
 
 /// The machine with this source address. Whoever has a lease of it is the one; a reservation of an address that is leased to
