@@ -4,7 +4,7 @@
 //! out. Only regular files are served; opening never waits for anybody. A file on disk beats a generated one.
 
 use std::fmt::Write as _;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use arc_swap::ArcSwap;
 use crate::beneath::{self, Opened, Refused};
 use crate::inventory::Snapshot;
 use crate::inventory::edit::is_channel;
+use crate::mac::Mac;
 
 /// Where pxelinux looks for its configuration.
 const PXELINUX: &str = "pxelinux.cfg/";
@@ -59,6 +60,12 @@ impl Files {
     #[must_use]
     pub fn ignoring_case(self, ignore_case: bool) -> Self {
         Self { ignore_case, ..self }
+    }
+
+    /// The machine that this address is reserved for.
+    pub(super) fn machine(&self, addr: IpAddr) -> Option<Mac> {
+        let IpAddr::V4(addr) = addr else { return None };
+        self.inventory.load().by_addr(addr).map(|host| host.mac)
     }
 
     /// Opens what a client calls `name`; leading and doubled slashes mean nothing.
