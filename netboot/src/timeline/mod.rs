@@ -204,7 +204,9 @@ impl Timeline {
             }
             Step::TftpFailed { peer, file, why, sent } => {
                 self.count("tftp", "failed");
-                sent.iter().for_each(|sent| self.sent(sent));
+                if let Some(sent) = sent {
+                    self.sent(sent);
+                }
                 let mac = sent.and_then(|sent| sent.mac).map(tracing::field::display);
                 let (bytes, resent) = (sent.map(|sent| sent.bytes), sent.map(|sent| sent.resent));
                 let millis = sent.map(|sent| millis(sent.took));

@@ -109,7 +109,7 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("import/", &["mac", "config", "inventory", "dhcp"]),
     ("capture/", &["mac", "net", "tftp", "fastpath"]),
     ("fastpath/", &["mac", "config", "inventory", "net", "dhcp", "timeline"]),
-    ("tftp/", &["beneath", "config", "inventory", "net", "timeline"]),
+    ("tftp/", &["beneath", "config", "inventory", "mac", "net", "timeline"]),
     ("http/", &["beneath", "config", "dhcp", "inventory", "mac", "net", "store", "tftp", "timeline"]),
 ];
 
