@@ -13,6 +13,7 @@ use netboot_ebpf::Class;
 use crate::beneath::{self, Opened, Refused};
 use crate::inventory::{Profile, Snapshot};
 use crate::loader::{Asked, Request, Road, Site, names};
+use crate::mac::Mac;
 
 /// The files that are served. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -79,6 +80,12 @@ impl Files {
     #[must_use]
     pub fn ignoring_case(self, ignore_case: bool) -> Self {
         Self { ignore_case, ..self }
+    }
+
+    /// The machine that this address is reserved for.
+    pub(super) fn machine(&self, addr: IpAddr) -> Option<Mac> {
+        let IpAddr::V4(addr) = addr else { return None };
+        self.inventory.load().by_addr(addr).map(|host| host.mac)
     }
 
     /// Opens what a caller calls `name`; leading and doubled slashes mean nothing.

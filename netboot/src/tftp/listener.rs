@@ -190,7 +190,12 @@ impl Listener {
             return None;
         }
         let refuse = |name: &str, code, why: &'static str| {
-            timeline.record(&Step::TftpFailed { peer: from, file: shown(name), why: why.to_owned() });
+            timeline.record(&Step::TftpFailed {
+                peer: from,
+                file: shown(name),
+                why: why.to_owned(),
+                sent: None,
+            });
             Some((code, why))
         };
         let request = match wire::parse(packet) {
@@ -295,7 +300,7 @@ impl Common {
     async fn open(&self, id: u64, claim: Arc<Claim>, peer: SocketAddr) {
         let Ok(Packet::Read(request)) = wire::parse(claim.request()) else { return };
         let failed = |why: String| {
-            self.timeline.record(&Step::TftpFailed { peer, file: shown(request.name), why });
+            self.timeline.record(&Step::TftpFailed { peer, file: shown(request.name), why, sent: None });
             self.running.borrow_mut().over(id);
         };
         let own = || UdpSocket::bind((self.addr, 0)).and_then(|socket| ready(socket).map(Arc::new));
@@ -330,8 +335,18 @@ impl Common {
         let assigned = self.running.borrow_mut().assign(id);
         let Some(worker) = assigned else { return self.running.borrow_mut().over(id) };
         let (file, claim) = (shown(request.name), Arc::clone(&claim));
-        let job =
-            Job { id, claim, peer, socket, own_socket: self.only.is_none(), file, agreed, bytes, first };
+        let job = Job {
+            id,
+            claim,
+            mac: self.files.machine(peer.ip()),
+            peer,
+            socket,
+            own_socket: self.only.is_none(),
+            file,
+            agreed,
+            bytes,
+            first,
+        };
         if let Some(worker) = self.workers.get(worker) {
             worker.tell(Message::Play(Box::new(job)));
         }

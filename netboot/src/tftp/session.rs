@@ -18,7 +18,8 @@ use super::pages::{Bytes, Call, Presence};
 use super::send::{self, Failure};
 use super::transfer::{Action, End, Event, Transfer};
 use super::wire::{self, Packet, code};
-use crate::timeline::{Step, Timeline};
+use crate::mac::Mac;
+use crate::timeline::{Sent, Step, Timeline};
 
 /// A session that waits for the disk is looked after this often.
 const DISK: Duration = Duration::from_millis(20);
@@ -102,6 +103,8 @@ pub(super) struct Job {
     /// No other ever had it.
     pub(super) id: u64,
     pub(super) claim: Arc<Claim>,
+    /// The machine, if it is known.
+    pub(super) mac: Option<Mac>,
     pub(super) peer: SocketAddr,
     pub(super) socket: Arc<UdpSocket>,
     /// It is this client's alone. Else what comes for it is handed over.
@@ -367,8 +370,8 @@ impl Session {
         let (file, size) = (file.clone(), bytes.size());
         match end {
             End::Done => {
-                let (took, resent) = (claim.age(), claim.ask(Transfer::resent));
-                shared.timeline.record(&Step::TftpDone { peer, file, bytes: size, took, resent });
+                let sent = Sent { bytes: size, ..sent(&self.job) };
+                shared.timeline.record(&Step::TftpDone { peer, file, sent });
             }
             End::Probe => {
                 shared.timeline.count("tftp", "size-probe");
@@ -387,7 +390,17 @@ impl Session {
 }
 
 fn failed(job: &Job, why: String, shared: &Shared) {
-    shared.timeline.record(&Step::TftpFailed { peer: job.peer, file: job.file.clone(), why });
+    let (peer, file, sent) = (job.peer, job.file.clone(), Some(sent(job)));
+    shared.timeline.record(&Step::TftpFailed { peer, file, why, sent });
+}
+
+fn sent(job: &Job) -> Sent {
+    let Job { mac, ref claim, ref agreed, .. } = *job;
+    let Agreed { blksize, windowsize, .. } = *agreed;
+    let acked = claim.ask(Transfer::block).saturating_sub(1).saturating_mul(blksize.into());
+    let bytes = acked.min(job.bytes.size());
+    let (resent, took) = (claim.ask(Transfer::resent), claim.age());
+    Sent { mac, bytes, blksize, windowsize, resent, took }
 }
 
 fn send_error(job: &Job, text: &str) {

@@ -45,8 +45,18 @@ impl Stage {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.set_nonblocking(true).unwrap();
         let (peer, file) = (self.client.local_addr().unwrap(), "file".to_owned());
-        let job =
-            Job { id, claim, peer, socket: Arc::new(socket), own_socket: true, file, agreed, bytes, first };
+        let job = Job {
+            id,
+            claim,
+            mac: None,
+            peer,
+            socket: Arc::new(socket),
+            own_socket: true,
+            file,
+            agreed,
+            bytes,
+            first,
+        };
         let session = self.ways(|ways| Session::begin(job, ways)).unwrap();
         let oack = self.arrived();
         assert_eq!(oack.len(), 1);

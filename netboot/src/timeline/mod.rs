@@ -24,7 +24,7 @@ pub use rivals::Rival;
 use rivals::Rivals;
 use seen::Book;
 pub use seen::Seen;
-pub use step::{By, Step};
+pub use step::{By, Sent, Step};
 
 /// News that are remembered, so as not to be told again.
 const MOST_NEWS: usize = 8192;
@@ -91,6 +91,14 @@ impl Timeline {
     /// Counts one event by component (`dhcp`, `tftp`, `http`, `xdp`) and name (a [`Reason`]'s, `offer`, …).
     pub fn count(&self, component: &'static str, name: &'static str) {
         *lock(&self.0.counters).entry((component, name)).or_default() += 1;
+    }
+
+    /// Counts what a transfer has sent.
+    fn sent(&self, sent: &Sent) {
+        let mut counters = lock(&self.0.counters);
+        for (name, number) in [("bytes", sent.bytes), ("blocks-resent", sent.resent)] {
+            *counters.entry(("tftp", name)).or_default() += number;
+        }
     }
 
     /// Sets a counter that is kept elsewhere, as the XDP program's are. Returns whether it went up.
@@ -191,14 +199,22 @@ impl Timeline {
             Step::TftpStart { peer, file, size, blksize, windowsize } => {
                 tracing::info!(target: "netboot::step", step = "tftp-start", addr = %peer.ip(), file, size, blksize, windowsize, "TFTP {file} to {}: {size} bytes", peer.ip());
             }
-            Step::TftpDone { peer, file, bytes, took, resent } => {
+            Step::TftpDone { peer, file, sent } => {
                 self.count("tftp", "done");
-                let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-                tracing::info!(target: "netboot::step", step = "tftp-done", addr = %peer.ip(), file, bytes, millis, resent, "TFTP {file} to {} done: {bytes} bytes in {millis} ms", peer.ip());
+                self.sent(sent);
+                let Sent { bytes, blksize, windowsize, resent, .. } = *sent;
+                let (mac, millis) = (sent.mac.map(tracing::field::display), millis(sent.took));
+                tracing::info!(target: "netboot::step", step = "tftp-done", mac, addr = %peer.ip(), file, bytes, blksize, windowsize, millis, resent, "TFTP {file} to {} done: {bytes} bytes in {millis} ms", peer.ip());
             }
-            Step::TftpFailed { peer, file, why } => {
+            Step::TftpFailed { peer, file, why, sent } => {
                 self.count("tftp", "failed");
-                tracing::info!(target: "netboot::step", step = "tftp-failed", addr = %peer.ip(), file, why, "TFTP {file} to {}: {why}", peer.ip());
+                if let Some(sent) = sent {
+                    self.sent(sent);
+                }
+                let mac = sent.and_then(|sent| sent.mac).map(tracing::field::display);
+                let (bytes, resent) = (sent.map(|sent| sent.bytes), sent.map(|sent| sent.resent));
+                let millis = sent.map(|sent| millis(sent.took));
+                tracing::info!(target: "netboot::step", step = "tftp-failed", mac, addr = %peer.ip(), file, bytes, millis, resent, why, "TFTP {file} to {}: {why}", peer.ip());
             }
             Step::Booted { mac, addr, hostname } => {
                 self.count("http", "booted");
@@ -213,6 +229,10 @@ impl Timeline {
             }
         }
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Which limit it was, with the setting that changes it.

@@ -26,6 +26,23 @@ impl By {
     }
 }
 
+/// What was sent in a TFTP transfer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// The machine, where its address is reserved for one.
+    pub mac: Option<Mac>,
+    /// Bytes that it has acknowledged.
+    pub bytes: u64,
+    /// Agreed block size, bytes.
+    pub blksize: u16,
+    /// Agreed window, blocks.
+    pub windowsize: u16,
+    /// Blocks that were sent more than once.
+    pub resent: u64,
+    /// From the request to the end.
+    pub took: Duration,
+}
+
 /// One step of a machine.
 #[derive(Clone, Debug)]
 pub enum Step {
@@ -95,12 +112,8 @@ pub enum Step {
         peer: SocketAddr,
         /// The path it asked for.
         file: String,
-        /// Size in bytes.
-        bytes: u64,
-        /// From the request to the last ACK.
-        took: Duration,
-        /// Blocks that were sent more than once.
-        resent: u64,
+        /// All about it.
+        sent: Sent,
     },
     /// A TFTP request or transfer ended without the whole file.
     TftpFailed {
@@ -110,6 +123,8 @@ pub enum Step {
         file: String,
         /// What happened, with the block number where there is one.
         why: String,
+        /// All about the transfer, where there was one.
+        sent: Option<Sent>,
     },
     /// It has said that its system is up.
     Booted {

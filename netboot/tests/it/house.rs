@@ -129,7 +129,7 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("import/", &["mac", "config", "inventory", "dhcp"]),
     ("capture/", &["mac", "net", "tftp", "fastpath"]),
     ("fastpath/", &["mac", "config", "inventory", "net", "dhcp", "timeline"]),
-    ("tftp/", &["beneath", "config", "inventory", "loader", "net", "timeline"]),
+    ("tftp/", &["beneath", "config", "inventory", "loader", "mac", "net", "timeline"]),
     (
         "http/",
         &["beneath", "config", "dhcp", "inventory", "loader", "mac", "net", "store", "tftp", "timeline"],

@@ -217,6 +217,36 @@ fn no_more_is_on_its_way_than_there_is_room_for() {
     });
 }
 
+/// What was sent to whom, and what became of it, is one line whatever it was.
+#[test]
+fn each_transfer_leaves_one_line_that_says_all_about_it() {
+    let site = Site::new(&engine(ENGINES[0]), &[address(101)]);
+    let content = pattern(FILE);
+    site.file("image", &content);
+    let hosts = r#"{ "hosts": { "192.168.90.101": { "macaddr": "52:54:00:00:00:01", "$hostname": "b1", "channel": "stable" } } }"#;
+    std::fs::write(site.data.path().join("pxe_hosts.json"), hosts).unwrap();
+    assert!(wait_for(SOON, || site.server.child().output().contains("new snapshot")));
+    site.serves(address(101), "image", &content);
+    // Two windows of a third transfer, then it gives up.
+    let (client, tid) = begin(&site, 101, &[]);
+    client.ack(0, tid);
+    client.blocks(1, 4, SOON);
+    client.ack(4, tid);
+    client.blocks(5, 4, SOON);
+    client.error(3, tid);
+    let ends = site.wait_ends(address(101), 2, SOON);
+    assert_eq!((ends[0].name(), ends[0].text("mac")), ("tftp-done", "52:54:00:00:00:01"));
+    let numbers = |step: &xtask::lab::Step, names: &[&str]| {
+        names.iter().map(|name| step.number(name)).collect::<Vec<_>>()
+    };
+    let all = numbers(&ends[0], &["bytes", "blksize", "windowsize", "resent"]);
+    assert_eq!(all, [u64::try_from(FILE).unwrap(), 1428, 4, 0]);
+    assert_eq!((ends[1].name(), ends[1].text("mac")), ("tftp-failed", "52:54:00:00:00:01"));
+    assert_eq!(numbers(&ends[1], &["bytes", "resent"]), [1428 * 4, 0]);
+    assert!(ends[1].text("why").contains("error 3"), "{:?}", ends[1]);
+    site.server.stop().unwrap();
+}
+
 /// The windows of one address get smaller together.
 #[test]
 fn one_address_has_no_more_on_its_way_than_there_is_room_for() {
