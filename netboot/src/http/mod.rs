@@ -7,7 +7,9 @@ mod connection;
 mod date;
 pub mod files;
 mod ipxe;
+mod order;
 pub mod server;
+mod whole;
 
 pub use api::STORE;
 pub use app::{State, app};

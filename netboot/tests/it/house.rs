@@ -33,6 +33,7 @@ const PURE: &[&str] = &[
     "dhcp/vacant.rs",
     "dhcp/waiting.rs",
     "inventory/marks.rs",
+    "inventory/orders.rs",
     "inventory/profile/mod.rs",
     "inventory/profile/builtin.rs",
     "inventory/profile/read.rs",
@@ -114,6 +115,7 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("config/", &["inventory", "mac"]),
     ("inventory/", &["beneath", "mac", "config"]),
     ("loader/", &["mac", "config", "inventory"]),
+    ("orders.rs", &["mac", "inventory", "loader", "store"]),
     ("store/", &[]),
     ("net/", &["mac"]),
     ("timeline/", &["mac"]),
@@ -124,7 +126,19 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("tftp/", &["beneath", "config", "inventory", "loader", "net", "timeline"]),
     (
         "http/",
-        &["beneath", "config", "dhcp", "inventory", "loader", "mac", "net", "store", "tftp", "timeline"],
+        &[
+            "beneath",
+            "config",
+            "dhcp",
+            "inventory",
+            "loader",
+            "mac",
+            "net",
+            "orders",
+            "store",
+            "tftp",
+            "timeline",
+        ],
     ),
 ];
 
