@@ -28,12 +28,13 @@ use crate::inventory::rendering::Server;
 use crate::inventory::{HOSTS_FILE, Inventory, Networks, Snapshot};
 use crate::net::link::{Link, State, Watch};
 use crate::net::{ports, ra};
+use crate::orders::Orders;
 use crate::timeline::Timeline;
 use crate::{dhcp, http, store, tftp};
 
 mod contested;
 mod follow;
-mod missing;
+mod heard;
 
 use contested::Contested;
 use follow::{Followed, follow, updated};
@@ -48,7 +49,8 @@ pub async fn serve(settings: Settings, inventory: Arc<Inventory>) -> Result<()> 
     let mut background = JoinSet::new();
     background.spawn(signals(Arc::clone(&inventory), stop.clone(), Arc::clone(&for_successor))?);
     background.spawn(Arc::clone(&inventory).watch(stop.clone()));
-    let timeline = Timeline::heard_by(missing::listener(&settings, &inventory));
+    let orders = Orders::start(Arc::clone(&inventory)).context("start a thread for orders")?;
+    let timeline = Timeline::heard_by(heard::listener(&settings, &inventory, &orders));
 
     let mut watch = Watch::open(&settings.interface)?;
     let mut served = false;
@@ -82,6 +84,7 @@ pub async fn serve(settings: Settings, inventory: Arc<Inventory>) -> Result<()> 
         let parts = Parts {
             settings: &settings,
             inventory: &inventory,
+            orders: &orders,
             timeline: &timeline,
             link: &link,
             for_successor: &for_successor,
@@ -154,6 +157,7 @@ fn signals(
 struct Parts<'a> {
     settings: &'a Settings,
     inventory: &'a Arc<Inventory>,
+    orders: &'a Arc<Orders>,
     timeline: &'a Timeline,
     link: &'a Link,
     /// When told to stop: the XDP program is to stay.
@@ -163,12 +167,11 @@ struct Parts<'a> {
 impl Parts<'_> {
     /// Starts everything on the link, and ends it when told to stop or when the link is no longer what it was.
     async fn serve(&self, watch: &mut Watch, stop: &CancellationToken) -> Result<()> {
-        let Self { settings, inventory, timeline, link, for_successor } = *self;
+        let Self { settings, inventory, orders, timeline, link, for_successor } = *self;
         tracing::info!(interface = link.name, addr = %link.addr, prefix = %link.prefix, mac = %link.mac, "serving {} on {}", link.prefix, link.name);
         let subnet = Subnet::new(link, settings);
         self.tell_gaps();
-        let ends = stop.child_token();
-        let ready = Arc::new(AtomicBool::new(false));
+        let (ends, ready) = (stop.child_token(), Arc::new(AtomicBool::new(false)));
         let mut tasks: JoinSet<Result<()>> = JoinSet::new();
 
         let leases = self.open_leases()?;
@@ -203,6 +206,7 @@ impl Parts<'_> {
             subnets: self.subnets().into(),
             override_from: settings.http.override_from.clone().into(),
             leases: lease_reader,
+            orders: Arc::clone(orders),
             network: Arc::new(Network::new(&subnet, &settings.dhcp)),
             unknown: settings.dhcp.unknown,
             waiting: dhcp.waiting(),
@@ -282,11 +286,13 @@ impl Parts<'_> {
         }
     }
 
-    /// Opens the lease store in the state directory, which is made if it is not there.
+    /// Opens the store of leases and orders in the state directory, which is made if it is not there.
     fn open_leases(&self) -> Result<store::Redb> {
         let state = &self.settings.state;
         fs::create_dir_all(state).with_context(|| format!("make the state directory {}", state.display()))?;
-        Ok(store::Redb::open(state)?)
+        let store = store::Redb::open(state)?;
+        self.orders.keep_in(store.beside(), &store.reader().list()?);
+        Ok(store)
     }
 
     /// Where the machines are: the interface's subnet and those behind relay agents.

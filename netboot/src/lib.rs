@@ -15,6 +15,7 @@ pub mod inventory;
 pub mod loader;
 pub mod mac;
 pub mod net;
+pub mod orders;
 pub mod store;
 pub mod tftp;
 pub mod timeline;

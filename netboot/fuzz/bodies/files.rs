@@ -6,13 +6,15 @@ use std::path::Path;
 use netboot::config::problem::Problem;
 use netboot::config::{FILE, Given, resolve};
 use netboot::inventory::{HOSTS_FILE, Networks, load};
+use netboot::loader::{Loader, Request, Road, Site, Whose};
 
 use super::world;
 
-/// Reads the bytes as `pxe_hosts.json`, and as `netboot.json`.
+/// Reads the bytes as `pxe_hosts.json`, as a profile, and as `netboot.json`.
 pub(crate) fn run(data: &[u8]) {
     world::with_directory(|directory| {
         hosts(directory, data);
+        profile(directory, data);
         settings(directory, data);
     });
 }
@@ -39,6 +41,31 @@ fn hosts(directory: &Path, data: &[u8]) {
             );
             assert!(!host.hostname.contains(['\0', '\n']) && host.hostname.len() <= 255);
             assert_eq!(snapshot.by_mac(host.mac).map(|found| found.addr), Some(host.addr));
+        }
+    }
+    std::fs::remove_file(&path).expect("remove the file");
+}
+
+fn profile(directory: &Path, data: &[u8]) {
+    let profiles = directory.join("profiles");
+    std::fs::create_dir_all(&profiles).expect("make the directory");
+    let path = profiles.join("any.json");
+    std::fs::write(&path, data).expect("write the file");
+    let loaded = load(directory, &Networks::default());
+    let problems: Vec<_> = loaded.problems.into_iter().filter(|problem| problem.file == path).collect();
+    told(&problems, data);
+    let Some(snapshot) = loaded.snapshot else {
+        assert!(problems.iter().any(Problem::is_error), "refused without a word");
+        return std::fs::remove_file(&path).expect("remove the file");
+    };
+    let site = Site { server: [192, 168, 90, 2].into(), http_port: 8080 };
+    for there in [true, false] {
+        let addr = Some([192, 168, 90, 11].into());
+        let request = Request { snapshot: &snapshot, addr, site, there: &|_| there };
+        let Some(plan) = request.plan(Whose::Named("any")) else { continue };
+        for loader in [Loader::Pxelinux, Loader::Grub, Loader::Ipxe] {
+            let text = plan.text(loader, "name", site, Road::Tftp);
+            assert!(!text.contains(|c: char| c.is_control() && !"\n\t".contains(c)), "{text:?}");
         }
     }
     std::fs::remove_file(&path).expect("remove the file");

@@ -1,4 +1,4 @@
-//! Asks the running netboot over HTTP on loopback. Makes nothing and changes nothing.
+//! Asks the running netboot over HTTP on loopback.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -15,11 +15,24 @@ const LARGEST_ANSWER: u64 = 64 << 20;
 
 /// What the running netboot that has this store says to `GET path`.
 pub(super) fn get(port: u16, path: &str, store: &str) -> Result<Vec<u8>> {
+    exchange(port, &format!("GET {path}"), "", store)
+}
+
+/// The same to `POST path` with this JSON.
+pub(super) fn post(port: u16, path: &str, json: &str, store: &str) -> Result<Vec<u8>> {
+    exchange(port, &format!("POST {path}"), json, store)
+}
+
+fn exchange(port: u16, what: &str, json: &str, store: &str) -> Result<Vec<u8>> {
     let mut connection = TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), SILENCE)?;
     connection.set_read_timeout(Some(SILENCE))?;
     connection.set_write_timeout(Some(SILENCE))?;
     // HTTP/1.0: the answer comes in one piece and ends with the connection.
-    write!(connection, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
+    let more = match json.len() {
+        0 => String::new(),
+        length => format!("Content-Type: application/json\r\nContent-Length: {length}\r\n"),
+    };
+    write!(connection, "{what} HTTP/1.0\r\nHost: localhost\r\n{more}\r\n{json}")?;
     let mut answer = Vec::new();
     connection.take(LARGEST_ANSWER).read_to_end(&mut answer)?;
     body(answer, store)

@@ -3,6 +3,7 @@
 //! Who has asked is known to the running netboot alone, which is asked over HTTP on loopback. Listing changes nothing.
 
 mod approve;
+mod set;
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -16,7 +17,8 @@ use super::{WRONG, ask, failed, report, say};
 use crate::config::problem::Problems;
 use crate::config::{self, Given, Settings};
 use crate::dhcp::vacant::Network;
-use crate::inventory::{self, Networks};
+use crate::inventory::orders::When;
+use crate::inventory::{self, Networks, Order};
 use crate::store;
 
 pub(super) const EXAMPLES: &str = "\
@@ -26,6 +28,8 @@ Examples:
   netboot hosts approve 52:54:00:12:34:56            the lowest free address
   netboot hosts approve 52:54:00:12:34:56 --addr 192.168.90.11 --hostname blade1 --channel beta
   netboot hosts approve 52:54:00:00:00:01 52:54:00:00:00:02 --dry-run
+  netboot hosts set 192.168.90.11 --next-boot debian the profile debian, once
+  netboot hosts set 52:54:00:12:34:56 --local-disk   its disk, until --clear
 
 The setting dhcp.unknown in netboot.json says what machines without a reservation get:
 \"pool\" an address of the pool, \"hold\" no answer until they are approved, \"deny\" no answer.
@@ -52,6 +56,9 @@ enum Action {
     /// Give machines a reservation: they are added to DATA/pxe_hosts.json, which a running netboot reads at once.
     #[command(after_help = EXAMPLES)]
     Approve(approve::Approve),
+    /// Say what a machine boots next, or until told otherwise, whatever its profile says.
+    #[command(after_help = EXAMPLES)]
+    Set(set::Set),
 }
 
 /// Where netboot's files are, and where it can be asked.
@@ -79,6 +86,7 @@ pub(super) fn run(hosts: Hosts) -> ExitCode {
     let settings = config::resolve(&data, Given { state, http_port, ..Given::default() });
     let done = settings.map_err(Into::into).and_then(|settings| match action {
         Some(Action::Approve(approve)) => approve::run(approve, &settings),
+        Some(Action::Set(set)) => set::run(&set, &settings),
         None => list(&settings, json, waiting),
     });
     let Err(error) = done else { return ExitCode::SUCCESS };
@@ -110,6 +118,8 @@ struct Reserved {
     channel: String,
     leased_to: Option<Leased>,
     seen: Option<Seen>,
+    #[serde(default)]
+    order: Option<Order>,
 }
 
 /// The last answer to a machine.
@@ -222,13 +232,18 @@ fn reserved(hosts: &[Reserved], now: u64) -> String {
     let mut rows =
         vec![["ADDRESS", "MAC", "NAME", "CHANNEL", "LAST SEEN", "NOTE"].map(str::to_owned).to_vec()];
     rows.extend(hosts.iter().map(|host| {
-        let note = host.leased_to.as_ref().map(|lease| {
+        let lease = host.leased_to.as_ref().map(|lease| {
             let left = span(lease.expires.saturating_sub(now));
             format!("{} has its address for {left} more", lease.mac)
         });
+        let order = host.order.as_ref().map(|Order { profile, when }| match when {
+            When::Always => format!("boots {profile} until told otherwise"),
+            _ => format!("boots {profile} next"),
+        });
+        let notes: Vec<_> = lease.into_iter().chain(order).collect();
         let Reserved { mac, addr, hostname, channel, seen, .. } = host;
         let seen = or_dash(seen.as_ref().map(|seen| seen.told(now)).as_ref());
-        vec![addr.to_string(), mac.clone(), hostname.clone(), channel.clone(), seen, note.unwrap_or_default()]
+        vec![addr.to_string(), mac.clone(), hostname.clone(), channel.clone(), seen, notes.join("; ")]
     }));
     columns(&rows)
 }
@@ -316,6 +331,7 @@ mod tests {
             channel: "stable".to_owned(),
             leased_to,
             seen,
+            order: None,
         };
         let other = Leased { mac: "52:54:00:00:00:02".to_owned(), expires: 1120 };
         assert_eq!(

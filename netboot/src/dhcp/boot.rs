@@ -33,6 +33,8 @@ pub fn file<'a>(
         Class::Other => None,
         Class::Plain => return self::file(settings, custom, snapshot, host, Class::Bios),
         Class::Bios => written(class).or_else(|| found.get(class)).or(Some(BIOS)),
+        // What was ordered for the next boot beats what people have written for every one.
+        Class::Ipxe if host.is_some_and(|host| snapshot.ordered(host).is_some()) => Some(SCRIPT),
         Class::Ipxe => written(class)
             .or_else(|| found.get(class))
             .or_else(|| has_script(settings, custom, snapshot, host).then_some(SCRIPT))

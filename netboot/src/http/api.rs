@@ -20,6 +20,8 @@ use crate::dhcp::lease::Lease;
 use crate::dhcp::record;
 use crate::dhcp::vacant::Network;
 use crate::dhcp::waiting::Machine;
+use crate::inventory::Order;
+use crate::inventory::orders::When;
 use crate::mac::Mac;
 use crate::timeline::Seen;
 
@@ -111,6 +113,8 @@ fn machines(state: &State, mut live: Vec<Lease>) -> Response {
         addr: host.addr,
         hostname: &host.hostname,
         channel: &host.channel,
+        profile: snapshot.profile_name(Some(host)),
+        order: snapshot.order(host).filter(|order| order.when != When::Used),
         leased_to: by_addr.get(&host.addr).copied().filter(|lease| lease.owner.mac != host.mac),
         seen: state.timeline.seen(host.mac),
     });
@@ -143,6 +147,11 @@ struct Reserved<'a> {
     addr: Ipv4Addr,
     hostname: &'a str,
     channel: &'a str,
+    /// What it boots.
+    profile: Option<&'a str>,
+    /// What was ordered for its next boot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    order: Option<&'a Order>,
     /// Somebody else who has its address still.
     #[serde(skip_serializing_if = "Option::is_none")]
     leased_to: Option<&'a Lease>,

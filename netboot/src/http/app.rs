@@ -1,7 +1,7 @@
 //! The routes: `/healthz`, `/api/v1/…`, `/tftp/…`, `/ipxe`, `/nocloud/…`, `/ignition`, `/t/…`, `/phone_home`; every other path is
 //! the caller's cloud-config.
 //!
-//! Nothing here writes anything, and nothing waits for another part.
+//! Nothing here writes anything but an order for a machine's next boot, and nothing waits for another part.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,25 +10,30 @@ use std::sync::{Arc, Mutex};
 use arc_swap::ArcSwap;
 use axum::Router;
 use axum::body::HttpBody;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State as Extract};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Request, State as Extract};
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use ipnetwork::Ipv4Network;
 
-use super::{Reads, api, booted, cloud_config, files, ignition, ipxe, named, nocloud};
+use super::{Reads, api, booted, cloud_config, files, ignition, ipxe, named, nocloud, order, whole};
 use crate::config::Unknown;
 use crate::dhcp::vacant::Network;
 use crate::dhcp::waiting::Waiting;
 use crate::inventory::Inventory;
 use crate::inventory::rendering::Server;
+use crate::loader::names;
+use crate::orders::Orders;
 use crate::store;
 use crate::tftp::Files;
 use crate::timeline::{Step, Timeline};
 
 /// Longest path with its query, bytes. hyper bounds the headers.
 const LONGEST_TARGET: usize = 2048;
+
+/// Largest order, bytes.
+const LARGEST_ORDER: usize = 4096;
 
 /// What the handlers see of the rest of the program.
 #[derive(Clone)]
@@ -47,6 +52,8 @@ pub struct State {
     pub override_from: Arc<[Ipv4Network]>,
     /// The leases that are on disk.
     pub leases: store::Reader,
+    /// What machines boot next.
+    pub orders: Arc<Orders>,
     /// What of the PXE network can be given to machines.
     pub network: Arc<Network>,
     /// What becomes of machines without a reservation.
@@ -62,6 +69,14 @@ pub struct State {
 }
 
 impl State {
+    /// Whether this client may change what machines do: this machine itself, and whom the operator trusts by name.
+    pub(super) fn may_order(&self, client: IpAddr) -> bool {
+        match client {
+            IpAddr::V4(addr) => self.override_from.iter().any(|network| network.contains(addr)),
+            IpAddr::V6(addr) => addr.is_loopback(),
+        }
+    }
+
     /// Whether this client may see what concerns other machines.
     pub(super) fn may_see_others(&self, client: IpAddr) -> bool {
         match client {
@@ -101,6 +116,7 @@ pub fn app(state: State) -> Router {
         .route("/api/v1/status", get(api::status))
         .route("/api/v1/leases", get(api::leases))
         .route("/api/v1/hosts", get(api::hosts))
+        .route("/api/v1/hosts/{mac}", post(order::serve).layer(DefaultBodyLimit::max(LARGEST_ORDER)))
         .route("/api/{*rest}", no_file)
         .merge(files)
         .merge(nocloud)
@@ -141,9 +157,15 @@ async fn bounded(request: Request, next: Next) -> Response {
 async fn record(
     Extract((state, what)): Extract<(State, &'static str)>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    name: Option<Path<String>>,
     request: Request,
     next: Next,
 ) -> Response {
+    let asked = match name {
+        Some(Path(name)) => Some(name),
+        None => (request.uri().path() == "/ipxe").then(|| names::SCRIPT.to_owned()),
+    };
+    let asked = asked.filter(|_| what == "file" && request.method() == Method::GET);
     let line = format!("{} {}", request.method(), request.uri().path());
     let response = next.run(request).await;
     let length =
@@ -151,5 +173,8 @@ async fn record(
     let bytes = response.body().size_hint().exact().or(length).unwrap_or(0);
     let status = response.status().as_u16();
     state.timeline.record(&Step::Http { peer: canonical(peer), request: line, what, status, bytes });
-    response
+    match asked {
+        Some(file) => whole::told(response, &state.orders, peer.ip(), file),
+        None => response,
+    }
 }

@@ -42,7 +42,11 @@ pub(super) async fn serve(
             (StatusCode::INTERNAL_SERVER_ERROR, b"cannot be read\n".to_vec())
         }
     };
-    let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-store")];
+    let headers = [
+        (header::CONTENT_TYPE, "text/plain; charset=utf-8".to_owned()),
+        (header::CACHE_CONTROL, "no-store".to_owned()),
+        (header::CONTENT_LENGTH, text.len().to_string()),
+    ];
     (status, headers, text).into_response()
 }
 

@@ -11,9 +11,11 @@ mod ignition;
 mod ipxe;
 mod named;
 mod nocloud;
+mod order;
 mod reads;
 pub mod server;
 mod text;
+mod whole;
 mod whose;
 
 pub use api::STORE;

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::again::Kept;
 use super::load::load_again;
-use super::{Loaded, Networks, Snapshot, loaders, profile, secrets, template};
+use super::{Loaded, Networks, Orders, Snapshot, loaders, profile, secrets, template};
 use crate::config::problem::{Problem, Problems, Severity};
 
 /// An editor writes a file in several steps: while one is open it is read when nothing has happened for this long.
@@ -41,6 +41,7 @@ struct Last {
     problems: Arc<[Problem]>,
     missing: bool,
     kept: Option<Kept>,
+    orders: Arc<Orders>,
 }
 
 impl Inventory {
@@ -53,7 +54,7 @@ impl Inventory {
         let Loaded { snapshot, problems, missing } = load_again(&data, &networks, &mut kept);
         let Some(snapshot) = snapshot else { return Err(Problems(problems)) };
         log(&problems);
-        let last = Last { networks, problems: problems.into(), missing, kept };
+        let last = Last { networks, problems: problems.into(), missing, kept, orders: Arc::default() };
         let snapshots = Arc::new(ArcSwap::from_pointee(snapshot));
         Ok(Self {
             data,
@@ -115,6 +116,19 @@ impl Inventory {
         self.read(&mut self.lock())
     }
 
+    /// Takes these orders in the place of those that there were.
+    pub fn set_orders(&self, orders: Orders) {
+        let mut last = self.lock();
+        last.orders = Arc::new(orders);
+        let snapshot = Snapshot::clone(&self.snapshots.load());
+        self.replace(snapshot.with_orders(Arc::clone(&last.orders)));
+    }
+
+    fn replace(&self, snapshot: Snapshot) {
+        self.snapshots.store(Arc::new(snapshot));
+        self.generation.send_modify(|generation| *generation += 1);
+    }
+
     fn lock(&self) -> MutexGuard<'_, Last> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -136,12 +150,12 @@ impl Inventory {
                 tracing::error!("inventory: the last good snapshot stays in use");
             }
         }
+        let snapshot = snapshot.map(|snapshot| snapshot.with_orders(Arc::clone(&last.orders)));
         if let Some(snapshot) = snapshot
             && snapshot != **self.snapshots.load()
         {
             tracing::info!(hosts = snapshot.hosts().len(), "inventory: new snapshot");
-            self.snapshots.store(Arc::new(snapshot));
-            self.generation.send_modify(|generation| *generation += 1);
+            self.replace(snapshot);
         }
         last.problems = problems.into();
         last.missing = missing;

@@ -9,6 +9,7 @@ mod load;
 pub mod loaders;
 pub mod marks;
 mod networks;
+pub mod orders;
 mod own_boot;
 pub mod profile;
 mod read;
@@ -33,6 +34,7 @@ pub use load::{Loaded, load};
 pub use loaders::Loaders;
 pub use marks::Marks;
 pub use networks::Networks;
+pub use orders::{Order, Orders};
 pub use profile::{Profile, Profiles};
 pub(crate) use read::channel as channel_rule;
 
@@ -79,6 +81,7 @@ pub struct Snapshot {
     machines: Arc<Machines>,
     loaders: Loaders,
     profiles: Arc<Profiles>,
+    orders: Arc<Orders>,
 }
 
 /// What the hosts file says. Two readings share the hosts that are the same in both, so that they are compared at once.
@@ -126,6 +129,12 @@ impl Snapshot {
         Self { profiles: Arc::new(profiles), ..self }
     }
 
+    /// The same machines, with these orders.
+    #[must_use]
+    pub fn with_orders(self, orders: Arc<Orders>) -> Self {
+        Self { orders, ..self }
+    }
+
     /// The profiles.
     pub fn profiles(&self) -> &Profiles {
         &self.profiles
@@ -161,8 +170,11 @@ impl Snapshot {
 
     /// The name of a host's template: its own, else its profile's.
     pub fn template<'s>(&'s self, host: &'s Host) -> &'s str {
-        let profile = || self.profile_file(Some(host))?.template.as_deref();
-        host.template.as_deref().or_else(profile).unwrap_or(DEFAULT_TEMPLATE)
+        let template = |profile: &str| self.profiles.file(profile)?.template.as_deref();
+        // What a machine was told to boot, and boots now, comes with its own.
+        let ordered = self.order(host).and_then(|order| template(&order.profile));
+        let profile = || template(self.profile_name(Some(host))?);
+        ordered.or(host.template.as_deref()).or_else(profile).unwrap_or(DEFAULT_TEMPLATE)
     }
 
     /// The host with this Ethernet address.

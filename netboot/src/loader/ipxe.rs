@@ -59,7 +59,9 @@ fn lines(entry: &Entry, site: Site) -> Vec<String> {
             let names: Vec<_> = (0..initrds.len()).map(|number| format!("initrd{number}")).collect();
             let mut words = vec!["kernel".to_owned(), url(kernel, site)];
             words.extend(names.iter().map(|name| format!("initrd={name}")));
-            words.extend(cmdline.split_whitespace().map(str::to_owned));
+            // These would end the command, and it knows no quotes.
+            let ends = |word: &&str| ["||", "&&", ";"].contains(word) || word.starts_with('#');
+            words.extend(cmdline.split_whitespace().filter(|word| !ends(word)).map(str::to_owned));
             let kernel = format!("{} {or}", words.join(" "));
             let initrds = initrds.iter().zip(&names);
             let initrds =

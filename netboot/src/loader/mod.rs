@@ -12,6 +12,8 @@ pub mod pxelinux;
 use std::net::Ipv4Addr;
 use std::path::Path;
 
+use crate::config::boot;
+
 pub use names::{Asked, Loader, Whose};
 pub use plan::Request;
 
@@ -107,6 +109,23 @@ pub enum Task {
 }
 
 impl Plan {
+    /// Whether a machine that has got this file whole has got all that it boots. What cannot be seen from here, as a file of
+    /// another server, it is believed to get.
+    pub fn ends_with(&self, name: &str) -> bool {
+        let asked = Asked::of(name).map(|asked| asked.loader);
+        self.entries.iter().any(|entry| match &entry.task {
+            Task::Linux { kernel, initrds, .. } => {
+                let last = initrds.last().unwrap_or(kernel);
+                if boot::is_url(last) { asked.is_some() } else { relative(last) == name }
+            }
+            Task::Chain(file) if !boot::is_url(file) => relative(file) == name,
+            // Another loader loads iPXE first, which asks again.
+            Task::Chain(_) | Task::Script(_) => asked == Some(Loader::Ipxe),
+            Task::LocalDisk => asked.is_some(),
+            Task::Wait(_) => false,
+        })
+    }
+
     /// The configuration for a loader that has asked for `name`, and fetches its files by this road.
     pub fn text(&self, loader: Loader, name: &str, site: Site, road: Road) -> String {
         match loader {

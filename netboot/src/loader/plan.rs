@@ -58,7 +58,8 @@ impl<'a> Request<'a> {
         if let Some(profile) = self.snapshot.profile(host) {
             return Some(self.with_menu(name, &profile));
         }
-        host.and_then(Host::profile)?;
+        let named = |host: &&Host| host.profile().is_some() || self.snapshot.ordered(host).is_some();
+        host.filter(named)?;
         let why = format!("there is no profile {name}, or it does not say what to boot");
         Some(self.menu(vec![Entry { name: name.to_owned(), task: Task::Wait(why) }], None))
     }

@@ -10,7 +10,7 @@ mod writer;
 use std::path::PathBuf;
 
 pub use self::memory::Memory;
-pub use self::redb::{Fault, Reader, Redb, fault, identity, path_in};
+pub use self::redb::{Beside, Fault, Reader, Redb, fault, identity, path_in};
 pub use self::writer::{Writer, Written};
 
 /// One change of a commit.

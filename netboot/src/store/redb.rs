@@ -117,6 +117,26 @@ impl Reader {
     }
 }
 
+/// Writes to the store now and then, as long as its owner has it open.
+#[derive(Clone, Debug)]
+pub struct Beside(Reader);
+
+impl Beside {
+    /// Makes all the changes, or none; they are on stable storage when this returns.
+    ///
+    /// # Errors
+    /// When they could not be written, or the store is closed.
+    pub fn commit(&self, changes: &[Change]) -> Result<(), Error> {
+        let error = |why: &dyn std::fmt::Display| Error::Database {
+            what: "write to",
+            path: self.0.path.clone(),
+            why: why.to_string(),
+        };
+        let database = self.0.database.read().unwrap_or_else(PoisonError::into_inner);
+        write(database.as_ref().ok_or_else(|| error(&"it is closed"))?, changes).map_err(|why| error(&why))
+    }
+}
+
 impl Redb {
     /// Opens the file in this directory; both are made if they are not there. A damaged file is renamed to
     /// `leases.redb.damaged-<n>`, with an error in the log, and a new one begun.
@@ -160,6 +180,11 @@ impl Redb {
     /// Reads the same file.
     pub fn reader(&self) -> Reader {
         Reader { path: self.path.clone(), database: Arc::clone(&self.database) }
+    }
+
+    /// Writes the same file, beside this one's owner; the file takes one of them after the other.
+    pub fn beside(&self) -> Beside {
+        Beside(self.reader())
     }
 
     /// Takes the database out, or puts one in; waits for readers.

@@ -96,6 +96,9 @@ impl Files {
     /// Why it is not served.
     pub fn open(&self, name: &str, caller: Caller) -> Result<Content, Refused> {
         let name = if self.ignore_case { normal(&name.replace('\\', "/"))? } else { normal(name)? };
+        if let Some(text) = self.ordered(&name, caller) {
+            return Ok(Content::Generated(text.into_bytes()));
+        }
         match beneath::open(&self.root, &name) {
             Ok(opened) => Ok(Content::Disk(opened)),
             Err(Refused::NotFound) => self.other(&name, caller),
@@ -115,6 +118,14 @@ impl Files {
     fn other_case(&self, name: &str) -> Result<Opened, Refused> {
         let found = if self.ignore_case { beneath::find(&self.root, name)? } else { None };
         beneath::open(&self.root, &found.ok_or(Refused::NotFound)?)
+    }
+
+    /// The caller's configuration where something was ordered for its next boot: that beats a file on disk.
+    fn ordered(&self, name: &str, caller: Caller) -> Option<String> {
+        Asked::of(name)?;
+        let snapshot = self.inventory.load();
+        snapshot.ordered(snapshot.by_addr(caller.addr?)?)?;
+        self.generate(name, caller)
     }
 
     /// The configuration of the caller's loader, if that is what it asks for.

@@ -33,6 +33,7 @@ const PURE: &[&str] = &[
     "dhcp/vacant.rs",
     "dhcp/waiting.rs",
     "inventory/marks.rs",
+    "inventory/orders.rs",
     "inventory/profile/mod.rs",
     "inventory/profile/builtin.rs",
     "inventory/profile/read.rs",
@@ -122,6 +123,7 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("config/", &["inventory", "mac"]),
     ("inventory/", &["beneath", "mac", "config"]),
     ("loader/", &["mac", "config", "inventory"]),
+    ("orders.rs", &["mac", "inventory", "loader", "store"]),
     ("store/", &[]),
     ("net/", &["mac"]),
     ("timeline/", &["mac"]),
@@ -132,7 +134,19 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("tftp/", &["beneath", "config", "inventory", "loader", "mac", "net", "timeline"]),
     (
         "http/",
-        &["beneath", "config", "dhcp", "inventory", "loader", "mac", "net", "store", "tftp", "timeline"],
+        &[
+            "beneath",
+            "config",
+            "dhcp",
+            "inventory",
+            "loader",
+            "mac",
+            "net",
+            "orders",
+            "store",
+            "tftp",
+            "timeline",
+        ],
     ),
 ];
 

@@ -18,6 +18,7 @@ use netboot::dhcp::vacant::Network;
 use netboot::http::{Reads, State, app, server};
 use netboot::inventory::rendering::Server;
 use netboot::inventory::{Inventory, Networks};
+use netboot::orders::Orders;
 use netboot::store::{Change, Redb, Store};
 use netboot::tftp::Files;
 use netboot::timeline::Timeline;
@@ -59,6 +60,7 @@ pub(crate) fn served(data: &Path) -> State {
 pub(crate) fn served_on(data: &Path, networks: Networks) -> State {
     let inventory = Arc::new(Inventory::open(data.to_owned(), networks).unwrap());
     let files = Files::new(data, inventory.snapshots(), [10, 9, 0, 1].into(), 8080);
+    let orders = Orders::start(Arc::clone(&inventory)).unwrap();
     State {
         inventory,
         files,
@@ -67,6 +69,7 @@ pub(crate) fn served_on(data: &Path, networks: Networks) -> State {
         subnets: Arc::new(["10.9.0.0/24".parse().unwrap()]),
         override_from: Arc::new(["127.0.0.0/8".parse().unwrap(), "10.9.0.5/32".parse().unwrap()]),
         leases: Redb::open(tempfile::tempdir().unwrap().path()).unwrap().reader(),
+        orders,
         network: Arc::new(Network {
             prefix: "10.9.0.0/24".parse().unwrap(),
             server: [10, 9, 0, 1].into(),

@@ -200,3 +200,99 @@ async fn a_script_is_its_machines_own() {
     let unknown = get(&app, "10.9.0.80", "/ipxe").await;
     assert_eq!((unknown.status, unknown.text()), (404, "no profile says what 10.9.0.80 is to boot\n"));
 }
+
+/// Runs `netboot hosts …` beside the server; its output, and whether it went well.
+fn hosts(lab: &Lab, data: &Path, arguments: &str) -> (bool, String) {
+    let line = format!("{NETBOOT} hosts {arguments} --data {} 2>&1", data.display());
+    let output = lab.server.command("sh").args(["-c", &line]).output().unwrap();
+    (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[test]
+fn an_order_beats_everything_until_the_machine_has_got_it() {
+    let (lab, data) = (lab(), directory());
+    let pxelinux = data.path().join("tftp/pxelinux.cfg");
+    fs::create_dir(&pxelinux).unwrap();
+    fs::write(pxelinux.join("beta"), "# on disk\n").unwrap();
+    let server = Server::start(&lab, Path::new(NETBOOT), data.path(), &[]).unwrap();
+    let client = machines(&lab);
+    let (tftp, http) = ("tftp://192.168.90.2", "http://192.168.90.2:8080/tftp");
+    let config = || fetched(&client, 77, &format!("{tftp}/pxelinux.cfg/beta"));
+    let own = "# on disk\n";
+    for (files, last) in [(tftp, "i"), (http, "i")] {
+        assert!(wait_for(SOON, || config() == own), "{}", config());
+        let said = hosts(&lab, data.path(), "set 192.168.90.77 --next-boot own");
+        assert_eq!(said, (true, "52:54:00:00:00:77 boots own next\n".to_owned()));
+        assert!(config().contains("host=b77"), "{}", config());
+        let list = hosts(&lab, data.path(), "").1;
+        assert!(list.contains("boots own next"), "{list}");
+        // A kernel alone, the half of a file or somebody else's are no boot.
+        fetched(&client, 77, &format!("{files}/k"));
+        fetched(&client, 78, &format!("{files}/{last}"));
+        client.shell(&format!("curl -s --interface 192.168.90.77 -I {http}/{last}")).unwrap();
+        assert!(config().contains("host=b77"), "{}", config());
+        assert_eq!(fetched(&client, 77, &format!("{files}/{last}")), "x");
+    }
+    assert!(wait_for(SOON, || config() == own), "{}", config());
+    assert!(!hosts(&lab, data.path(), "").1.contains("boots own"));
+
+    // This one stays, also with the next daemon.
+    let said = hosts(&lab, data.path(), "set 52:54:00:00:00:77 --local-disk");
+    assert_eq!(said, (true, "52:54:00:00:00:77 boots its disk until told otherwise\n".to_owned()));
+    assert!(config().contains("LOCALBOOT 0") && config().contains("LOCALBOOT 0"), "{}", config());
+    server.stop().unwrap();
+    let server = Server::start(&lab, Path::new(NETBOOT), data.path(), &[]).unwrap();
+    assert!(config().contains("LOCALBOOT 0"), "{}", config());
+    assert!(hosts(&lab, data.path(), "set 192.168.90.77 --clear").0);
+    assert_eq!(config(), own);
+
+    let wrong = [
+        ("set 192.168.90.99 --clear", "no machine of pxe_hosts.json has the address 192.168.90.99"),
+        ("set 52:54:00:00:00:99 --clear", "no machine of pxe_hosts.json has the MAC 52:54:00:00:00:99"),
+        ("set 192.168.90.77 --next-boot gone", "there is no profile `gone` that says what to boot"),
+        ("set 192.168.90.77", "required"),
+        ("set 192.168.90.77 --clear --local-disk", "cannot be used with"),
+        ("set blade77 --clear", "that is no address and no MAC"),
+    ];
+    for (arguments, expected) in wrong {
+        let (done, said) = hosts(&lab, data.path(), arguments);
+        assert!(!done && said.contains(expected), "{arguments}: {said}");
+    }
+    server.stop().unwrap();
+}
+
+#[test]
+fn orders_are_taken_from_whom_the_operator_trusts_alone() {
+    let (lab, data) = (lab(), directory());
+    let server = Server::start(&lab, Path::new(NETBOOT), data.path(), &[]).unwrap();
+    let client = machines(&lab);
+    let post = |from: &Namespace, to: &str, mac: &str, kind: &str, body: &str| {
+        let line = format!(
+            "curl -s -o /dev/null -w '%{{http_code}}' -X POST -H 'Content-Type: {kind}' -d '{body}' http://{to}:8080/api/v1/hosts/{mac}"
+        );
+        from.shell(&line).unwrap()
+    };
+    let (mac, json) = ("52:54:00:00:00:77", "application/json");
+    let good = "{\"next_boot\": \"own\"}";
+    assert_eq!(post(&client, "192.168.90.2", mac, json, good), "403");
+    let long = format!("{{\"next_boot\": \"{}\"}}", "x".repeat(5000));
+    let deep = format!("{{\"next_boot\": {}", "[".repeat(4000));
+    let table = [
+        (mac, "text/plain", good, "415"),
+        (mac, json, "{}", "400"),
+        (mac, json, "{\"next_boot\": \"own\", \"clear\": true}", "400"),
+        (mac, json, "{\"next\": \"own\"}", "422"),
+        (mac, json, "{\"next_boot\": 1}", "422"),
+        (mac, json, "{", "400"),
+        (mac, json, &deep, "422"),
+        (mac, json, &long, "413"),
+        (mac, json, "{\"next_boot\": \"gone\"}", "422"),
+        ("52:54:00:00:00:99", json, good, "404"),
+        ("x", json, good, "404"),
+        (mac, json, good, "200"),
+    ];
+    for (mac, kind, body, expected) in table {
+        assert_eq!(post(&lab.server, "127.0.0.1", mac, kind, body), expected, "{mac} {kind} {body:.60}");
+    }
+    server.stop().unwrap();
+}

@@ -1,12 +1,16 @@
 //! The profiles that need no file: they boot what the systems booted that this one replaces.
 
-use super::Profile;
+use super::{Kind, Profile};
+
+/// The machine's own disk.
+pub const LOCAL_DISK: &str = "local-disk";
 
 /// The one of this name.
 pub(super) fn get(name: &str) -> Option<Profile> {
     match name {
         "stable" | "beta" => Some(coreos(name)),
         "debian" => Some(debian()),
+        LOCAL_DISK => Some(Profile { kind: Some(Kind::LocalDisk), ..Profile::default() }),
         _ => None,
     }
 }

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use super::{Host, Snapshot};
 use crate::config::options;
 
+pub use builtin::LOCAL_DISK;
 pub(super) use load::{DIRECTORY, Found, load, write};
 pub(crate) use read::is_path;
 
@@ -168,10 +169,13 @@ impl Profiles {
 
 /// The profile of a machine: by name; what it boots can be changed by a file at any time.
 impl Snapshot {
-    /// Its own `profile`, else one that its labels match, else its channel; of machines without a reservation `default`, if
+    /// What was ordered, else its own `profile`, else one that its labels match, else its channel; of machines without a reservation `default`, if
     /// that has a file.
     pub fn profile_name<'s>(&'s self, host: Option<&'s Host>) -> Option<&'s str> {
         let Some(host) = host else { return self.profiles.file(DEFAULT).map(|_| DEFAULT) };
+        if let Some(ordered) = self.ordered(host) {
+            return Some(ordered);
+        }
         let marked = host.marks.as_ref().and_then(|marks| {
             let matching = || self.profiles.matching(&marks.labels).map(|(name, _)| name);
             marks.profile.as_deref().or_else(matching)

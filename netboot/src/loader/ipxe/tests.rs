@@ -36,6 +36,7 @@ fn a_kernel_is_booted_at_once_and_what_fails_is_tried_again() {
 fn each_task_has_its_lines() {
     let table = [
         (linux("k", &[], ""), "\nkernel http://192.168.90.2:8080/tftp/k || goto netboot-failed\nboot || "),
+        (linux("k", &[], "a=#; ; b || shell && #x c"), "/tftp/k a=#; b shell c || goto netboot-failed\n"),
         (
             Task::LocalDisk,
             "\niseq ${platform} pcbios && sanboot --no-describe --drive 0x80 ||\nexit 1\n:netboot-failed\n",

@@ -5,7 +5,7 @@ use super::Request;
 use crate::config::Boot;
 use crate::inventory::profile::{Kind, Menu, Profile, Profiles, Script};
 use crate::inventory::{Host, Marks, Snapshot};
-use crate::loader::{Plan, Site, Task, Whose};
+use crate::loader::{Entry, Plan, Programs, Site, Task, Whose};
 use crate::mac::Mac;
 
 const SITE: Site = Site { server: Ipv4Addr::new(192, 168, 90, 2), http_port: 8080 };
@@ -156,6 +156,36 @@ fn each_name_has_its_machine() {
             other => Some(format!("{other:?}")),
         });
         assert_eq!(found.as_deref(), expected, "{addr} {whose:?}");
+    }
+}
+
+#[test]
+fn the_last_file_is_what_a_boot_ends_with() {
+    let linux = |initrds: &[&str]| Task::Linux {
+        kernel: "/k".into(),
+        initrds: initrds.iter().map(|initrd| (*initrd).to_owned()).collect(),
+        cmdline: String::new(),
+    };
+    let (config, script) = ("grub/grub.cfg", "boot.ipxe");
+    let table: [(Task, &[&str], &[&str]); 8] = [
+        (linux(&["a", "/b"]), &["b"], &["a", "k", config, "/b"]),
+        (linux(&[]), &["k"], &[config]),
+        (linux(&["http://x/b"]), &[config, script, "pxelinux.cfg/default"], &["k", "b"]),
+        (Task::Chain("m.ipxe".into()), &["m.ipxe"], &[config, script]),
+        (Task::Chain("http://x/m".into()), &[script], &[config, "pxelinux.cfg/default", "m"]),
+        (Task::Script(vec![]), &[script], &[config]),
+        (Task::LocalDisk, &[config, script, "pxelinux.cfg/default"], &["k"]),
+        (Task::Wait(String::new()), &[], &[config, script, "k"]),
+    ];
+    for (task, last, others) in table {
+        let entries = vec![Entry { name: "x".into(), task: task.clone() }];
+        let plan = Plan { entries, menu: None, programs: Programs::default() };
+        for file in last {
+            assert!(plan.ends_with(file), "{task:?} {file}");
+        }
+        for file in others {
+            assert!(!plan.ends_with(file), "{task:?} {file}");
+        }
     }
 }
 

@@ -166,3 +166,40 @@ fn ipxe_tries_again_what_it_could_not_load() {
     let said = "netboot: trying again in 10 seconds";
     is_the_first_blade(&waits_for_its_kernel(Firmware::UefiPxe, STABLE, said, ipxe));
 }
+
+/// The first boot is what was ordered, over the file on disk; the next is as before.
+#[test]
+fn a_machine_boots_once_what_was_ordered() {
+    let Some(_turn) = turn() else { return };
+    let place = TempDir::new().unwrap();
+    let data = place.path().join("data");
+    data_directory(&data).unwrap();
+    // The files of its channel have other names then, so that a boot of these ends at once.
+    lab(&data, PXELINUX);
+    let hosts = data.join("pxe_hosts.json");
+    let text = fs::read_to_string(&hosts).unwrap();
+    fs::write(&hosts, text.replace("\"profile\": \"lab\",", "")).unwrap();
+    let lab = Lab::new().unwrap();
+    let netboot = env!("CARGO_BIN_EXE_netboot");
+    let server = Server::start(&lab, Path::new(netboot), &data, &[]).unwrap();
+    let run = |arguments: &str| {
+        let line = format!("{netboot} hosts {arguments} --data {}", data.display());
+        lab.server.shell(&line).unwrap()
+    };
+    run("set 192.168.90.11 --next-boot lab");
+    let kernel_log = place.path().join("kernel.log");
+    let mut blade = Blade::start_with(Firmware::Bios, &lab, RESERVED, Accel::Tcg, &kernel_log).unwrap();
+    let report = blade
+        .report(DEADLINE)
+        .unwrap_or_else(|error| panic!("{error:#}\nserver:\n{}", server.child().output()));
+    is_the_first_blade(&report);
+    assert!(server.steps().iter().any(|step| step.text("request").ends_with("/tftp/lab/initrd")));
+    assert!(!run("").contains("boots lab"), "{}", run(""));
+    let mut blade = Blade::start_with(Firmware::Bios, &lab, RESERVED, Accel::Tcg, &kernel_log).unwrap();
+    let deadline = Instant::now() + DEADLINE;
+    while !blade.console().contains("coreos_stable_pxe.vmlinuz... failed") {
+        assert!(Instant::now() < deadline, "{}\nserver:\n{}", blade.console(), server.child().output());
+        blade.next_line(Duration::from_secs(1));
+    }
+    server.stop().unwrap();
+}
