@@ -1,4 +1,4 @@
-//! The routes: `/healthz`, `/api/v1/…`, `/tftp/…`; every other path is the caller's cloud-config.
+//! The routes: `/healthz`, `/api/v1/…`, `/tftp/…`, `/files/…`; every other path is the caller's cloud-config.
 //!
 //! Nothing here writes anything, and nothing waits for another part.
 
@@ -85,7 +85,10 @@ pub fn app(state: State) -> Router {
     let files = Router::new()
         .route("/tftp", no_file.clone())
         .route("/tftp/", no_file.clone())
-        .route("/tftp/{*name}", get(files::serve))
+        .route("/tftp/{*name}", get(files::tftp))
+        .route("/files", no_file.clone())
+        .route("/files/", no_file.clone())
+        .route("/files/{*name}", get(files::own))
         .layer(recorded("file"));
     let configs = Router::new().fallback(get(cloud_config::serve)).layer(recorded("cloud-config"));
     Router::new()

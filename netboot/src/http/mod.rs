@@ -1,11 +1,14 @@
-//! HTTP: every machine's cloud-config, the files of `tftp/`, health and status.
+//! HTTP: every machine's cloud-config, the files of `tftp/` and `files/`, health and status.
 
 mod api;
 pub mod app;
+mod body;
 mod cloud_config;
+mod conditions;
 mod connection;
 mod date;
-pub mod files;
+mod files;
+mod media;
 pub mod server;
 
 pub use api::STORE;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use crate::beneath::{self, Opened, Refused};
+use crate::beneath::{self, Opened, Refused, normal};
 use crate::inventory::Snapshot;
 use crate::inventory::edit::is_channel;
 
@@ -91,18 +91,6 @@ impl Files {
             CHANNELS.contains(&channel) || self.inventory.load().hosts().any(|host| host.channel == channel);
         (used && is_channel(channel)).then(|| pxelinux(channel, self.server, self.http_port).into_bytes())
     }
-}
-
-/// The path below the root; whether it exists is another question.
-fn normal(name: &str) -> Result<String, Refused> {
-    if name.contains('\\') || name.chars().any(char::is_control) {
-        return Err(Refused::Name);
-    }
-    let parts: Vec<_> = name.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
-    if parts.contains(&"..") {
-        return Err(Refused::Outside);
-    }
-    if parts.is_empty() { Err(Refused::Name) } else { Ok(parts.join("/")) }
 }
 
 /// The configuration of a channel. File names have no directory: pxelinux looks for them where it came from itself.

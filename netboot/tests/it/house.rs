@@ -46,6 +46,8 @@ const PURE: &[&str] = &[
     "capture/pcapng.rs",
     "capture/taker.rs",
     "fastpath/captured.rs",
+    "http/conditions.rs",
+    "http/media.rs",
     "import/mod.rs",
     "import/dnsmasq.rs",
     "import/hosts.rs",

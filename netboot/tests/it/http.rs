@@ -24,6 +24,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
+mod files;
+
 const HOSTS: &str = r#"{
   "common": { "$dns": "10.9.0.53", "$who": "common" },
   "hosts": {

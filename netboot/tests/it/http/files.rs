@@ -1,0 +1,162 @@
+//! `/tftp/` and `/files/`: the same rules for both, conditions, and files that change while they are sent.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::FileExt as _;
+
+use axum::body::Body;
+use axum::http::Request;
+use http_body_util::BodyExt;
+use netboot::http::app;
+
+use super::{directory, get, send, served};
+use crate::names::{self, Answer};
+
+/// More than a few pieces.
+const LARGE: usize = 3 << 20;
+
+/// A name as one part of a path, every byte that could mean something escaped.
+fn escaped(name: &str) -> String {
+    name.bytes().fold(String::new(), |mut text, byte| {
+        if byte.is_ascii_alphanumeric() {
+            text.push(byte.into());
+        } else {
+            let _ = write!(text, "%{byte:02X}");
+        }
+        text
+    })
+}
+
+#[tokio::test]
+async fn what_tftp_refuses_http_refuses_on_both_its_roads() {
+    for folder in ["tftp", "files"] {
+        let dir = directory();
+        let names = names::lay(dir.path(), folder);
+        let app = app(served(dir.path()));
+        for (name, expected) in names {
+            // `/tftp/` alone is a folder, which is not there.
+            if ["/", "."].contains(&name.as_str()) {
+                continue;
+            }
+            let status = if expected == Answer::NotFound { 404 } else { 403 };
+            let answer = get(&app, "10.9.0.11", &format!("/{folder}/{}", escaped(&name))).await;
+            assert_eq!(answer.status, status, "{folder} {name:?}");
+            assert!(!answer.text().contains("secret") && !answer.headers.contains_key("location"));
+        }
+        for path in ["", "/", "//", "/../secret", "/directory/", "/%00", "/%FF"] {
+            let answer = get(&app, "10.9.0.11", &format!("/{folder}{path}")).await;
+            assert!([400, 403, 404].contains(&answer.status), "{folder}{path}: {}", answer.status);
+            assert!(!answer.text().contains("secret") && !answer.headers.contains_key("location"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn files_of_the_operator_with_their_types() {
+    let dir = directory();
+    let own = dir.path().join("files/sub");
+    fs::create_dir_all(&own).unwrap();
+    let table = [
+        ("grubx64.efi", "application/efi"),
+        ("boot.ipxe", "text/plain; charset=utf-8"),
+        ("live.iso", "application/vnd.efi-iso"),
+        ("data.json", "application/json"),
+        ("vmlinuz", "application/octet-stream"),
+    ];
+    let app = app(served(dir.path()));
+    for (name, media) in table {
+        fs::write(own.join(name), name).unwrap();
+        let answer = get(&app, "10.9.0.11", &format!("/files/sub/{name}")).await;
+        assert_eq!((answer.status, answer.text(), answer.header("content-type")), (200, name, media));
+        assert_eq!(answer.header("content-length"), name.len().to_string());
+        assert_eq!(answer.header("x-content-type-options"), "nosniff");
+        // Another folder is another road.
+        assert_eq!(get(&app, "10.9.0.11", &format!("/tftp/sub/{name}")).await.status, 404);
+    }
+    let generated = get(&app, "10.9.0.11", "/tftp/pxelinux.cfg/stable").await;
+    assert_eq!(generated.header("content-type"), "text/plain; charset=utf-8");
+}
+
+#[tokio::test]
+async fn a_client_that_has_the_file_gets_no_second_one() {
+    let dir = directory();
+    let app = app(served(dir.path()));
+    let path = "/tftp/images/a%20b";
+    let ask = async |method: &str, name: &str, value: &str| {
+        let request = Request::builder().method(method).uri(path).header(name, value);
+        send(&app, "10.9.0.11", request.body(Body::empty()).unwrap()).await
+    };
+    let first = get(&app, "10.9.0.11", path).await;
+    let (etag, date) = (first.header("etag").to_owned(), first.header("last-modified").to_owned());
+    assert!(etag.starts_with('"') && etag.ends_with('"') && etag.len() > 10, "{etag}");
+    for (name, value) in [("if-none-match", &etag), ("if-modified-since", &date)] {
+        for method in ["GET", "HEAD"] {
+            let answer = ask(method, name, value).await;
+            assert_eq!((answer.status, answer.body.len()), (304, 0), "{method} {name}");
+            assert_eq!(answer.header("etag"), etag);
+        }
+    }
+    assert_eq!(ask("GET", "if-match", "\"other\"").await.status, 412);
+    let resumed = async |value: &str| {
+        let request = Request::get(path).header("range", "bytes=5-").header("if-range", value);
+        send(&app, "10.9.0.11", request.body(Body::empty()).unwrap()).await.status
+    };
+    assert_eq!((resumed(&etag).await, resumed(&date).await), (206, 206));
+
+    // Another file in its place: as long, and of the same second.
+    let file = dir.path().join("tftp/images/a b");
+    let modified = fs::metadata(&file).unwrap().modified().unwrap();
+    let new = dir.path().join("tftp/images/new");
+    fs::write(&new, [7; 256]).unwrap();
+    fs::File::options().write(true).open(&new).unwrap().set_modified(modified).unwrap();
+    fs::rename(&new, &file).unwrap();
+    let answer = ask("GET", "if-none-match", &etag).await;
+    assert_eq!((answer.status, answer.body), (200, vec![7; 256]));
+    assert_eq!(resumed(&etag).await, 200);
+}
+
+#[tokio::test]
+async fn a_file_that_is_replaced_goes_on_and_one_that_is_written_into_ends() {
+    let dir = directory();
+    let app = app(served(dir.path()));
+    let file = dir.path().join("tftp/large");
+    let old: Vec<u8> = (0..LARGE).map(|at| u8::try_from(at % 251).unwrap()).collect();
+    // Begins an answer, does something, and returns what came: all of it, or as much as there was before the end.
+    let during = async |change: &dyn Fn()| {
+        fs::write(&file, &old).unwrap();
+        let mut request = Request::get("/tftp/large").body(Body::empty()).unwrap();
+        let peer: std::net::SocketAddr = "10.9.0.11:4000".parse().unwrap();
+        request.extensions_mut().insert(axum::extract::ConnectInfo(peer));
+        let mut body = tower::ServiceExt::oneshot(app.clone(), request).await.unwrap().into_body();
+        let mut got = body.frame().await.unwrap().unwrap().into_data().unwrap().to_vec();
+        assert!(got.len() < LARGE);
+        change();
+        loop {
+            match body.frame().await {
+                Some(Ok(frame)) => got.extend(frame.into_data().unwrap()),
+                Some(Err(_)) => return (got, false),
+                None => return (got, true),
+            }
+        }
+    };
+    let (got, whole) = during(&|| {
+        fs::write(dir.path().join("tftp/new"), "new").unwrap();
+        fs::rename(dir.path().join("tftp/new"), &file).unwrap();
+    })
+    .await;
+    assert!(whole && got == old, "the old content to its end");
+
+    let open = || fs::File::options().write(true).open(&file).unwrap();
+    let (got, whole) = during(&|| open().set_len(1 << 20).unwrap()).await;
+    assert!(!whole && got.len() <= 1 << 20 && old.starts_with(&got), "cut short");
+
+    let (got, whole) = during(&|| open().write_all_at(b"x", 0).unwrap()).await;
+    assert!(!whole && got.len() < LARGE, "written into: {}", got.len());
+
+    let (got, whole) = during(&|| {
+        fs::File::options().append(true).open(&file).unwrap().write_all(b"more").unwrap();
+    })
+    .await;
+    assert!(!whole && got.len() < LARGE, "longer than it was");
+}
