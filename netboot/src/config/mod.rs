@@ -11,6 +11,7 @@ pub mod problem;
 mod range;
 mod resolve;
 mod subnet;
+mod tls;
 pub mod vlan;
 mod written;
 
@@ -25,6 +26,7 @@ pub use menu::Menu;
 pub use range::BadRange;
 pub use resolve::{FILE, Given, resolve};
 pub use subnet::unfit;
+pub use tls::Tls;
 pub use vlan::Vlan;
 
 /// Everything that can be set, resolved.
@@ -206,6 +208,8 @@ pub struct Http {
     pub port: u16,
     /// Who may see another host's cloud-config with `?override_ipv4=`, besides everybody outside the PXE subnet.
     pub override_from: Vec<Ipv4Network>,
+    /// HTTPS, on a port of its own.
+    pub tls: Option<Tls>,
 }
 
 /// TFTP settings.

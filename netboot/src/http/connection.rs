@@ -1,5 +1,6 @@
 //! Accepts connections, so that no client can hold what the others need: one that moves no byte for a while is
-//! closed, and so is one too many, from one address or in all. hyper has no clock of its own here.
+//! closed, and so is one that does not come to the end of its request, and one too many, from one address or in all. hyper has
+//! no clock of its own here: one that is looked at when nothing moves costs nothing for a request.
 
 use std::collections::HashMap;
 use std::io;
@@ -21,7 +22,7 @@ const MOST: usize = 2048;
 
 /// Open connections by address.
 #[derive(Debug, Default)]
-struct Open(Mutex<HashMap<IpAddr, usize>>);
+pub(super) struct Open(Mutex<HashMap<IpAddr, usize>>);
 
 impl Open {
     fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
@@ -72,33 +73,26 @@ pub(super) struct Limited {
 }
 
 impl Limited {
-    /// Limits the connections of a listener; one that is idle for longer is closed.
-    pub(super) fn new(listener: TcpListener, idle: Duration) -> Self {
-        Self { listener, idle, open: Arc::default() }
+    /// Limits the connections of a listener, with all others that count in the same place; one that is idle for longer is closed.
+    pub(super) fn new(listener: TcpListener, idle: Duration, open: &Arc<Open>) -> Self {
+        Self { listener, idle, open: Arc::clone(open) }
     }
-}
 
-impl Listener for Limited {
-    type Io = Connection;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Connection, SocketAddr) {
+    /// The next connection that there is room for.
+    pub(super) async fn accept(&mut self) -> (Connection, SocketAddr) {
         loop {
+            // axum's way to accept, which waits a little when files run out.
             let (stream, addr) = Listener::accept(&mut self.listener).await;
             let Some(place) = self.open.enter(addr.ip()) else {
                 tracing::warn!(addr = %addr.ip(), "HTTP: connection refused, too many are open");
                 continue;
             };
-            let timer = Box::pin(tokio::time::sleep(self.idle));
-            return (
-                Connection { stream, idle: self.idle, moved: Instant::now(), timer, _place: place },
-                addr,
-            );
+            // A cloud-config is one small segment: do not hold it back for more.
+            let _ = stream.set_nodelay(true);
+            let (moved, idle) = (Instant::now(), self.idle);
+            let timer = Box::pin(tokio::time::sleep_until(moved + idle));
+            return (Connection { stream, idle, moved, is_asking: false, timer, _place: place }, addr);
         }
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
     }
 }
 
@@ -107,26 +101,27 @@ impl Listener for Limited {
 pub(super) struct Connection {
     stream: TcpStream,
     idle: Duration,
-    /// When it last moved a byte.
+    /// When it last moved a byte; of a request the first one counts, so that it has an end.
     moved: Instant,
+    /// It has sent something and was sent nothing since.
+    is_asking: bool,
     timer: Pin<Box<Sleep>>,
     _place: Place,
 }
 
 impl Connection {
-    /// A cloud-config is one small segment: do not hold it back for more.
-    pub(super) fn send_at_once(&self) {
-        let _ = self.stream.set_nodelay(true);
-    }
-
     /// Passes on what the stream said, unless it said nothing for too long.
     fn unless_idle<T>(
         &mut self,
         said: Poll<io::Result<T>>,
+        is_read: bool,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<T>> {
         if said.is_ready() {
-            self.moved = Instant::now();
+            if !(is_read && self.is_asking) {
+                self.moved = Instant::now();
+            }
+            self.is_asking = is_read;
             return said;
         }
         loop {
@@ -147,7 +142,7 @@ impl AsyncRead for Connection {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let said = Pin::new(&mut self.stream).poll_read(context, buffer);
-        self.unless_idle(said, context)
+        self.unless_idle(said, true, context)
     }
 }
 
@@ -158,7 +153,7 @@ impl AsyncWrite for Connection {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let said = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.unless_idle(said, context)
+        self.unless_idle(said, false, context)
     }
 
     fn poll_write_vectored(
@@ -167,7 +162,7 @@ impl AsyncWrite for Connection {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let said = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        self.unless_idle(said, context)
+        self.unless_idle(said, false, context)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -186,9 +181,9 @@ impl AsyncWrite for Connection {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::sync::Arc;
+    use std::time::{Duration, Instant};
 
-    use axum::serve::Listener;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpListener, TcpStream};
 
@@ -197,26 +192,50 @@ mod tests {
     async fn limited(idle: Duration) -> (Limited, std::net::SocketAddr) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        (Limited::new(listener, idle), addr)
+        (Limited::new(listener, idle, &Arc::default()), addr)
+    }
+
+    /// Each byte comes well within the limit, all of them do not.
+    const PAUSE: Duration = Duration::from_millis(250);
+    const IDLE: Duration = Duration::from_millis(1500);
+
+    #[tokio::test]
+    async fn who_is_silent_is_cut_off_and_who_takes_an_answer_slowly_is_not() {
+        let (mut listener, addr) = limited(IDLE).await;
+        let mut client = TcpStream::connect(addr).await.unwrap();
+        let (mut connection, _) = listener.accept().await;
+        let begun = Instant::now();
+        let mut byte = [0];
+        for _ in 0..7 {
+            assert!(tokio::time::timeout(PAUSE, connection.read_exact(&mut byte)).await.is_err());
+            connection.write_all(b"x").await.unwrap();
+            client.read_exact(&mut byte).await.unwrap();
+        }
+        assert!(begun.elapsed() > IDLE);
+        assert_eq!(connection.read_exact(&mut byte).await.unwrap_err().kind(), std::io::ErrorKind::TimedOut);
     }
 
     #[tokio::test]
-    async fn a_silent_client_is_cut_off_and_a_slow_one_is_not() {
-        let (mut listener, addr) = limited(Duration::from_millis(1500)).await;
+    async fn a_request_without_an_end_is_cut_off_though_it_goes_on() {
+        let (mut listener, addr) = limited(IDLE).await;
         let mut client = TcpStream::connect(addr).await.unwrap();
         let (mut connection, _) = listener.accept().await;
-        let begun = std::time::Instant::now();
-        let mut byte = [0];
-        // Each byte comes well within the limit, all of them do not.
-        for _ in 0..7 {
-            let waited =
-                tokio::time::timeout(Duration::from_millis(250), connection.read_exact(&mut byte)).await;
-            assert!(waited.is_err());
-            client.write_all(b"x").await.unwrap();
-            connection.read_exact(&mut byte).await.unwrap();
+        let begun = Instant::now();
+        let reading = tokio::spawn(async move {
+            let mut byte = [0];
+            loop {
+                if let Err(error) = connection.read_exact(&mut byte).await {
+                    return error.kind();
+                }
+            }
+        });
+        while !reading.is_finished() {
+            let _ = client.write_all(b"x").await;
+            tokio::time::sleep(PAUSE).await;
+            assert!(begun.elapsed() < 10 * IDLE, "it goes on and on");
         }
-        assert!(begun.elapsed() > Duration::from_millis(1500));
-        assert_eq!(connection.read_exact(&mut byte).await.unwrap_err().kind(), std::io::ErrorKind::TimedOut);
+        assert_eq!(reading.await.unwrap(), std::io::ErrorKind::TimedOut);
+        assert!(begun.elapsed() >= IDLE);
     }
 
     #[tokio::test]

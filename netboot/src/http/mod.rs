@@ -10,6 +10,8 @@ mod date;
 mod files;
 mod media;
 pub mod server;
+mod tls;
 
 pub use api::STORE;
 pub use app::{State, app};
+pub use tls::Certificate;

@@ -92,6 +92,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("dhcp::server", &["daemon.rs", "dhcp/"]),
     ("tftp::server", &["daemon.rs", "tftp/"]),
     ("http::server", &["daemon.rs", "http/"]),
+    ("hyper", &["http/server.rs"]),
+    ("rustls", &["http/tls.rs"]),
     ("fastpath::loader", &["fastpath/"]),
     ("aya_log::", &["fastpath/"]),
     ("jsonc_parser", &["config/", "inventory/", "import/kea.rs"]),

@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 mod files;
+mod tls;
 
 const HOSTS: &str = r#"{
   "common": { "$dns": "10.9.0.53", "$who": "common" },
@@ -424,9 +425,14 @@ async fn serves_a_socket_until_it_is_told_to_stop() {
     let mut refused = [0; 12];
     huge.read_exact(&mut refused).await.unwrap();
     assert_eq!(&refused, b"HTTP/1.1 431");
+    let mut wide = tokio::net::TcpStream::connect(addr).await.unwrap();
+    let head = format!("GET / HTTP/1.1\r\nX-Y: {}\r\n\r\n", "1".repeat(20_000));
+    wide.write_all(head.as_bytes()).await.unwrap();
+    wide.read_exact(&mut refused).await.unwrap();
+    assert_eq!(&refused, b"HTTP/1.1 431");
 
     // A client that never finishes its request does not hold the daemon.
     stop.cancel();
-    tokio::time::timeout(Duration::from_secs(20), running).await.unwrap().unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(20), running).await.unwrap().unwrap();
     drop(idle);
 }

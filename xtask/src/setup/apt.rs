@@ -28,7 +28,7 @@ impl SystemPackage {
 }
 
 /// Every package: name, a program or file of it, what it is for.
-const PACKAGES: [(&str, &str, &str); 15] = [
+const PACKAGES: [(&str, &str, &str); 16] = [
     ("qemu-system-x86", "qemu-system-x86_64", "the virtual blades"),
     ("ipxe-qemu", "/usr/lib/ipxe/qemu/efi-virtio.rom", "the boot ROM of the virtual blades"),
     ("iproute2", "ip", "network namespaces, bridges and taps of the lab"),
@@ -43,6 +43,7 @@ const PACKAGES: [(&str, &str, &str); 15] = [
     ("tftp-hpa", "tftp", "a TFTP client in the tests"),
     ("atftp", "atftp", "a TFTP client with windows in the tests"),
     ("curl", "curl", "an HTTP client in the tests"),
+    ("openssl", "openssl", "certificates in the tests"),
     ("dnsmasq-base", "dnsmasq", "somebody else's DHCP server in the tests; installed, it starts nothing"),
 ];
 
