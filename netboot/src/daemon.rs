@@ -216,6 +216,7 @@ impl Parts<'_> {
 
         let app = http::app(http::State {
             inventory: Arc::clone(inventory),
+            templates: Arc::default(),
             files,
             subnets: self.subnets().into(),
             override_from: settings.http.override_from.clone().into(),
@@ -227,8 +228,7 @@ impl Parts<'_> {
             ready: Arc::clone(&ready),
             xdp: Arc::new(ArcSwap::from_pointee(xdp)),
         });
-        let token = ends.clone();
-        tasks.spawn(http::server::run(sockets, app, token).map(Ok));
+        tasks.spawn(http::server::run(sockets, app, ends.clone()).map(Ok));
         let (snapshots, token, steps) = (inventory.snapshots(), ends.clone(), timeline.clone());
         tasks.spawn(async move { Ok(dhcp.run(snapshots, steps, token).await?) });
         tasks.spawn(async move { Ok(tftp.ended().await?) });

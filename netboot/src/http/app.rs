@@ -20,7 +20,7 @@ use super::{api, cloud_config, files};
 use crate::config::Unknown;
 use crate::dhcp::vacant::Network;
 use crate::dhcp::waiting::Waiting;
-use crate::inventory::Inventory;
+use crate::inventory::{Inventory, Templates};
 use crate::store;
 use crate::tftp::Files;
 use crate::timeline::{Step, Timeline};
@@ -33,6 +33,8 @@ const LONGEST_TARGET: usize = 2048;
 pub struct State {
     /// The machines.
     pub inventory: Arc<Inventory>,
+    /// The templates of the machines.
+    pub templates: Arc<Templates>,
     /// Opens the files of `tftp/`, on disk or generated.
     pub files: Files,
     /// Where the machines are.
@@ -64,6 +66,13 @@ impl State {
         }
         tracing::warn!(addr = %client, %asked, "HTTP: {client} may not see the cloud-config of {asked} (http.override_from)");
         client
+    }
+
+    /// Whether a cloud-config can be made without waiting for a disk: a trip to another thread costs more than making it.
+    pub(super) fn is_at_hand(&self, whose: IpAddr) -> bool {
+        let IpAddr::V4(addr) = whose else { return false };
+        let snapshot = self.inventory.snapshot();
+        snapshot.by_addr(addr).is_some_and(|host| self.templates.holds(host.template()))
     }
 
     /// Whether this client may see what concerns other machines.

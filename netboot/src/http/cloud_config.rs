@@ -13,7 +13,7 @@ use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 
 use super::app::{State, canonical};
-use crate::inventory::{HOSTS_FILE, template};
+use crate::inventory::HOSTS_FILE;
 
 /// How often a value may name a variable that names a variable …; two that name each other end there.
 const DEEPEST: usize = 4;
@@ -67,7 +67,11 @@ pub(super) async fn serve(
 ) -> Response {
     let query = Query::<BTreeMap<String, String>>::try_from_uri(&uri).unwrap_or_default();
     let whose = state.whose(canonical(peer).ip(), query.get("override_ipv4").map(String::as_str));
-    let answer = tokio::task::spawn_blocking(move || answer(&state, whose)).await;
+    let answer = if state.is_at_hand(whose) {
+        Ok(answer(&state, whose))
+    } else {
+        tokio::task::spawn_blocking(move || answer(&state, whose)).await
+    };
     let (status, text) = answer.unwrap_or_else(|error| {
         tracing::error!("HTTP: cloud-config for {whose} failed: {error}");
         (StatusCode::INTERNAL_SERVER_ERROR, comment("this server failed, its log says how"))
@@ -92,7 +96,7 @@ fn answer(state: &State, whose: IpAddr) -> (StatusCode, String) {
         return (StatusCode::NOT_FOUND, comment(&why));
     };
     let name = host.template();
-    match template::open(state.inventory.data(), name) {
+    match state.templates.open(state.inventory.data(), name) {
         Ok(text) => (StatusCode::OK, render(&text, &snapshot.variables(host))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             tracing::error!("HTTP: template {name} of host {whose} is missing");

@@ -25,6 +25,7 @@ pub use load::{Loaded, load};
 pub use loaders::Loaders;
 pub use networks::Networks;
 pub(crate) use read::channel as channel_rule;
+pub use template::Templates;
 
 /// Name of the hosts file in the data directory.
 pub const HOSTS_FILE: &str = "pxe_hosts.json";

@@ -58,6 +58,7 @@ pub(crate) fn served(data: &Path) -> State {
     let files = Files::new(data, inventory.snapshots(), [10, 9, 0, 1].into(), 8080);
     State {
         inventory,
+        templates: Arc::default(),
         files,
         subnets: Arc::new(["10.9.0.0/24".parse().unwrap()]),
         override_from: Arc::new(["127.0.0.0/8".parse().unwrap(), "10.9.0.5/32".parse().unwrap()]),
