@@ -11,9 +11,11 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::serve::Listener;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, Sleep};
+
+use super::handover::{Handover, is_blank};
 
 /// Connections of one address. A boot loader opens one or two.
 pub(super) const MOST_OF_ONE: usize = 64;
@@ -91,7 +93,11 @@ impl Limited {
             let _ = stream.set_nodelay(true);
             let (moved, idle) = (Instant::now(), self.idle);
             let timer = Box::pin(tokio::time::sleep_until(moved + idle));
-            return (Connection { stream, idle, moved, is_asking: false, timer, _place: place }, addr);
+            let handover = Handover::default();
+            return (
+                Connection { stream, handover, idle, moved, is_asking: false, timer, _place: place },
+                addr,
+            );
         }
     }
 }
@@ -100,6 +106,8 @@ impl Limited {
 #[derive(Debug)]
 pub(super) struct Connection {
     stream: TcpStream,
+    /// The files behind blanks.
+    handover: Handover,
     idle: Duration,
     /// When it last moved a byte; of a request the first one counts, so that it has an end.
     moved: Instant,
@@ -110,6 +118,23 @@ pub(super) struct Connection {
 }
 
 impl Connection {
+    /// What sends files over it, as long as nothing is between: for TLS there is no such way.
+    pub(super) fn handover(&self) -> Handover {
+        self.handover.clone()
+    }
+
+    /// Sends a file's bytes in place of so many blank ones.
+    fn poll_send(&mut self, context: &mut Context<'_>, length: usize) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.stream.poll_write_ready(context))?;
+            let (stream, handover) = (&self.stream, &self.handover);
+            match stream.try_io(Interest::WRITABLE, || handover.send(stream, length)) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                sent => return Poll::Ready(sent),
+            }
+        }
+    }
+
     /// Passes on what the stream said, unless it said nothing for too long.
     fn unless_idle<T>(
         &mut self,
@@ -152,7 +177,11 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let said = Pin::new(&mut self.stream).poll_write(context, bytes);
+        let said = if is_blank(bytes) {
+            self.poll_send(context, bytes.len())
+        } else {
+            Pin::new(&mut self.stream).poll_write(context, bytes)
+        };
         self.unless_idle(said, false, context)
     }
 
@@ -161,7 +190,14 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let said = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        let blank = slices.iter().position(|slice| is_blank(slice)).unwrap_or(slices.len());
+        let (before, from) = slices.split_at(blank);
+        let said = match from {
+            [first, ..] if before.iter().all(|slice| slice.is_empty()) => {
+                self.poll_send(context, first.len())
+            }
+            _ => Pin::new(&mut self.stream).poll_write_vectored(context, before),
+        };
         self.unless_idle(said, false, context)
     }
 

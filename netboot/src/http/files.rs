@@ -3,17 +3,20 @@
 //!
 //! Which names are legal is the opener's to say, so that all roads have one rule.
 
+use std::convert::Infallible;
 use std::io;
 use std::ops::Range;
 use std::time::UNIX_EPOCH;
 
 use axum::body::Body;
-use axum::extract::{Path, State as Extract};
+use axum::extract::{FromRequestParts, Path, State as Extract};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::app::State;
 use super::conditions::{Version, Wanted, wanted};
+use super::handover::Handover;
 use super::{body, date, media};
 use crate::beneath::{self, Opened, Refused};
 use crate::tftp::Content;
@@ -21,32 +24,37 @@ use crate::tftp::Content;
 /// The folder of the data directory that is served over HTTP alone.
 const OWN: &str = "files";
 
-/// `GET` and `HEAD` of `/tftp/…`.
-pub(super) async fn tftp(
-    Extract(state): Extract<State>,
-    Path(name): Path<String>,
+/// What of a request a file's answer depends on.
+pub(super) struct Asked {
     method: Method,
     headers: HeaderMap,
-) -> Response {
-    serve(name, method, headers, move |name| state.files.open(name)).await
+    /// Where the connection can send files itself.
+    handover: Option<Handover>,
+}
+
+impl<S: Sync> FromRequestParts<S> for Asked {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let handover = parts.extensions.remove();
+        Ok(Self { method: parts.method.clone(), headers: std::mem::take(&mut parts.headers), handover })
+    }
+}
+
+/// `GET` and `HEAD` of `/tftp/…`.
+pub(super) async fn tftp(Extract(state): Extract<State>, Path(name): Path<String>, asked: Asked) -> Response {
+    serve(name, asked, move |name| state.files.open(name)).await
 }
 
 /// `GET` and `HEAD` of `/files/…`.
-pub(super) async fn own(
-    Extract(state): Extract<State>,
-    Path(name): Path<String>,
-    method: Method,
-    headers: HeaderMap,
-) -> Response {
+pub(super) async fn own(Extract(state): Extract<State>, Path(name): Path<String>, asked: Asked) -> Response {
     let root = state.inventory.data().join(OWN);
-    serve(name, method, headers, move |name| beneath::open(&root, &beneath::normal(name)?).map(Content::Disk))
-        .await
+    serve(name, asked, move |name| beneath::open(&root, &beneath::normal(name)?).map(Content::Disk)).await
 }
 
 async fn serve(
     name: String,
-    method: Method,
-    headers: HeaderMap,
+    Asked { method, headers, handover }: Asked,
     open: impl FnOnce(&str) -> Result<Content, Refused> + Send + 'static,
 ) -> Response {
     let opened = tokio::task::spawn_blocking(move || open(&name).map(|content| (media::of(&name), content)));
@@ -61,10 +69,10 @@ async fn serve(
     };
     let size = content.size();
     let mut response = match wanted(&method, &headers, size, &version) {
-        Wanted::All => with_body(StatusCode::OK, content, 0..size, &method),
+        Wanted::All => with_body(StatusCode::OK, content, 0..size, &method, handover),
         Wanted::Part(part) => {
             let range = format!("bytes {}-{}/{size}", part.start, part.end.saturating_sub(1));
-            let mut response = with_body(StatusCode::PARTIAL_CONTENT, content, part, &method);
+            let mut response = with_body(StatusCode::PARTIAL_CONTENT, content, part, &method, handover);
             insert(&mut response, header::CONTENT_RANGE, &range);
             response
         }
@@ -117,11 +125,17 @@ fn insert(response: &mut Response, name: HeaderName, value: &str) {
 }
 
 /// A response with these bytes of the content; `HEAD` reads none of them.
-fn with_body(status: StatusCode, content: Content, part: Range<u64>, method: &Method) -> Response {
+fn with_body(
+    status: StatusCode,
+    content: Content,
+    part: Range<u64>,
+    method: &Method,
+    handover: Option<Handover>,
+) -> Response {
     let length = part.end - part.start;
     let body = match content {
         _ if *method == Method::HEAD => Body::empty(),
-        Content::Disk(opened) => body::of(opened, part),
+        Content::Disk(opened) => body::of(opened, part, handover),
         Content::Generated(mut bytes) => {
             let at = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
             let (start, end) = (at(part.start), at(part.end));

@@ -8,6 +8,7 @@ mod conditions;
 mod connection;
 mod date;
 mod files;
+mod handover;
 mod media;
 pub mod server;
 mod tls;

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tower::Service;
 
 use super::connection::{Limited, Open};
+use super::handover::Handover;
 use super::tls::Certificate;
 
 /// How long a connection may move no byte, and how long a request may take from its first byte to its last.
@@ -75,10 +76,13 @@ async fn accept(
         };
         let (app, stop) = (app.clone(), stop.clone());
         match certificate.clone() {
-            None => connections.spawn(serve(connection, addr, app, stop)),
+            None => {
+                let handover = Some(connection.handover());
+                connections.spawn(serve(connection, addr, handover, app, stop))
+            }
             Some(certificate) => connections.spawn(async move {
                 match certificate.accept(connection).await {
-                    Ok(connection) => serve(connection, addr, app, stop).await,
+                    Ok(connection) => serve(connection, addr, None, app, stop).await,
                     Err(error) => tracing::debug!(addr = %addr.ip(), "HTTPS: no handshake: {error}"),
                 }
             }),
@@ -92,12 +96,16 @@ async fn accept(
 async fn serve(
     connection: impl AsyncRead + AsyncWrite + Unpin,
     addr: SocketAddr,
+    handover: Option<Handover>,
     app: Router,
     stop: CancellationToken,
 ) {
     let answer = service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(ConnectInfo(addr));
+        if let Some(handover) = &handover {
+            request.extensions_mut().insert(handover.clone());
+        }
         // A router is always ready.
         app.clone().call(request)
     });

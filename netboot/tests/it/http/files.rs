@@ -8,7 +8,10 @@ use std::os::unix::fs::FileExt as _;
 use axum::body::Body;
 use axum::http::Request;
 use http_body_util::BodyExt;
-use netboot::http::app;
+use netboot::http::{app, server};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
 
 use super::{directory, get, send, served};
 use crate::names::{self, Answer};
@@ -159,4 +162,99 @@ async fn a_file_that_is_replaced_goes_on_and_one_that_is_written_into_ends() {
     })
     .await;
     assert!(!whole && got.len() < LARGE, "longer than it was");
+}
+
+/// Bytes of which each word says where it is, and in which file.
+fn words(file: u32, length: u32) -> Vec<u8> {
+    (0..length / 4).flat_map(|word| (word ^ (file << 28)).to_le_bytes()).collect()
+}
+
+/// A connection to a server of a directory.
+async fn connected(data: &std::path::Path) -> (TcpStream, CancellationToken) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let stop = CancellationToken::new();
+    tokio::spawn(server::run(listener, app(served(data)), stop.clone()));
+    (TcpStream::connect(addr).await.unwrap(), stop)
+}
+
+/// Reads the head of an answer; returns the length that it promises.
+async fn head(client: &mut TcpStream) -> usize {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(client.read_u8().await.unwrap());
+    }
+    let head = String::from_utf8(head).unwrap().to_ascii_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+    length.parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_were_asked_for_at_once_are_not_mixed_up() {
+    let dir = directory();
+    fs::create_dir(dir.path().join("files")).unwrap();
+    // Less than a piece, a piece and its end, many.
+    let files: Vec<Vec<u8>> = [200_000, 262_144, 262_148, 1 << 20, 1_310_720, 1_310_724, 5_000_000]
+        .into_iter()
+        .zip(0..)
+        .map(|(length, file)| words(file, length))
+        .collect();
+    for (number, bytes) in files.iter().enumerate() {
+        fs::write(dir.path().join(format!("files/{number}")), bytes).unwrap();
+    }
+    let (mut client, stop) = connected(dir.path()).await;
+    let asked = [6, 3, 5, 0, 4, 6, 1, 2];
+    let mut requests = String::new();
+    for number in asked {
+        let _ = write!(requests, "GET /files/{number} HTTP/1.1\r\nHost: x\r\n\r\n");
+        let _ = write!(requests, "GET /?override_ipv4=10.9.0.12 HTTP/1.1\r\nHost: x\r\n\r\n");
+        let _ = write!(requests, "GET /files/6 HTTP/1.1\r\nHost: x\r\nRange: bytes={number}-3000000\r\n\r\n");
+    }
+    client.write_all(requests.as_bytes()).await.unwrap();
+    for number in asked {
+        for expected in
+            [&files[number], &b"own b12 common\n".to_vec(), &files[6][number..=3_000_000].to_vec()]
+        {
+            let length = head(&mut client).await;
+            assert_eq!(length, expected.len());
+            let mut body = vec![0; length];
+            client.read_exact(&mut body).await.unwrap();
+            assert!(body == *expected, "{number}");
+        }
+    }
+    stop.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_happens_to_a_file_ends_the_connection_that_sends_it() {
+    const LENGTH: u32 = 64 << 20;
+    let dir = directory();
+    fs::create_dir(dir.path().join("files")).unwrap();
+    let file = dir.path().join("files/large");
+    let bytes = words(1, LENGTH);
+    let cut: &dyn Fn() = &|| fs::File::options().write(true).open(&file).unwrap().set_len(50 << 20).unwrap();
+    let written: &dyn Fn() = &|| {
+        fs::File::options().write(true).open(&file).unwrap().write_all_at(&[0xff; 8], 0).unwrap();
+    };
+    for (what, change) in [("cut", cut), ("written", written)] {
+        fs::write(&file, &bytes).unwrap();
+        let (mut client, stop) = connected(dir.path()).await;
+        client.write_all(b"GET /files/large HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        assert_eq!(head(&mut client).await, bytes.len());
+        let mut got = vec![0; 1 << 20];
+        client.read_exact(&mut got).await.unwrap();
+        change();
+        // The rest is more than sockets have room for.
+        let _ = client.read_to_end(&mut got).await;
+        assert!(got.len() < bytes.len(), "{what}: it came to its end");
+        assert!(bytes.starts_with(&got), "{what}: other bytes");
+        stop.cancel();
+    }
+    // In the end what is there is served.
+    let (mut client, stop) = connected(dir.path()).await;
+    client.write_all(b"GET /files/large HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut got = vec![0; head(&mut client).await];
+    client.read_exact(&mut got).await.unwrap();
+    assert!(got == fs::read(&file).unwrap());
+    stop.cancel();
 }
