@@ -228,7 +228,7 @@ impl Parts<'_> {
             ready: Arc::clone(&ready),
             xdp: Arc::new(ArcSwap::from_pointee(xdp)),
         });
-        tasks.spawn(http::server::run(sockets, app, ends.clone()).map(Ok));
+        tasks.spawn(http::server::run(sockets, app, ends.clone()).map(|ended| ended.context("serve HTTP")));
         let (snapshots, token, steps) = (inventory.snapshots(), ends.clone(), timeline.clone());
         tasks.spawn(async move { Ok(dhcp.run(snapshots, steps, token).await?) });
         tasks.spawn(async move { Ok(tftp.ended().await?) });

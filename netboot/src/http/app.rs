@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use arc_swap::ArcSwap;
 use axum::Router;
 use axum::body::HttpBody;
-use axum::extract::{ConnectInfo, Request, State as Extract};
+use axum::extract::{ConnectInfo, FromRef, Request, State as Extract};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
@@ -87,8 +87,18 @@ impl State {
     }
 }
 
+/// What a handler is given is one for all requests: to count how many hold each part of it is what processors quarrel about.
+pub(super) type Shared = Arc<State>;
+
+impl FromRef<Shared> for State {
+    fn from_ref(shared: &Shared) -> Self {
+        (**shared).clone()
+    }
+}
+
 /// Makes the application. Its requests need [`ConnectInfo`] with the client's address.
 pub fn app(state: State) -> Router {
+    let state = Arc::new(state);
     let recorded = |what| from_fn_with_state((state.clone(), what), record);
     let no_file = get(|| async { (StatusCode::NOT_FOUND, "not found\n") });
     let files = Router::new()
@@ -112,7 +122,7 @@ pub fn app(state: State) -> Router {
         .with_state(state)
 }
 
-async fn healthz(Extract(state): Extract<State>) -> (StatusCode, &'static str) {
+async fn healthz(Extract(state): Extract<Shared>) -> (StatusCode, &'static str) {
     if state.ready.load(Ordering::Acquire) {
         (StatusCode::OK, "ok\n")
     } else {
@@ -139,7 +149,7 @@ async fn bounded(request: Request, next: Next) -> Response {
 
 /// Puts a finished request on the timeline.
 async fn record(
-    Extract((state, what)): Extract<(State, &'static str)>,
+    Extract((state, what)): Extract<(Shared, &'static str)>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     request: Request,
     next: Next,

@@ -12,7 +12,7 @@ use axum::extract::{ConnectInfo, Query, State as Extract};
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 
-use super::app::{State, canonical};
+use super::app::{Shared, State, canonical};
 use crate::inventory::HOSTS_FILE;
 
 /// How often a value may name a variable that names a variable …; two that name each other end there.
@@ -61,7 +61,7 @@ fn expand(
 
 /// `GET` and `HEAD` of any path that is nothing else.
 pub(super) async fn serve(
-    Extract(state): Extract<State>,
+    Extract(state): Extract<Shared>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     uri: Uri,
 ) -> Response {

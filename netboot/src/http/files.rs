@@ -14,7 +14,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-use super::app::State;
+use super::app::Shared;
 use super::conditions::{Version, Wanted, wanted};
 use super::handover::Handover;
 use super::{body, date, media};
@@ -42,12 +42,16 @@ impl<S: Sync> FromRequestParts<S> for Asked {
 }
 
 /// `GET` and `HEAD` of `/tftp/…`.
-pub(super) async fn tftp(Extract(state): Extract<State>, Path(name): Path<String>, asked: Asked) -> Response {
+pub(super) async fn tftp(
+    Extract(state): Extract<Shared>,
+    Path(name): Path<String>,
+    asked: Asked,
+) -> Response {
     serve(name, asked, move |name| state.files.open(name)).await
 }
 
 /// `GET` and `HEAD` of `/files/…`.
-pub(super) async fn own(Extract(state): Extract<State>, Path(name): Path<String>, asked: Asked) -> Response {
+pub(super) async fn own(Extract(state): Extract<Shared>, Path(name): Path<String>, asked: Asked) -> Response {
     let root = state.inventory.data().join(OWN);
     serve(name, asked, move |name| beneath::open(&root, &beneath::normal(name)?).map(Content::Disk)).await
 }

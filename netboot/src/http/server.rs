@@ -1,7 +1,8 @@
 //! Runs the application on sockets that somebody else bound, until it is told to stop: one for HTTP, and one for HTTPS if there
 //! is a certificate. Their connections have the same limits, and are counted together.
 
-use std::net::SocketAddr;
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,10 +14,13 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use socket2::{Domain, SockRef, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tower::Service;
 
 use super::connection::{Limited, Open};
@@ -29,6 +33,11 @@ const IDLE: Duration = Duration::from_secs(30);
 const GRACE: Duration = Duration::from_secs(3);
 /// Bytes of a request's line and headers: more is answered with 431.
 const LARGEST_HEAD: usize = 16 << 10;
+
+/// Threads; with so many the network is what is slow.
+const MOST_THREADS: usize = 8;
+/// Connections that wait to be accepted, of each socket.
+const BACKLOG: i32 = 1024;
 
 /// Where it listens.
 #[derive(Debug)]
@@ -46,50 +55,107 @@ impl From<TcpListener> for Sockets {
 }
 
 /// Serves until `stop`, then finishes what is under way, for a bounded time.
-pub async fn run(sockets: impl Into<Sockets>, app: Router, stop: CancellationToken) {
+///
+/// Each thread has sockets, a runtime and connections of its own, and nothing that was begun on one goes on on another: to wake
+/// another thread for a new connection would cost more than to answer it. What machines ask for has no part in the time of
+/// those that DHCP is served by.
+///
+/// # Errors
+/// When there are no more threads or sockets to be had.
+pub async fn run(sockets: impl Into<Sockets>, app: Router, stop: CancellationToken) -> io::Result<()> {
     let Sockets { plain, tls } = sockets.into();
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
+    let (secure, certificate) = tls.unzip();
+    let secure = secure.map(|secure| shared(secure, threads)).transpose()?;
+    let mut secure = secure.into_iter().flatten();
     let open = Arc::default();
-    let plain = accept(plain, None, &open, &app, &stop);
-    let tls = async {
-        if let Some((listener, certificate)) = tls {
-            accept(listener, Some(certificate), &open, &app, &stop).await;
-        }
-    };
-    tokio::join!(plain, tls);
+    // Whoever lets go of this future ends it.
+    let stop = stop.child_token();
+    let _guard = stop.clone().drop_guard();
+    let mut running = JoinSet::new();
+    for plain in shared(plain, threads)? {
+        let secure = secure.next();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (app, stop, open, certificate) =
+            (app.clone(), stop.clone(), Arc::clone(&open), certificate.clone());
+        let (ended, has_ended) = oneshot::channel();
+        std::thread::Builder::new().name("http".to_owned()).spawn(move || {
+            let served = runtime.block_on(async {
+                let plain = accept(plain, None, &open, &app, &stop);
+                let secure = async {
+                    match secure {
+                        Some(secure) => accept(secure, certificate.as_ref(), &open, &app, &stop).await,
+                        None => Ok(()),
+                    }
+                };
+                tokio::try_join!(plain, secure).map(drop)
+            });
+            // What is not over by now is not waited for.
+            runtime.shutdown_background();
+            let _ = ended.send(served);
+        })?;
+        running.spawn(has_ended);
+    }
+    while let Some(ended) = running.join_next().await {
+        ended.map_err(io::Error::other)?.map_err(io::Error::other)??;
+    }
+    Ok(())
+}
+
+/// So many sockets that share the port of one. Who bound that one was told if somebody else had the port: only from then on
+/// others may have it, too, and these are the same user's.
+fn shared(first: TcpListener, count: usize) -> io::Result<Vec<StdListener>> {
+    let first = first.into_std()?;
+    let place = first.local_addr()?;
+    let more = (1..count).map(|_| {
+        SockRef::from(&first).set_reuse_port(true)?;
+        let socket = Socket::new(Domain::for_address(place), Type::STREAM.nonblocking(), None)?;
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(true)?;
+        socket.bind(&place.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(StdListener::from(socket))
+    });
+    let more: io::Result<Vec<_>> = more.collect();
+    Ok(std::iter::once(first).chain(more?).collect())
 }
 
 async fn accept(
-    listener: TcpListener,
-    certificate: Option<Arc<Certificate>>,
+    listener: StdListener,
+    certificate: Option<&Arc<Certificate>>,
     open: &Arc<Open>,
     app: &Router,
     stop: &CancellationToken,
-) {
-    let mut listener = Limited::new(listener, IDLE, open);
-    let mut connections = JoinSet::new();
+) -> io::Result<()> {
+    let mut listener = Limited::new(TcpListener::from_std(listener)?, IDLE, open);
+    let connections = TaskTracker::new();
     loop {
         let (connection, addr) = tokio::select! {
             biased;
             () = stop.cancelled() => break,
-            Some(_) = connections.join_next() => continue,
             accepted = listener.accept() => accepted,
         };
         let (app, stop) = (app.clone(), stop.clone());
-        match certificate.clone() {
+        match certificate.cloned() {
             None => {
                 let handover = Some(connection.handover());
-                connections.spawn(serve(connection, addr, handover, app, stop))
+                connections.spawn(serve(connection, addr, handover, app, stop));
             }
-            Some(certificate) => connections.spawn(async move {
-                match certificate.accept(connection).await {
-                    Ok(connection) => serve(connection, addr, None, app, stop).await,
-                    Err(error) => tracing::debug!(addr = %addr.ip(), "HTTPS: no handshake: {error}"),
-                }
-            }),
-        };
+            Some(certificate) => {
+                connections.spawn(async move {
+                    match certificate.accept(connection).await {
+                        Ok(connection) => serve(connection, addr, None, app, stop).await,
+                        Err(error) => tracing::debug!(addr = %addr.ip(), "HTTPS: no handshake: {error}"),
+                    }
+                });
+            }
+        }
     }
-    // Who has asked gets its answer; what is not over by then ends with this set.
-    let _ = tokio::time::timeout(GRACE, async { while connections.join_next().await.is_some() {} }).await;
+    drop(listener);
+    connections.close();
+    // Who has asked gets its answer.
+    let _ = tokio::time::timeout(GRACE, connections.wait()).await;
+    Ok(())
 }
 
 /// One connection, request after request.
