@@ -89,8 +89,6 @@ impl Limited {
                 tracing::warn!(addr = %addr.ip(), "HTTP: connection refused, too many are open");
                 continue;
             };
-            // A cloud-config is one small segment: do not hold it back for more.
-            let _ = stream.set_nodelay(true);
             let (moved, idle) = (Instant::now(), self.idle);
             let timer = Box::pin(tokio::time::sleep_until(moved + idle));
             let handover = Handover::default();
@@ -210,8 +208,9 @@ impl AsyncWrite for Connection {
         Pin::new(&mut self.stream).poll_flush(context)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+    // It is closed at once, which says the same.
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use socket2::{Domain, SockRef, Socket, Type};
+use socket2::{Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -26,6 +26,7 @@ use tower::Service;
 use super::connection::{Limited, Open};
 use super::handover::Handover;
 use super::tls::Certificate;
+use crate::net::sockopt;
 
 /// How long a connection may move no byte, and how long a request may take from its first byte to its last.
 const IDLE: Duration = Duration::from_secs(30);
@@ -36,6 +37,8 @@ const LARGEST_HEAD: usize = 16 << 10;
 
 /// Threads; with so many the network is what is slow.
 const MOST_THREADS: usize = 8;
+/// A connection is taken when its request has come, which saves being woken twice; after so long it is taken without one.
+const SILENT_SECS: i32 = 5;
 /// Connections that wait to be accepted, of each socket.
 const BACKLOG: i32 = 1024;
 
@@ -105,19 +108,25 @@ pub async fn run(sockets: impl Into<Sockets>, app: Router, stop: CancellationTok
 /// So many sockets that share the port of one. Who bound that one was told if somebody else had the port: only from then on
 /// others may have it, too, and these are the same user's.
 fn shared(first: TcpListener, count: usize) -> io::Result<Vec<StdListener>> {
-    let first = first.into_std()?;
+    let first = Socket::from(first.into_std()?);
     let place = first.local_addr()?;
+    first.set_reuse_port(true)?;
     let more = (1..count).map(|_| {
-        SockRef::from(&first).set_reuse_port(true)?;
-        let socket = Socket::new(Domain::for_address(place), Type::STREAM.nonblocking(), None)?;
+        let socket = Socket::new(place.domain(), Type::STREAM.nonblocking(), None)?;
         socket.set_reuse_address(true)?;
         socket.set_reuse_port(true)?;
-        socket.bind(&place.into())?;
+        socket.bind(&place)?;
         socket.listen(BACKLOG)?;
-        Ok(StdListener::from(socket))
+        Ok(socket)
     });
-    let more: io::Result<Vec<_>> = more.collect();
-    Ok(std::iter::once(first).chain(more?).collect())
+    let all: io::Result<Vec<_>> = std::iter::once(Ok(first)).chain(more).collect();
+    let ready = |socket: Socket| {
+        // Connections have it from their socket. A cloud-config is one small segment: do not hold it back for more.
+        socket.set_tcp_nodelay(true)?;
+        sockopt::defer_accept(&socket, SILENT_SECS)?;
+        Ok(socket.into())
+    };
+    all?.into_iter().map(ready).collect()
 }
 
 async fn accept(

@@ -166,7 +166,9 @@ async fn a_handshake_that_never_ends_holds_nobody() {
     let dir = directory();
     let tls = make(dir.path(), "a.example");
     let ([_, port], stop) = start(dir.path(), &tls).await;
-    let silent = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let mut silent = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    // The beginning of a handshake.
+    tokio::io::AsyncWriteExt::write_all(&mut silent, &[22, 3, 1]).await.unwrap();
     let began = Instant::now();
     assert!(curl("a.example", port, &tls.cert, "/healthz", &[]).await.status.success());
     assert!(began.elapsed() < Duration::from_secs(20));
