@@ -93,7 +93,16 @@ impl Limited {
             let timer = Box::pin(tokio::time::sleep_until(moved + idle));
             let handover = Handover::default();
             return (
-                Connection { stream, handover, idle, moved, is_asking: false, timer, _place: place },
+                Connection {
+                    stream,
+                    handover,
+                    idle,
+                    moved,
+                    is_asking: false,
+                    is_corked: false,
+                    timer,
+                    _place: place,
+                },
                 addr,
             );
         }
@@ -111,6 +120,8 @@ pub(super) struct Connection {
     moved: Instant,
     /// It has sent something and was sent nothing since.
     is_asking: bool,
+    /// What is written waits for the end.
+    is_corked: bool,
     timer: Pin<Box<Sleep>>,
     _place: Place,
 }
@@ -119,6 +130,15 @@ impl Connection {
     /// What sends files over it, as long as nothing is between: for TLS there is no such way.
     pub(super) fn handover(&self) -> Handover {
         self.handover.clone()
+    }
+
+    /// Behind the last answer the connection is closed, and the last packet says both.
+    fn cork(&mut self) {
+        if !self.is_corked && self.handover.is_last() {
+            // Without it there is a packet more.
+            let _ = rustix::net::sockopt::set_tcp_cork(&self.stream, true);
+            self.is_corked = true;
+        }
     }
 
     /// Sends a file's bytes in place of so many blank ones.
@@ -175,6 +195,7 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.cork();
         let said = if is_blank(bytes) {
             self.poll_send(context, bytes.len())
         } else {
@@ -188,6 +209,7 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.cork();
         let blank = slices.iter().position(|slice| is_blank(slice)).unwrap_or(slices.len());
         let (before, from) = slices.split_at(blank);
         let said = match from {

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use axum::body::Bytes;
@@ -27,9 +28,16 @@ pub(super) fn is_blank(slice: &[u8]) -> bool {
     !slice.is_empty() && blank().as_ptr_range().contains(&slice.as_ptr())
 }
 
-/// What a connection still has to send in place of blanks. One for each connection; its requests carry it.
+/// What a connection is told by those who answer its requests, which carry it: what it has to send in place of blanks, and
+/// whether this answer is the last.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Handover(Arc<Mutex<VecDeque<Piece>>>);
+pub(super) struct Handover(Arc<Told>);
+
+#[derive(Debug, Default)]
+struct Told {
+    pieces: Mutex<VecDeque<Piece>>,
+    is_last: AtomicBool,
+}
 
 #[derive(Debug)]
 struct Piece {
@@ -40,7 +48,17 @@ struct Piece {
 
 impl Handover {
     fn lock(&self) -> MutexGuard<'_, VecDeque<Piece>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.pieces.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The connection will be closed behind the answer.
+    pub(super) fn set_last(&self) {
+        self.0.is_last.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it will.
+    pub(super) fn is_last(&self) -> bool {
+        self.0.is_last.load(Ordering::Relaxed)
     }
 
     /// Has so many bytes sent, at most [`PIECE`], when what is returned is written.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
-use axum::http::Request;
+use axum::http::{HeaderValue, Request, Version, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -167,6 +167,16 @@ async fn accept(
     Ok(())
 }
 
+/// Whether a client wants no other answer on its connection (RFC 9112 9.3). One that says so in other words gets its answers as
+/// they come.
+fn is_last<B>(request: &Request<B>) -> bool {
+    let said = request.headers().get(header::CONNECTION).map(HeaderValue::as_bytes);
+    match request.version() {
+        Version::HTTP_11 => said.is_some_and(|said| said.eq_ignore_ascii_case(b"close")),
+        _ => said.is_none(),
+    }
+}
+
 /// One connection, request after request.
 async fn serve(
     connection: impl AsyncRead + AsyncWrite + Unpin,
@@ -179,6 +189,9 @@ async fn serve(
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(ConnectInfo(addr));
         if let Some(handover) = &handover {
+            if is_last(&request) {
+                handover.set_last();
+            }
             request.extensions_mut().insert(handover.clone());
         }
         // A router is always ready.
@@ -197,5 +210,30 @@ async fn serve(
     };
     if let Err(error) = ended {
         tracing::debug!(addr = %addr.ip(), "HTTP: connection ended: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::{Request, Version};
+
+    use super::is_last;
+
+    #[test]
+    fn the_last_request_of_a_connection() {
+        let table = [
+            (Version::HTTP_11, None, false),
+            (Version::HTTP_11, Some("keep-alive"), false),
+            (Version::HTTP_11, Some("Close"), true),
+            (Version::HTTP_10, None, true),
+            (Version::HTTP_10, Some("keep-alive"), false),
+        ];
+        for (version, said, expected) in table {
+            let mut request = Request::get("/").version(version);
+            if let Some(said) = said {
+                request = request.header("connection", said);
+            }
+            assert_eq!(is_last(&request.body(()).unwrap()), expected, "{version:?} {said:?}");
+        }
     }
 }
