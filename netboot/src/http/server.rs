@@ -4,6 +4,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::Router;
@@ -14,7 +15,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use socket2::{Socket, Type};
+use socket2::Socket;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -35,12 +36,10 @@ const GRACE: Duration = Duration::from_secs(3);
 /// Bytes of a request's line and headers: more is answered with 431.
 const LARGEST_HEAD: usize = 16 << 10;
 
-/// Threads; with so many the network is what is slow.
-const MOST_THREADS: usize = 8;
+/// Threads; with so many the network is what is slow. All that sleep are woken by a new connection.
+const MOST_THREADS: usize = 4;
 /// A connection is taken when its request has come, which saves being woken twice; after so long it is taken without one.
 const SILENT_SECS: i32 = 5;
-/// Connections that wait to be accepted, of each socket.
-const BACKLOG: i32 = 1024;
 
 /// Where it listens.
 #[derive(Debug)]
@@ -59,9 +58,9 @@ impl From<TcpListener> for Sockets {
 
 /// Serves until `stop`, then finishes what is under way, for a bounded time.
 ///
-/// Each thread has sockets, a runtime and connections of its own, and nothing that was begun on one goes on on another: to wake
-/// another thread for a new connection would cost more than to answer it. What machines ask for has no part in the time of
-/// those that DHCP is served by.
+/// Each thread has a runtime and connections of its own, and nothing that was begun on one goes on on another: to wake another
+/// thread for a new connection would cost more than to answer it. What machines ask for has no part in the time of those
+/// threads that DHCP is served by.
 ///
 /// # Errors
 /// When there are no more threads or sockets to be had.
@@ -105,28 +104,28 @@ pub async fn run(sockets: impl Into<Sockets>, app: Router, stop: CancellationTok
     Ok(())
 }
 
-/// So many sockets that share the port of one. Who bound that one was told if somebody else had the port: only from then on
-/// others may have it, too, and these are the same user's.
-fn shared(first: TcpListener, count: usize) -> io::Result<Vec<StdListener>> {
-    let first = Socket::from(first.into_std()?);
-    let place = first.local_addr()?;
-    first.set_reuse_port(true)?;
-    let more = (1..count).map(|_| {
-        let socket = Socket::new(place.domain(), Type::STREAM.nonblocking(), None)?;
-        socket.set_reuse_address(true)?;
-        socket.set_reuse_port(true)?;
-        socket.bind(&place)?;
-        socket.listen(BACKLOG)?;
-        Ok(socket)
-    });
-    let all: io::Result<Vec<_>> = std::iter::once(Ok(first)).chain(more).collect();
-    let ready = |socket: Socket| {
-        // Connections have it from their socket. A cloud-config is one small segment: do not hold it back for more.
-        socket.set_tcp_nodelay(true)?;
-        sockopt::defer_accept(&socket, SILENT_SECS)?;
-        Ok(socket.into())
-    };
-    all?.into_iter().map(ready).collect()
+/// The same socket so many times: whichever thread has time takes the next connection from it.
+fn shared(listener: TcpListener, count: usize) -> io::Result<Vec<StdListener>> {
+    let listener = Socket::from(listener.into_std()?);
+    // Connections have it from their socket. A cloud-config is one small segment: do not hold it back for more.
+    listener.set_tcp_nodelay(true)?;
+    sockopt::defer_accept(&listener, SILENT_SECS)?;
+    let listener = StdListener::from(listener);
+    let more: io::Result<Vec<_>> = (1..count).map(|_| listener.try_clone()).collect();
+    Ok(std::iter::once(listener).chain(more?).collect())
+}
+
+/// Lets what is to be done on this thread be done, without a look at what else has come.
+async fn after_others() {
+    let mut is_over = false;
+    std::future::poll_fn(|context| {
+        if std::mem::replace(&mut is_over, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 async fn accept(
@@ -159,6 +158,8 @@ async fn accept(
                 });
             }
         }
+        // Its request is there. Who has it to answer leaves the next one to others.
+        after_others().await;
     }
     drop(listener);
     connections.close();

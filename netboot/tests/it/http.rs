@@ -445,7 +445,7 @@ async fn all_threads_of_the_server_answer_and_nobody_else_gets_its_port() {
     let addr = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
     let running = tokio::spawn(server::run(listener, app(served(dir.path())), stop.clone()));
-    // More than enough for every one of its sockets, and within the limit of one address.
+    // More than enough for every one of its threads, and within the limit of one address.
     for _ in 0..60 {
         let mut client = tokio::net::TcpStream::connect(addr).await.unwrap();
         client.write_all(b"GET /healthz HTTP/1.0\r\n\r\n").await.unwrap();
