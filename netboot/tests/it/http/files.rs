@@ -117,6 +117,16 @@ async fn a_client_that_has_the_file_gets_no_second_one() {
     let answer = ask("GET", "if-none-match", &etag).await;
     assert_eq!((answer.status, answer.body), (200, vec![7; 256]));
     assert_eq!(resumed(&etag).await, 200);
+
+    // The same file, written into: as long, and of the same second.
+    let etag = get(&app, "10.9.0.11", path).await.header("etag").to_owned();
+    fs::File::options()
+        .write(true)
+        .open(&file)
+        .unwrap()
+        .set_modified(modified + std::time::Duration::from_nanos(1))
+        .unwrap();
+    assert_eq!(ask("GET", "if-none-match", &etag).await.status, 200);
 }
 
 #[tokio::test]
