@@ -22,27 +22,34 @@ pub(super) const MOST_OF_ONE: usize = 64;
 /// Connections in all.
 const MOST: usize = 2048;
 
-/// Open connections by address.
+/// Open connections.
 #[derive(Debug, Default)]
-pub(super) struct Open(Mutex<HashMap<IpAddr, usize>>);
+pub(super) struct Open(Mutex<Count>);
+
+#[derive(Debug, Default)]
+struct Count {
+    all: usize,
+    by_addr: HashMap<IpAddr, usize>,
+}
 
 impl Open {
-    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+    fn lock(&self) -> MutexGuard<'_, Count> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes a place for a connection, if there is one.
     fn enter(self: &Arc<Self>, addr: IpAddr) -> Option<Place> {
         let mut open = self.lock();
-        let full = open.values().sum::<usize>() >= MOST;
-        let of_one = open.entry(addr).or_default();
+        let full = open.all >= MOST;
+        let of_one = open.by_addr.entry(addr).or_default();
         if full || *of_one >= MOST_OF_ONE {
             if *of_one == 0 {
-                open.remove(&addr);
+                open.by_addr.remove(&addr);
             }
             return None;
         }
         *of_one += 1;
+        open.all += 1;
         Some(Place { open: Arc::clone(self), addr })
     }
 }
@@ -57,10 +64,11 @@ struct Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut open = self.open.lock();
-        if let Some(of_one) = open.get_mut(&self.addr) {
+        open.all -= 1;
+        if let Some(of_one) = open.by_addr.get_mut(&self.addr) {
             *of_one -= 1;
             if *of_one == 0 {
-                open.remove(&self.addr);
+                open.by_addr.remove(&self.addr);
             }
         }
     }
