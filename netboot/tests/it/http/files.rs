@@ -268,3 +268,19 @@ async fn what_happens_to_a_file_ends_the_connection_that_sends_it() {
     assert!(got == fs::read(&file).unwrap());
     stop.cancel();
 }
+
+#[tokio::test]
+async fn an_answer_without_a_body_says_no_wrong_length() {
+    let dir = directory();
+    let (mut client, stop) = connected(dir.path()).await;
+    let request =
+        "GET /tftp/images/a%20b HTTP/1.1\r\nHost: x\r\nIf-None-Match: *\r\nConnection: close\r\n\r\n";
+    client.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
+    let answer = answer.to_ascii_lowercase();
+    assert!(answer.starts_with("http/1.1 304 ") && answer.ends_with("\r\n\r\n"), "{answer}");
+    let length = answer.lines().find_map(|line| line.strip_prefix("content-length: "));
+    assert!(length.is_none_or(|length| length == "256"), "{answer}");
+    stop.cancel();
+}
