@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -20,6 +21,16 @@ pub struct Opened {
     pub size: u64,
     /// When it was last changed.
     pub modified: SystemTime,
+    /// Its number in its file system.
+    pub inode: u64,
+}
+
+impl Opened {
+    /// Whether it is still what was opened: nobody has written into it since.
+    pub fn is_unchanged(&self) -> bool {
+        let now = self.file.metadata();
+        now.is_ok_and(|now| now.len() == self.size && now.modified().is_ok_and(|time| time == self.modified))
+    }
 }
 
 /// Why a name is not opened.
@@ -71,7 +82,23 @@ pub fn open(root: &Path, name: &str) -> Result<Opened, Refused> {
     // With NONBLOCK a read through io_uring may fail where it should wait for the disk.
     rustix::fs::fcntl_setfl(&file, OFlags::empty()).map_err(|error| Refused::Io(error.into()))?;
     let modified = facts.modified().map_err(Refused::Io)?;
-    Ok(Opened { file, size: facts.len(), modified })
+    Ok(Opened { file, size: facts.len(), modified, inode: facts.ino() })
+}
+
+/// The path below a directory that a client's name means: leading and doubled slashes mean nothing. Whether it exists is another
+/// question.
+///
+/// # Errors
+/// When it is no name, or leads out.
+pub fn normal(name: &str) -> Result<String, Refused> {
+    if name.contains('\\') || name.chars().any(char::is_control) {
+        return Err(Refused::Name);
+    }
+    let parts: Vec<_> = name.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+    if parts.contains(&"..") {
+        return Err(Refused::Outside);
+    }
+    if parts.is_empty() { Err(Refused::Name) } else { Ok(parts.join("/")) }
 }
 
 /// The name below `root` that is this one but for upper and lower case (ASCII), part by part: the very same if it is there, else

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, anyhow, bail};
 use arc_swap::ArcSwap;
+use futures_util::FutureExt;
 use ipnetwork::Ipv4Network;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -51,6 +52,8 @@ pub async fn serve(settings: Settings, inventory: Arc<Inventory>) -> Result<()> 
     background.spawn(Arc::clone(&inventory).watch(stop.clone()));
     let orders = Orders::start(Arc::clone(&inventory)).context("start a thread for orders")?;
     let timeline = Timeline::heard_by(heard::listener(&settings, &inventory, &orders));
+    let tls = settings.http.tls.as_ref().map(|tls| http::Certificate::open(tls, &settings.data)).transpose();
+    let certificate = tls.map_err(|problem| Problems(vec![problem]))?.map(Arc::new);
 
     let mut watch = Watch::open(&settings.interface)?;
     let mut served = false;
@@ -87,6 +90,7 @@ pub async fn serve(settings: Settings, inventory: Arc<Inventory>) -> Result<()> 
             orders: &orders,
             timeline: &timeline,
             link: &link,
+            certificate: certificate.as_ref(),
             for_successor: &for_successor,
         };
         if let Err(error) = parts.serve(&mut watch, &stop).await {
@@ -153,6 +157,18 @@ fn signals(
     })
 }
 
+/// A TCP port of every address.
+async fn bind(port: u16, what: &str, flag: &str) -> Result<TcpListener> {
+    match TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await {
+        Ok(listener) => Ok(listener),
+        Err(error) if error.kind() == ErrorKind::AddrInUse => {
+            let place = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port);
+            bail!("serve {what}: {} (or choose another with {flag})", ports::taken(ports::Proto::Tcp, place))
+        }
+        Err(error) => Err(error).with_context(|| format!("listen on TCP port {port} for {what}")),
+    }
+}
+
 /// What everything that serves one address of the interface is made from.
 struct Parts<'a> {
     settings: &'a Settings,
@@ -160,6 +176,8 @@ struct Parts<'a> {
     orders: &'a Arc<Orders>,
     timeline: &'a Timeline,
     link: &'a Link,
+    /// What HTTPS is served with.
+    certificate: Option<&'a Arc<http::Certificate>>,
     /// When told to stop: the XDP program is to stay.
     for_successor: &'a Arc<AtomicBool>,
 }
@@ -167,7 +185,7 @@ struct Parts<'a> {
 impl Parts<'_> {
     /// Starts everything on the link, and ends it when told to stop or when the link is no longer what it was.
     async fn serve(&self, watch: &mut Watch, stop: &CancellationToken) -> Result<()> {
-        let Self { settings, inventory, orders, timeline, link, for_successor } = *self;
+        let Self { settings, inventory, orders, timeline, link, for_successor, .. } = *self;
         tracing::info!(interface = link.name, addr = %link.addr, prefix = %link.prefix, mac = %link.mac, "serving {} on {}", link.prefix, link.name);
         let subnet = Subnet::new(link, settings);
         self.tell_gaps();
@@ -178,16 +196,16 @@ impl Parts<'_> {
         let lease_reader = leases.reader();
         let mut dhcp = dhcp::server::Server::bind(link, &subnet, settings.mode, &settings.dhcp, leases)?;
         let files = self.files();
-        let (mut tftp, listener) = match (self.start_tftp(files.clone(), &ends), self.listen().await) {
-            (Ok(tftp), Ok(listener)) => (tftp, listener),
-            (mut tftp, listener) => {
+        let (mut tftp, sockets) = match (self.start_tftp(files.clone(), &ends), self.listen().await) {
+            (Ok(tftp), Ok(sockets)) => (tftp, sockets),
+            (mut tftp, sockets) => {
                 // What runs already ends first, and closes ports and store for the next try.
                 ends.cancel();
                 let _ = dhcp.run(inventory.snapshots(), timeline.clone(), ends).await;
                 if let Ok(tftp) = &mut tftp {
                     let _ = tftp.ended().await;
                 }
-                return tftp.and(listener).map(drop);
+                return tftp.and(sockets).map(drop);
             }
         };
         // Subscribed first, so that no snapshot is missed after the one that XDP starts with.
@@ -200,6 +218,7 @@ impl Parts<'_> {
 
         let app = http::app(http::State {
             inventory: Arc::clone(inventory),
+            templates: Arc::default(),
             files,
             server: Server { addr: link.addr, http_port: settings.http.port },
             reads: Arc::new(http::Reads::new(settings.http.secret_reads)),
@@ -214,8 +233,7 @@ impl Parts<'_> {
             ready: Arc::clone(&ready),
             xdp: Arc::new(ArcSwap::from_pointee(xdp)),
         });
-        let token = ends.clone();
-        tasks.spawn(async move { http::server::run(listener, app, token).await.context("serve HTTP") });
+        tasks.spawn(http::server::run(sockets, app, ends.clone()).map(|ended| ended.context("serve HTTP")));
         let (snapshots, token, steps) = (inventory.snapshots(), ends.clone(), timeline.clone());
         tasks.spawn(async move { Ok(dhcp.run(snapshots, steps, token).await?) });
         tasks.spawn(async move { Ok(tftp.ended().await?) });
@@ -337,19 +355,17 @@ impl Parts<'_> {
         }
     }
 
-    /// HTTP listens on every address: operators look at cloud-configs from elsewhere.
-    async fn listen(&self) -> Result<TcpListener> {
-        let port = self.settings.http.port;
-        match TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await {
-            Ok(listener) => Ok(listener),
-            Err(error) if error.kind() == ErrorKind::AddrInUse => {
-                bail!(
-                    "serve HTTP: {} (or choose another with --http-port)",
-                    ports::taken(ports::Proto::Tcp, SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port))
-                )
+    /// HTTP and HTTPS listen on every address: operators look at cloud-configs from elsewhere.
+    async fn listen(&self) -> Result<http::server::Sockets> {
+        let http = &self.settings.http;
+        let plain = bind(http.port, "HTTP", "--http-port").await?;
+        let tls = match (&http.tls, self.certificate) {
+            (Some(tls), Some(certificate)) => {
+                Some((bind(tls.port, "HTTPS", "--tls-port").await?, Arc::clone(certificate)))
             }
-            Err(error) => Err(error).with_context(|| format!("listen on TCP port {port} for HTTP")),
-        }
+            _ => None,
+        };
+        Ok(http::server::Sockets { plain, tls })
     }
 
     /// Opens what answers router solicitations. Without it blades boot all the same, only later.

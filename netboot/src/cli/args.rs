@@ -99,6 +99,15 @@ pub(super) struct Settings {
     /// TCP port for HTTP [default: 8080].
     #[arg(long, value_name = "PORT", env = "NETBOOT_HTTP_PORT", value_parser = clap::value_parser!(u16).range(1..))]
     http_port: Option<u16>,
+    /// TCP port for HTTPS, which needs certificate and key [default: 8443].
+    #[arg(long, value_name = "PORT", env = "NETBOOT_TLS_PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    tls_port: Option<u16>,
+    /// Certificate of HTTPS, PEM: the server's first, then those that signed it.
+    #[arg(long, value_name = "FILE", env = "NETBOOT_TLS_CERT")]
+    tls_cert: Option<PathBuf>,
+    /// Private key of the certificate, PEM.
+    #[arg(long, value_name = "FILE", env = "NETBOOT_TLS_KEY")]
+    tls_key: Option<PathBuf>,
     /// Give out addresses and boot files, or boot files alone beside another DHCP server [default: full].
     #[arg(long, value_name = "MODE", env = "NETBOOT_MODE")]
     mode: Option<Mode>,
@@ -112,8 +121,20 @@ pub(super) struct Settings {
 
 impl From<Settings> for Given {
     fn from(settings: Settings) -> Self {
-        let Settings { interface, trunk, vlan, state, http_port, mode, xdp, pool } = settings;
-        Self { interface, trunk, vlan, state, http_port, mode, xdp, pool }
+        let Settings {
+            interface,
+            trunk,
+            vlan,
+            state,
+            http_port,
+            tls_port,
+            tls_cert,
+            tls_key,
+            mode,
+            xdp,
+            pool,
+        } = settings;
+        Self { interface, trunk, vlan, state, http_port, tls_port, tls_cert, tls_key, mode, xdp, pool }
     }
 }
 

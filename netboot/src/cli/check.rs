@@ -11,6 +11,7 @@ use super::{WRONG, args, report, say};
 use crate::config::problem::{Problem, Problems, Severity};
 use crate::config::{self, Given, Settings};
 use crate::dhcp::boot;
+use crate::http::Certificate;
 use crate::inventory::{self, Loaders, Networks, Snapshot, loaders};
 use crate::store;
 
@@ -50,6 +51,8 @@ pub(super) fn examine(
             problems.extend(boot_files(settings, snapshot.as_ref()));
             problems.extend(options::problems(settings, snapshot.as_ref()));
             problems.extend(config::vlan::problem(settings));
+            let tls = settings.http.tls.as_ref();
+            problems.extend(tls.and_then(|tls| Certificate::open(tls, &settings.data).err()));
         }
         Err(Problems(found)) => problems.extend(found.iter().cloned()),
     }

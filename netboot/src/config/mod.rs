@@ -11,6 +11,7 @@ pub mod problem;
 mod range;
 mod resolve;
 mod subnet;
+mod tls;
 pub mod vlan;
 mod written;
 
@@ -25,6 +26,7 @@ pub use menu::Menu;
 pub use range::BadRange;
 pub use resolve::{FILE, Given, resolve};
 pub use subnet::unfit;
+pub use tls::Tls;
 pub use vlan::Vlan;
 
 /// Everything that can be set, resolved.
@@ -216,6 +218,8 @@ pub struct Http {
     pub override_from: Vec<Ipv4Network>,
     /// How often a machine can read what has secrets in it, a boot.
     pub secret_reads: u32,
+    /// HTTPS, on a port of its own.
+    pub tls: Option<Tls>,
 }
 
 /// TFTP settings.

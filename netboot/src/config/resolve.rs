@@ -8,7 +8,7 @@ use ipnetwork::Ipv4Network;
 use super::options::Custom;
 use super::problem::{Problem, Problems, Severity};
 use super::written::{Written, interface};
-use super::{Dhcp, Http, Identity, Limits, Mode, Range, Settings, Tftp, Unknown, Vlan, Xdp, vlan};
+use super::{Dhcp, Http, Identity, Limits, Mode, Range, Settings, Tftp, Unknown, Vlan, Xdp, tls, vlan};
 
 /// Name of the settings file in the data directory.
 pub const FILE: &str = "netboot.json";
@@ -26,6 +26,12 @@ pub struct Given {
     pub state: Option<PathBuf>,
     /// HTTP port.
     pub http_port: Option<u16>,
+    /// HTTPS port.
+    pub tls_port: Option<u16>,
+    /// Its certificate.
+    pub tls_cert: Option<PathBuf>,
+    /// The key of that.
+    pub tls_key: Option<PathBuf>,
     /// Whether it gives out addresses.
     pub mode: Option<Mode>,
     /// How XDP is attached.
@@ -41,8 +47,13 @@ pub struct Given {
 pub fn resolve(data: &Path, given: Given) -> Result<Settings, Problems> {
     let file = data.join(FILE);
     let written = Written::read(&file)?;
-    let settings = merge(data, given, written);
+    let tls = tls::Half::of(data, &given, &written);
+    let mut settings = merge(data, given, written);
     let mut problems = overlapping(&file, &settings.dhcp.pool);
+    match tls.whole(settings.http.port) {
+        Ok(tls) => settings.http.tls = tls,
+        Err((message, help)) => problems.push(Problem::of_file(Severity::Error, &file, message, help)),
+    }
     problems.extend(backwards(&file, &settings.dhcp));
     if !settings.interface.is_empty()
         && let Err(help) = interface(&settings.interface)
@@ -93,6 +104,7 @@ fn merge(data: &Path, given: Given, written: Written) -> Settings {
             port: given.http_port.or(written.port).unwrap_or(8080),
             override_from: written.override_from.unwrap_or_else(|| vec![loopback()]),
             secret_reads: written.secret_reads.unwrap_or(8),
+            tls: None,
         },
         tftp: Tftp {
             max_transfers: written.max_transfers.unwrap_or(4096),
@@ -185,7 +197,7 @@ impl Settings {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
 
     use super::{FILE, Given, resolve};
     use netboot_ebpf::Class;
@@ -243,7 +255,7 @@ mod tests {
           "dhcp": { "pool": ["10.0.0.10-10.0.0.20"], "lease_secs": 600, "authoritative": false, "router": "10.0.0.1",
                     "dns": ["10.0.0.2", "10.0.0.3"], "domain": "blades.example", "unknown": "hold",
                     "menu": { "prompt": "F8?", "timeout_secs": 9, "items": ["local", "beta"] } },
-          "boot": { "bios": "lpxelinux.0", "http64": "http://10.0.0.1/x.efi", "rpi": "" }, "http": { "port": 80, "override_from": ["10.9.0.0/16", "10.8.0.1"] },
+          "boot": { "bios": "lpxelinux.0", "http64": "http://10.0.0.1/x.efi", "rpi": "" }, "http": { "port": 80, "override_from": ["10.9.0.0/16", "10.8.0.1"], "tls_port": 444, "tls_cert": "tls/cert.pem", "tls_key": "/etc/key.pem" },
           "tftp": { "max_transfers": 9, "max_window": 4, "engine": "plain", "ignore_case": true, "rollover": 1, "single_port": true, "threads": 3, "cache_bytes": 16777216, "in_flight_bytes": 1048576, "client_in_flight_bytes": 65536 }, }"#;
         let file = with(text, Given::default()).unwrap();
         assert_eq!((file.interface.as_str(), file.xdp, file.http.port), ("eth1", Xdp::Generic, 80));
@@ -270,6 +282,9 @@ mod tests {
             vlan: Some("100.90".parse().unwrap()),
             state: Some("/var/x".into()),
             http_port: Some(81),
+            tls_port: None,
+            tls_cert: None,
+            tls_key: Some("own.key".into()),
             mode: Some(Mode::Full),
             xdp: Some(Xdp::Off),
             pool: vec!["10.0.0.30-10.0.0.40".parse().unwrap()],
@@ -280,6 +295,10 @@ mod tests {
         assert_eq!((&both.trunk, both.vlan), (&given.trunk, given.vlan));
         assert_eq!((Some(both.state), both.dhcp.pool), (given.state, given.pool));
         assert_eq!(both.dhcp.lease_secs, 600);
+        let (written, flags) = (file.http.tls.unwrap(), both.http.tls.unwrap());
+        assert_eq!((written.port, written.cert), (444, file.data.join("tls/cert.pem")));
+        assert_eq!((written.key, flags.key), ("/etc/key.pem".into(), PathBuf::from("own.key")));
+        assert_eq!((flags.port, flags.cert), (444, both.data.join("tls/cert.pem")));
     }
 
     #[test]

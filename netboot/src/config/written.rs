@@ -54,6 +54,9 @@ pub(super) struct Written {
     pub(super) port: Option<u16>,
     pub(super) override_from: Option<Vec<Ipv4Network>>,
     pub(super) secret_reads: Option<u32>,
+    pub(super) tls_port: Option<u16>,
+    pub(super) tls_cert: Option<PathBuf>,
+    pub(super) tls_key: Option<PathBuf>,
     pub(super) max_transfers: Option<usize>,
     pub(super) max_window: Option<u16>,
     pub(super) engine: Option<Engine>,
@@ -168,7 +171,10 @@ impl Written {
                 self.override_from = list(reader, name, value, "a list of networks, as in [\"127.0.0.0/8\"]");
             }
             "secret_reads" => self.secret_reads = number(reader, name, value, 1..=1_000_000),
-            _ => return Err("port, override_from, secret_reads"),
+            "tls_port" => self.tls_port = number(reader, name, value, 1..=u16::MAX),
+            "tls_cert" => self.tls_cert = checked(reader, name, value, not_empty).map(PathBuf::from),
+            "tls_key" => self.tls_key = checked(reader, name, value, not_empty).map(PathBuf::from),
+            _ => return Err("port, override_from, secret_reads, tls_port, tls_cert, tls_key"),
         }
         Ok(())
     }

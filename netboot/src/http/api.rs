@@ -14,7 +14,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use super::State;
-use super::app::canonical;
+use super::app::{Shared, canonical};
 use crate::config::Unknown;
 use crate::dhcp::lease::Lease;
 use crate::dhcp::record;
@@ -30,7 +30,7 @@ const MOST_PROBLEMS: usize = 100;
 
 /// `GET /api/v1/status`
 pub(super) async fn status(
-    Extract(state): Extract<State>,
+    Extract(state): Extract<Shared>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
 ) -> Response {
     let problems = state.inventory.problems();
@@ -63,7 +63,7 @@ pub const STORE: &str = "netboot-store";
 
 /// `GET /api/v1/leases`: every lease that is on disk, ended ones too, in the order of their addresses.
 pub(super) async fn leases(
-    Extract(state): Extract<State>,
+    Extract(state): Extract<Shared>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
 ) -> Response {
     listed(state, peer, "the leases", |_, mut leases| {
@@ -76,7 +76,7 @@ pub(super) async fn leases(
 /// `GET /api/v1/hosts`: the machines with a reservation in the order of the file, those without one that have asked, the one
 /// that asked last first, and what a new reservation has to fit.
 pub(super) async fn hosts(
-    Extract(state): Extract<State>,
+    Extract(state): Extract<Shared>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
 ) -> Response {
     listed(state, peer, "the machines", machines).await
@@ -84,7 +84,7 @@ pub(super) async fn hosts(
 
 /// A list for those who may see what concerns other machines, made from the leases on disk. Nobody waits for it meanwhile.
 async fn listed(
-    state: State,
+    state: Shared,
     peer: SocketAddr,
     what: &str,
     make: impl FnOnce(&State, Vec<Lease>) -> Response + Send + 'static,

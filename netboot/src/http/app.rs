@@ -1,4 +1,4 @@
-//! The routes: `/healthz`, `/api/v1/…`, `/tftp/…`, `/ipxe`, `/nocloud/…`, `/ignition`, `/t/…`, `/phone_home`; every other path is
+//! The routes: `/healthz`, `/api/v1/…`, `/tftp/…`, `/files/…`, `/ipxe`, `/nocloud/…`, `/ignition`, `/t/…`, `/phone_home`; every other path is
 //! the caller's cloud-config.
 //!
 //! Nothing here writes anything but an order for a machine's next boot, and nothing waits for another part.
@@ -21,8 +21,8 @@ use super::{Reads, api, booted, cloud_config, files, ignition, ipxe, named, nocl
 use crate::config::Unknown;
 use crate::dhcp::vacant::Network;
 use crate::dhcp::waiting::Waiting;
-use crate::inventory::Inventory;
 use crate::inventory::rendering::Server;
+use crate::inventory::{Inventory, Templates};
 use crate::loader::names;
 use crate::orders::Orders;
 use crate::store;
@@ -40,6 +40,8 @@ const LARGEST_ORDER: usize = 4096;
 pub struct State {
     /// The machines.
     pub inventory: Arc<Inventory>,
+    /// The templates of the machines.
+    pub templates: Arc<Templates>,
     /// Opens the files of `tftp/`, on disk or generated.
     pub files: Files,
     /// Where this server is.
@@ -77,6 +79,13 @@ impl State {
         }
     }
 
+    /// Whether the cloud-config of the machine at this address can be made without waiting for a disk: a trip to another thread costs more than making it.
+    pub(super) fn is_at_hand(&self, whose: IpAddr) -> bool {
+        let IpAddr::V4(addr) = whose else { return false };
+        let snapshot = self.inventory.snapshot();
+        snapshot.by_addr(addr).is_some_and(|host| self.templates.holds(snapshot.template(host)))
+    }
+
     /// Whether this client may see what concerns other machines.
     pub(super) fn may_see_others(&self, client: IpAddr) -> bool {
         match client {
@@ -89,15 +98,22 @@ impl State {
     }
 }
 
+/// What a handler is given is one for all requests: to count how many hold each part of it is what processors quarrel about.
+pub(super) type Shared = Arc<State>;
+
 /// Makes the application. Its requests need [`ConnectInfo`] with the client's address.
 pub fn app(state: State) -> Router {
+    let state = Arc::new(state);
     let recorded = |what| from_fn_with_state((state.clone(), what), record);
     let no_file = get(|| async { (StatusCode::NOT_FOUND, "not found\n") });
     let files = Router::new()
         .route("/tftp", no_file.clone())
         .route("/tftp/", no_file.clone())
-        .route("/tftp/{*name}", get(files::serve))
+        .route("/tftp/{*name}", get(files::tftp))
         .route("/ipxe", get(ipxe::serve))
+        .route("/files", no_file.clone())
+        .route("/files/", no_file.clone())
+        .route("/files/{*name}", get(files::own))
         .layer(recorded("file"));
     let configs = Router::new().fallback(get(cloud_config::serve)).layer(recorded("cloud-config"));
     let nocloud = Router::new()
@@ -128,7 +144,7 @@ pub fn app(state: State) -> Router {
         .with_state(state)
 }
 
-async fn healthz(Extract(state): Extract<State>) -> (StatusCode, &'static str) {
+async fn healthz(Extract(state): Extract<Shared>) -> (StatusCode, &'static str) {
     if state.ready.load(Ordering::Acquire) {
         (StatusCode::OK, "ok\n")
     } else {
@@ -155,15 +171,16 @@ async fn bounded(request: Request, next: Next) -> Response {
 
 /// Puts a finished request on the timeline.
 async fn record(
-    Extract((state, what)): Extract<(State, &'static str)>,
+    Extract((state, what)): Extract<(Shared, &'static str)>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     name: Option<Path<String>>,
     request: Request,
     next: Next,
 ) -> Response {
+    let path = request.uri().path();
     let asked = match name {
-        Some(Path(name)) => Some(name),
-        None => (request.uri().path() == "/ipxe").then(|| names::SCRIPT.to_owned()),
+        Some(Path(name)) => Some(name).filter(|_| path.starts_with("/tftp/")),
+        None => (path == "/ipxe").then(|| names::SCRIPT.to_owned()),
     };
     let asked = asked.filter(|_| what == "file" && request.method() == Method::GET);
     let line = format!("{} {}", request.method(), request.uri().path());

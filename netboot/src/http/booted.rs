@@ -9,7 +9,7 @@ use axum::extract::{ConnectInfo, State as Extract};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
-use super::app::{State, canonical};
+use super::app::{Shared, canonical};
 use super::whose::own;
 use crate::timeline::Step;
 
@@ -18,7 +18,7 @@ pub(super) const LARGEST: usize = 16 << 10;
 
 /// `POST /api/v1/booted`, `POST /phone_home…`
 pub(super) async fn serve(
-    Extract(state): Extract<State>,
+    Extract(state): Extract<Shared>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     _: Bytes,
 ) -> Response {

@@ -9,17 +9,19 @@ use axum::extract::{ConnectInfo, Query, State as Extract};
 use axum::http::Uri;
 use axum::response::Response;
 
-use super::app::{State, canonical};
+use super::app::{Shared, canonical};
 use super::text;
 use super::whose::Asked;
 
 /// `GET` and `HEAD` of any path that is nothing else.
 pub(super) async fn serve(
-    Extract(state): Extract<State>,
+    Extract(state): Extract<Shared>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     uri: Uri,
 ) -> Response {
-    text::send(state, canonical(peer).ip(), asked(&uri), text::PLAIN, |making| {
+    let (client, asked) = (canonical(peer).ip(), asked(&uri));
+    let at_hand = uri.query().is_none() && state.is_at_hand(client);
+    text::send(state, at_hand, client, asked, text::PLAIN, |making| {
         making.rendered(making.snapshot.template(making.subject.host))
     })
     .await

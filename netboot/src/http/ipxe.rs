@@ -7,7 +7,7 @@ use axum::extract::{ConnectInfo, State as Extract};
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 
-use super::app::{State, canonical};
+use super::app::{Shared, canonical};
 use super::cloud_config::asked;
 use super::whose::whose;
 use crate::beneath::Refused;
@@ -19,7 +19,7 @@ const LARGEST: u64 = 1 << 20;
 
 /// `GET` and `HEAD`; `override_ipv4` shows another machine's to who may see it.
 pub(super) async fn serve(
-    Extract(state): Extract<State>,
+    Extract(state): Extract<Shared>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     uri: Uri,
 ) -> Response {

@@ -6,19 +6,19 @@ use axum::extract::{ConnectInfo, Path, State as Extract};
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 
-use super::app::{State, canonical};
+use super::app::{Shared, canonical};
 use super::cloud_config::asked;
 use super::text::{self, Refused};
 use crate::inventory::template::{self, DIRECTORY};
 
 /// `GET /t/<name>`
 pub(super) async fn serve(
-    Extract(state): Extract<State>,
+    Extract(state): Extract<Shared>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     Path(name): Path<String>,
     uri: Uri,
 ) -> Response {
-    text::send(state, canonical(peer).ip(), asked(&uri), text::PLAIN, move |making| {
+    text::send(state, false, canonical(peer).ip(), asked(&uri), text::PLAIN, move |making| {
         if !template::is_legal(&name) {
             return Err(Refused(StatusCode::FORBIDDEN, "this is no name of a template".to_owned()));
         }

@@ -7,7 +7,7 @@ use axum::extract::{ConnectInfo, Path, State as Extract};
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 
-use super::app::{State, canonical};
+use super::app::{Shared, canonical};
 use super::cloud_config::asked;
 use super::text::{self, Answer, Making, Refused};
 use super::whose::Asked;
@@ -16,23 +16,26 @@ use crate::mac::Mac;
 
 /// `GET /nocloud/<file>`
 pub(super) async fn own(
-    Extract(state): Extract<State>,
+    Extract(state): Extract<Shared>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     Path(file): Path<String>,
     uri: Uri,
 ) -> Response {
-    text::send(state, canonical(peer).ip(), asked(&uri), text::PLAIN, move |making| made(making, &file)).await
+    text::send(state, false, canonical(peer).ip(), asked(&uri), text::PLAIN, move |making| {
+        made(making, &file)
+    })
+    .await
 }
 
 /// `GET /nocloud/<mac>/<file>`: for that machine alone.
 pub(super) async fn of(
-    Extract(state): Extract<State>,
+    Extract(state): Extract<Shared>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     Path((mac, file)): Path<(String, String)>,
 ) -> Response {
     let mac = mac.parse::<Mac>();
     let asked = mac.as_ref().map_or_else(|_| Asked::default(), |mac| Asked::of(*mac));
-    text::send(state, canonical(peer).ip(), asked, text::PLAIN, move |making| match mac {
+    text::send(state, false, canonical(peer).ip(), asked, text::PLAIN, move |making| match mac {
         Ok(mac) if making.subject.host.mac == mac => made(making, &file),
         _ => Err(Refused(StatusCode::NOT_FOUND, "this is not the path of this machine".to_owned())),
     })

@@ -1,6 +1,7 @@
 //! `POST /api/v1/hosts/<mac>`: what a machine boots next, or until told otherwise.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
@@ -10,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use super::api::STORE;
-use super::app::{State, canonical};
+use super::app::{Shared, canonical};
 use crate::inventory::Order;
 use crate::inventory::orders::When;
 use crate::inventory::profile::LOCAL_DISK;
@@ -52,7 +53,7 @@ impl Wanted {
 
 /// Takes an order. A page of somebody's browser cannot give one: it may not send JSON elsewhere.
 pub(super) async fn serve(
-    Extract(state): Extract<State>,
+    Extract(state): Extract<Shared>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     Path(mac): Path<String>,
     wanted: Result<Json<Wanted>, JsonRejection>,
@@ -74,7 +75,7 @@ pub(super) async fn serve(
         Err(help) => return (StatusCode::BAD_REQUEST, format!("{help}\n")).into_response(),
     };
     let answer = json!({ "mac": mac, "order": &order });
-    let (orders, identity) = (state.orders, state.leases.identity());
+    let (orders, identity) = (Arc::clone(&state.orders), state.leases.identity());
     match tokio::task::spawn_blocking(move || orders.set(mac, order)).await {
         Ok(Ok(())) => ([(STORE, identity)], Json(answer)).into_response(),
         Ok(Err(error)) => {

@@ -1,36 +1,240 @@
-//! Runs the application on a socket that somebody else bound, until it is told to stop.
+//! Runs the application on sockets that somebody else bound, until it is told to stop: one for HTTP, and one for HTTPS if there
+//! is a certificate. Their connections have the same limits, and are counted together.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::Router;
-use axum::serve::ListenerExt;
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use axum::http::{HeaderValue, Request, Version, header};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use socket2::Socket;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::Service;
 
-use super::connection::Limited;
+use super::connection::{Limited, Open};
+use super::handover::Handover;
+use super::tls::Certificate;
+use crate::net::sockopt;
 
-/// How long a connection may move no byte.
+/// How long a connection may move no byte, and how long a request may take from its first byte to its last.
 const IDLE: Duration = Duration::from_secs(30);
 /// How long answers under way may take after the stop signal.
 const GRACE: Duration = Duration::from_secs(3);
+/// Bytes of a request's line and headers: more is answered with 431.
+const LARGEST_HEAD: usize = 16 << 10;
+
+/// Threads; with so many the network is what is slow. All that sleep are woken by a new connection.
+const MOST_THREADS: usize = 4;
+/// A connection is taken when its request has come, which saves being woken twice; after so long it is taken without one.
+const SILENT_SECS: i32 = 5;
+
+/// Where it listens.
+#[derive(Debug)]
+pub struct Sockets {
+    /// HTTP.
+    pub plain: TcpListener,
+    /// HTTPS.
+    pub tls: Option<(TcpListener, Arc<Certificate>)>,
+}
+
+impl From<TcpListener> for Sockets {
+    fn from(plain: TcpListener) -> Self {
+        Self { plain, tls: None }
+    }
+}
 
 /// Serves until `stop`, then finishes what is under way, for a bounded time.
 ///
+/// Each thread has a runtime and connections of its own, and nothing that was begun on one goes on on another: to wake another
+/// thread for a new connection would cost more than to answer it. What machines ask for has no part in the time of those
+/// threads that DHCP is served by.
+///
 /// # Errors
-/// When the socket fails for good.
-pub async fn run(listener: TcpListener, app: Router, stop: CancellationToken) -> io::Result<()> {
-    // axum knows how to learn the client's address from its own kinds of listener only; `tap_io` makes it one.
-    let listener = Limited::new(listener, IDLE).tap_io(|connection| connection.send_at_once());
-    let service = app.into_make_service_with_connect_info::<SocketAddr>();
-    let serving = axum::serve(listener, service).with_graceful_shutdown(stop.clone().cancelled_owned());
-    let cut_off = async {
-        stop.cancelled().await;
-        tokio::time::sleep(GRACE).await;
+/// When there are no more threads or sockets to be had.
+pub async fn run(sockets: impl Into<Sockets>, app: Router, stop: CancellationToken) -> io::Result<()> {
+    let Sockets { plain, tls } = sockets.into();
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
+    let (secure, certificate) = tls.unzip();
+    let secure = secure.map(|secure| shared(secure, threads)).transpose()?;
+    let mut secure = secure.into_iter().flatten();
+    let open = Arc::default();
+    // Whoever lets go of this future ends it.
+    let stop = stop.child_token();
+    let _guard = stop.clone().drop_guard();
+    let mut running = JoinSet::new();
+    for plain in shared(plain, threads)? {
+        let secure = secure.next();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (app, stop, open, certificate) =
+            (app.clone(), stop.clone(), Arc::clone(&open), certificate.clone());
+        let (ended, has_ended) = oneshot::channel();
+        std::thread::Builder::new().name("http".to_owned()).spawn(move || {
+            let served = runtime.block_on(async {
+                let plain = accept(plain, None, &open, &app, &stop);
+                let secure = async {
+                    match secure {
+                        Some(secure) => accept(secure, certificate.as_ref(), &open, &app, &stop).await,
+                        None => Ok(()),
+                    }
+                };
+                tokio::try_join!(plain, secure).map(drop)
+            });
+            // What is not over by now is not waited for.
+            runtime.shutdown_background();
+            let _ = ended.send(served);
+        })?;
+        running.spawn(has_ended);
+    }
+    while let Some(ended) = running.join_next().await {
+        ended.map_err(io::Error::other)?.map_err(io::Error::other)??;
+    }
+    Ok(())
+}
+
+/// The same socket so many times: whichever thread has time takes the next connection from it.
+fn shared(listener: TcpListener, count: usize) -> io::Result<Vec<StdListener>> {
+    let listener = Socket::from(listener.into_std()?);
+    // Connections have it from their socket. A cloud-config is one small segment: do not hold it back for more.
+    listener.set_tcp_nodelay(true)?;
+    sockopt::defer_accept(&listener, SILENT_SECS)?;
+    let listener = StdListener::from(listener);
+    let more: io::Result<Vec<_>> = (1..count).map(|_| listener.try_clone()).collect();
+    Ok(std::iter::once(listener).chain(more?).collect())
+}
+
+/// Lets what is to be done on this thread be done, without a look at what else has come.
+async fn after_others() {
+    let mut is_over = false;
+    std::future::poll_fn(|context| {
+        if std::mem::replace(&mut is_over, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+async fn accept(
+    listener: StdListener,
+    certificate: Option<&Arc<Certificate>>,
+    open: &Arc<Open>,
+    app: &Router,
+    stop: &CancellationToken,
+) -> io::Result<()> {
+    let mut listener = Limited::new(TcpListener::from_std(listener)?, IDLE, open);
+    let connections = TaskTracker::new();
+    loop {
+        let (connection, addr) = tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        let (app, stop) = (app.clone(), stop.clone());
+        match certificate.cloned() {
+            None => {
+                let handover = Some(connection.handover());
+                connections.spawn(serve(connection, addr, handover, app, stop));
+            }
+            Some(certificate) => {
+                connections.spawn(async move {
+                    match certificate.accept(connection).await {
+                        Ok(connection) => serve(connection, addr, None, app, stop).await,
+                        Err(error) => tracing::debug!(addr = %addr.ip(), "HTTPS: no handshake: {error}"),
+                    }
+                });
+            }
+        }
+        // Its request is there. Who has it to answer leaves the next one to others.
+        after_others().await;
+    }
+    drop(listener);
+    connections.close();
+    // Who has asked gets its answer.
+    let _ = tokio::time::timeout(GRACE, connections.wait()).await;
+    Ok(())
+}
+
+/// Whether a client wants no other answer on its connection (RFC 9112 9.3). One that says so in other words gets its answers as
+/// they come.
+fn is_last<B>(request: &Request<B>) -> bool {
+    let said = request.headers().get(header::CONNECTION).map(HeaderValue::as_bytes);
+    match request.version() {
+        Version::HTTP_11 => said.is_some_and(|said| said.eq_ignore_ascii_case(b"close")),
+        _ => said.is_none(),
+    }
+}
+
+/// One connection, request after request.
+async fn serve(
+    connection: impl AsyncRead + AsyncWrite + Unpin,
+    addr: SocketAddr,
+    handover: Option<Handover>,
+    app: Router,
+    stop: CancellationToken,
+) {
+    let answer = service_fn(move |request: Request<Incoming>| {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(ConnectInfo(addr));
+        if let Some(handover) = &handover {
+            if is_last(&request) {
+                handover.set_last();
+            }
+            request.extensions_mut().insert(handover.clone());
+        }
+        // A router is always ready.
+        app.clone().call(request)
+    });
+    let mut http = http1::Builder::new();
+    let connection = http.max_buf_size(LARGEST_HEAD).serve_connection(TokioIo::new(connection), answer);
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        biased;
+        ended = connection.as_mut() => ended,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
     };
-    tokio::select! {
-        ended = serving => ended,
-        () = cut_off => Ok(()),
+    if let Err(error) = ended {
+        tracing::debug!(addr = %addr.ip(), "HTTP: connection ended: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::{Request, Version};
+
+    use super::is_last;
+
+    #[test]
+    fn the_last_request_of_a_connection() {
+        let table = [
+            (Version::HTTP_11, None, false),
+            (Version::HTTP_11, Some("keep-alive"), false),
+            (Version::HTTP_11, Some("Close"), true),
+            (Version::HTTP_10, None, true),
+            (Version::HTTP_10, Some("keep-alive"), false),
+        ];
+        for (version, said, expected) in table {
+            let mut request = Request::get("/").version(version);
+            if let Some(said) = said {
+                request = request.header("connection", said);
+            }
+            assert_eq!(is_last(&request.body(()).unwrap()), expected, "{version:?} {said:?}");
+        }
     }
 }

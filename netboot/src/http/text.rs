@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-use super::app::State;
+use super::app::{Shared, State};
 use super::whose::{Asked, Subject, whose};
 use crate::inventory::rendering::{For, Secret};
 use crate::inventory::{HOSTS_FILE, Host, Snapshot, secrets, template};
@@ -24,20 +24,22 @@ pub(super) type Answer = Result<String, Refused>;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Refused(pub(super) StatusCode, pub(super) String);
 
-/// Makes a text for a client elsewhere, since files are read, and sends it.
+/// Makes a text for a client and sends it. `at_hand`: nothing has to be read for it, so it is made here and not on another
+/// thread.
 pub(super) async fn send(
-    state: State,
+    state: Shared,
+    at_hand: bool,
     client: IpAddr,
     asked: Asked,
     content_type: &'static str,
     of: impl FnOnce(&Making<'_>) -> Answer + Send + 'static,
 ) -> Response {
-    let done = tokio::task::spawn_blocking(move || {
+    let make = move || {
         let snapshot = state.inventory.snapshot();
         let subject = whose(&state, &snapshot, client, &asked).map_err(|who| unknown(&state, &who))?;
         of(&Making { state: &state, snapshot: &snapshot, subject })
-    })
-    .await;
+    };
+    let done = if at_hand { Ok(make()) } else { tokio::task::spawn_blocking(make).await };
     let made = done.unwrap_or_else(|error| {
         tracing::error!("HTTP: the text for {client} failed: {error}");
         Err(Refused(StatusCode::INTERNAL_SERVER_ERROR, "this server failed, its log says how".to_owned()))
@@ -71,7 +73,7 @@ fn comment(why: &str) -> String {
 
 /// What a text is made of.
 pub(super) struct Making<'a> {
-    pub(super) state: &'a State,
+    pub(super) state: &'a Shared,
     pub(super) snapshot: &'a Arc<Snapshot>,
     pub(super) subject: Subject<'a>,
 }
@@ -93,7 +95,7 @@ impl Making<'_> {
             tracing::error!("HTTP: host {}: {why}", host.addr);
             Refused(StatusCode::INTERNAL_SERVER_ERROR, told)
         };
-        let (name, text) = match template::find(name, |name| template::open(data, name)) {
+        let (name, text) = match template::find(name, |name| state.templates.open(data, name)) {
             Ok(found) => found,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => {
@@ -152,7 +154,7 @@ fn hidden() -> Secret {
 
 /// Has the secrets of a machine, for one text: for the machine itself, a limited number of times a boot.
 fn secret(
-    state: &State,
+    state: &Shared,
     snapshot: &Arc<Snapshot>,
     host: &Host,
     itself: bool,
@@ -161,7 +163,7 @@ fn secret(
     if !itself {
         return hidden();
     }
-    let (state, snapshot, told) = (state.clone(), Arc::clone(snapshot), Arc::clone(told));
+    let (state, snapshot, told) = (Arc::clone(state), Arc::clone(snapshot), Arc::clone(told));
     let mac: Mac = host.mac;
     Arc::new(move |name| {
         let host = snapshot.by_mac(mac).ok_or_else(|| "its machine is gone".to_owned())?;

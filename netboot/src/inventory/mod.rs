@@ -37,6 +37,7 @@ pub use networks::Networks;
 pub use orders::{Order, Orders};
 pub use profile::{Profile, Profiles};
 pub(crate) use read::channel as channel_rule;
+pub use template::Templates;
 
 /// Name of the hosts file in the data directory.
 pub const HOSTS_FILE: &str = "pxe_hosts.json";

@@ -8,6 +8,6 @@ pub mod offload;
 pub mod ports;
 pub mod program;
 pub mod ra;
-mod sockopt;
+pub(crate) mod sockopt;
 pub mod tap;
 pub mod way;

@@ -13,6 +13,13 @@ unsafe extern "C" {
     fn getsockopt(fd: i32, level: i32, name: i32, value: *mut u8, length: *mut u32) -> i32;
 }
 
+/// Has a TCP socket that listens give out connections when their first bytes are there, and silent ones after so many seconds.
+pub(crate) fn defer_accept(socket: &Socket, secs: i32) -> io::Result<()> {
+    const IPPROTO_TCP: i32 = 6;
+    const TCP_DEFER_ACCEPT: i32 = 9;
+    set(socket, IPPROTO_TCP, TCP_DEFER_ACCEPT, &secs.to_ne_bytes())
+}
+
 /// Sets an option.
 pub(super) fn set(socket: &Socket, level: i32, name: i32, value: &[u8]) -> io::Result<()> {
     let length = u32::try_from(value.len()).map_err(|_| io::ErrorKind::InvalidInput)?;

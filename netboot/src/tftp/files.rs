@@ -10,7 +10,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use netboot_ebpf::Class;
 
-use crate::beneath::{self, Opened, Refused};
+use crate::beneath::{self, Opened, Refused, normal};
 use crate::inventory::{Profile, Snapshot};
 use crate::loader::{Asked, Request, Road, Site, names};
 use crate::mac::Mac;
@@ -156,18 +156,6 @@ impl Files {
             && host.is_none_or(|host| host.boot.get(Class::Ipxe).is_none())
             && !(request.there)(names::SCRIPT)
     }
-}
-
-/// The path below the root; whether it exists is another question.
-fn normal(name: &str) -> Result<String, Refused> {
-    if name.contains('\\') || name.chars().any(char::is_control) {
-        return Err(Refused::Name);
-    }
-    let parts: Vec<_> = name.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
-    if parts.contains(&"..") {
-        return Err(Refused::Outside);
-    }
-    if parts.is_empty() { Err(Refused::Name) } else { Ok(parts.join("/")) }
 }
 
 #[cfg(test)]

@@ -26,6 +26,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
+mod files;
+mod tls;
+
 const HOSTS: &str = r#"{
   "common": { "$dns": "10.9.0.53", "$who": "common" },
   "hosts": {
@@ -63,6 +66,7 @@ pub(crate) fn served_on(data: &Path, networks: Networks) -> State {
     let orders = Orders::start(Arc::clone(&inventory)).unwrap();
     State {
         inventory,
+        templates: Arc::default(),
         files,
         server: Server { addr: [10, 9, 0, 1].into(), http_port: 8080 },
         reads: Arc::new(Reads::new(8)),
@@ -433,9 +437,36 @@ async fn serves_a_socket_until_it_is_told_to_stop() {
     let mut refused = [0; 12];
     huge.read_exact(&mut refused).await.unwrap();
     assert_eq!(&refused, b"HTTP/1.1 431");
+    let mut wide = tokio::net::TcpStream::connect(addr).await.unwrap();
+    let head = format!("GET / HTTP/1.1\r\nX-Y: {}\r\n\r\n", "1".repeat(20_000));
+    wide.write_all(head.as_bytes()).await.unwrap();
+    wide.read_exact(&mut refused).await.unwrap();
+    assert_eq!(&refused, b"HTTP/1.1 431");
 
     // A client that never finishes its request does not hold the daemon.
     stop.cancel();
     tokio::time::timeout(Duration::from_secs(20), running).await.unwrap().unwrap().unwrap();
     drop(idle);
+}
+
+#[tokio::test]
+async fn all_threads_of_the_server_answer_and_nobody_else_gets_its_port() {
+    let dir = directory();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(server::run(listener, app(served(dir.path())), stop.clone()));
+    // More than enough for every one of its threads, and within the limit of one address.
+    for _ in 0..60 {
+        let mut client = tokio::net::TcpStream::connect(addr).await.unwrap();
+        client.write_all(b"GET /healthz HTTP/1.0\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.0 200 OK\r\n"), "{answer}");
+    }
+    let taken = std::net::TcpListener::bind(addr).unwrap_err();
+    assert_eq!(taken.kind(), std::io::ErrorKind::AddrInUse);
+    stop.cancel();
+    running.await.unwrap().unwrap();
+    assert!(std::net::TcpListener::bind(addr).is_ok(), "it is free at once");
 }

@@ -22,6 +22,7 @@ mod import;
 mod kill;
 #[cfg(feature = "fastpath")]
 mod life;
+mod names;
 mod options;
 mod overload;
 mod profiles;

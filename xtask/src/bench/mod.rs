@@ -7,6 +7,7 @@ mod blades;
 mod contestant;
 mod dhcp;
 mod drive;
+mod http;
 mod lossless;
 mod open;
 mod peers;
@@ -52,6 +53,12 @@ pub(crate) enum Bench {
                             cargo xtask bench tftp --blksize 1428 --window 1 --rounds 5\n  cargo xtask bench tftp --seconds 1 --rounds 1 --json\n  cargo xtask bench tftp --many\n  cargo xtask bench tftp --loss 10 --seconds 5"
     )]
     Tftp(tftp::Options),
+    /// HTTP: answers in a second, latency and processor time of cloud-configs beside nginx with a file and a script; a large
+    /// file beside nginx.
+    #[command(
+        after_help = "Examples:\n  cargo xtask bench http\n  cargo xtask bench http --quick\n  cargo xtask bench http --seconds 5 --rounds 5 --json"
+    )]
+    Http(http::Options),
 }
 
 impl Bench {
@@ -61,6 +68,7 @@ impl Bench {
             Self::Dhcp(options) => ("dhcp", options.words()),
             Self::Xdp(options) => ("xdp", options.words()),
             Self::Tftp(options) => ("tftp", options.words()),
+            Self::Http(options) => ("http", options.words()),
         };
         [vec![name.to_owned()], options].concat()
     }
@@ -70,6 +78,7 @@ impl Bench {
             Self::Dhcp(options) => options.json,
             Self::Xdp(options) => options.json,
             Self::Tftp(options) => options.json,
+            Self::Http(options) => options.json,
         }
     }
 }
@@ -116,6 +125,7 @@ pub(crate) fn lab(netboot: &Path, peers: PathBuf, what: &Bench) -> Result<()> {
         Bench::Dhcp(options) => dhcp::run(&setting, options, &work, &stop),
         Bench::Xdp(options) => xdp::run(&setting, options, &work, &stop),
         Bench::Tftp(options) => tftp::run(&setting, options, &work, &stop),
+        Bench::Http(options) => http::run(&setting, options, &work, &stop),
     };
     let _ = std::fs::remove_dir_all(&work);
     let (text, json) = measured?;

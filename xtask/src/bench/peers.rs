@@ -9,12 +9,13 @@ use anyhow::{Context, Result};
 use crate::steps::{quiet, show};
 
 /// The packages, and what each is for. Libraries that are not on the system come with them.
-const PACKAGES: [(&str, &str); 6] = [
+const PACKAGES: [(&str, &str); 7] = [
     ("dnsmasq-base", "dnsmasq"),
     ("kea-dhcp4-server", "Kea's DHCPv4 server"),
     ("kea-common", "Kea's libraries"),
     ("tftpd-hpa", "tftpd-hpa"),
     ("atftpd", "atftpd"),
+    ("nginx", "nginx"),
     ("ethtool", "turns offloads off"),
 ];
 

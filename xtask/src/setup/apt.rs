@@ -28,7 +28,7 @@ impl SystemPackage {
 }
 
 /// Every package: name, a program or file of it, what it is for.
-const PACKAGES: [(&str, &str, &str); 19] = [
+const PACKAGES: [(&str, &str, &str); 20] = [
     ("qemu-system-x86", "qemu-system-x86_64", "the virtual blades"),
     ("ipxe-qemu", "/usr/lib/ipxe/qemu/efi-virtio.rom", "the boot ROM of the virtual blades"),
     ("iproute2", "ip", "network namespaces, bridges and taps of the lab"),
@@ -55,6 +55,7 @@ const PACKAGES: [(&str, &str, &str); 19] = [
     ),
     ("python3-yaml", "/usr/lib/python3/dist-packages/yaml/__init__.py", "what cloud-init needs in the tests"),
     ("debconf", "debconf-set-selections", "reads a preseed in the tests"),
+    ("openssl", "openssl", "certificates in the tests"),
     ("dnsmasq-base", "dnsmasq", "somebody else's DHCP server in the tests; installed, it starts nothing"),
 ];
 

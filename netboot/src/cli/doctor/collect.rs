@@ -197,6 +197,8 @@ fn ports(settings: &Settings, link: Option<&Link>, running: bool) -> Vec<Port> {
         wanted.push((Proto::Udp, 4011, "boot service", vec![link.addr], device));
     }
     wanted.push((Proto::Tcp, settings.http.port, "HTTP", vec![any], None));
+    let tls = settings.http.tls.iter();
+    wanted.extend(tls.map(|tls| (Proto::Tcp, tls.port, "HTTPS", vec![any], None)));
     let state = |proto, port, addrs: &[Ipv4Addr], device| {
         let failed = addrs.iter().find_map(|addr| {
             ports::attempt(proto, SocketAddrV4::new(*addr, port), device).err().map(|error| (*addr, error))

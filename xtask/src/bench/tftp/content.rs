@@ -9,7 +9,7 @@ fn word(place: u64) -> u64 {
 }
 
 /// The first so many bytes of the file.
-pub(super) fn content(length: usize) -> Vec<u8> {
+pub(in crate::bench) fn content(length: usize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(length.next_multiple_of(8));
     bytes.extend((0..length.div_ceil(8) as u64).flat_map(|place| word(place).to_le_bytes()));
     bytes.truncate(length);
