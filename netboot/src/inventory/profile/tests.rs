@@ -183,6 +183,15 @@ const WRONG: &[Wrong<'_>] = &[
     ),
     (&[("a.json", r#"{"parent": "a"}"#)], "profiles/a.json:1:12: `a` has `a` among its own parents", false),
     (
+        &[
+            ("a.json", r#"{"parent": "b"}"#),
+            ("b.json", r#"{"parent": "a"}"#),
+            ("c.json", r#"{"parent": "a"}"#),
+        ],
+        "profiles/a.json:1:12: `a` has `a` among its own parents",
+        false,
+    ),
+    (
         &[("a.json", r#"{"parent": "b"}"#), ("b.json", r#"{"parent": "a"}"#)],
         "profiles/b.json:1:12: `b` has `b` among its own parents; name a profile",
         false,

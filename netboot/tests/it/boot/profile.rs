@@ -203,3 +203,37 @@ fn a_machine_boots_once_what_was_ordered() {
     }
     server.stop().unwrap();
 }
+
+/// Firmware, the profile's loaders, what lies in `tftp/`, and what the firmware says then.
+type Case = (Firmware, &'static str, fn(&Path), &'static str);
+
+#[test]
+fn a_machine_that_is_to_boot_its_disk_is_given_back_to_its_firmware() {
+    const DISK: &str = "Booting from Hard Disk...";
+    let Some(_turn) = turn() else { return };
+    let table: [Case; 4] = [
+        (Firmware::Bios, r#"{"ipxe": "pxelinux.0"}"#, |_| {}, DISK),
+        (Firmware::Bios, "{}", |_| {}, DISK),
+        (Firmware::UefiPxe, "{}", grub, "starting Boot0000 \"UiApp\""),
+        (Firmware::UefiPxe, "{}", ipxe, "failed to start Boot0002"),
+    ];
+    for (firmware, loaders, prepare, expected) in table {
+        let place = TempDir::new().unwrap();
+        let data = place.path().join("data");
+        data_directory(&data).unwrap();
+        lab(&data, "");
+        let profile = format!("{{\"kind\": \"local-disk\", \"boot\": {loaders}}}");
+        fs::write(data.join("profiles/lab.json"), profile).unwrap();
+        prepare(&data);
+        let lab = Lab::new().unwrap();
+        let server = Server::start(&lab, Path::new(env!("CARGO_BIN_EXE_netboot")), &data, &[]).unwrap();
+        let kernel_log = place.path().join("kernel.log");
+        let mut blade = Blade::start_with(firmware, &lab, RESERVED, Accel::Tcg, &kernel_log).unwrap();
+        let deadline = Instant::now() + DEADLINE;
+        while !blade.console().contains(expected) {
+            assert!(Instant::now() < deadline, "{}\nserver:\n{}", blade.console(), server.child().output());
+            blade.next_line(Duration::from_secs(1));
+        }
+        server.stop().unwrap();
+    }
+}
