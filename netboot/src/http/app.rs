@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use arc_swap::ArcSwap;
 use axum::Router;
 use axum::body::HttpBody;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Request, State as Extract};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
@@ -17,7 +18,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use ipnetwork::Ipv4Network;
 
-use super::{Reads, api, booted, cloud_config, files, ignition, ipxe, named, nocloud, order, whole};
+use super::{Reads, Token, api, booted, cloud_config, files, ignition, ipxe, named, nocloud, order, whole};
 use crate::config::Unknown;
 use crate::dhcp::vacant::Network;
 use crate::dhcp::waiting::Waiting;
@@ -52,6 +53,8 @@ pub struct State {
     pub subnets: Arc<[Ipv4Network]>,
     /// Who of them may see another host's cloud-config, and the lists of machines and leases; everybody outside may.
     pub override_from: Arc<[Ipv4Network]>,
+    /// Who shows it may see and order as these may, from anywhere.
+    pub token: Option<Arc<Token>>,
     /// The leases that are on disk.
     pub leases: store::Reader,
     /// What machines boot next.
@@ -71,30 +74,11 @@ pub struct State {
 }
 
 impl State {
-    /// Whether this client may change what machines do: this machine itself, and whom the operator trusts by name.
-    pub(super) fn may_order(&self, client: IpAddr) -> bool {
-        match client {
-            IpAddr::V4(addr) => self.override_from.iter().any(|network| network.contains(addr)),
-            IpAddr::V6(addr) => addr.is_loopback(),
-        }
-    }
-
     /// Whether the cloud-config of the machine at this address can be made without waiting for a disk: a trip to another thread costs more than making it.
     pub(super) fn is_at_hand(&self, whose: IpAddr) -> bool {
         let IpAddr::V4(addr) = whose else { return false };
         let snapshot = self.inventory.snapshot();
         snapshot.by_addr(addr).is_some_and(|host| self.templates.holds(snapshot.template(host)))
-    }
-
-    /// Whether this client may see what concerns other machines.
-    pub(super) fn may_see_others(&self, client: IpAddr) -> bool {
-        match client {
-            IpAddr::V4(addr) => {
-                let within = |networks: &[Ipv4Network]| networks.iter().any(|network| network.contains(addr));
-                !within(&self.subnets) || within(&self.override_from)
-            }
-            IpAddr::V6(_) => true,
-        }
     }
 }
 
@@ -173,14 +157,15 @@ async fn bounded(request: Request, next: Next) -> Response {
 async fn record(
     Extract((state, what)): Extract<(Shared, &'static str)>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    name: Option<Path<String>>,
+    // A path of a machine has two parts; of a file it is one.
+    name: Result<Path<String>, PathRejection>,
     request: Request,
     next: Next,
 ) -> Response {
     let path = request.uri().path();
     let asked = match name {
-        Some(Path(name)) => Some(name).filter(|_| path.starts_with("/tftp/")),
-        None => (path == "/ipxe").then(|| names::SCRIPT.to_owned()),
+        Ok(Path(name)) => Some(name).filter(|_| path.starts_with("/tftp/")),
+        Err(_) => (path == "/ipxe").then(|| names::SCRIPT.to_owned()),
     };
     let asked = asked.filter(|_| what == "file" && request.method() == Method::GET);
     let line = format!("{} {}", request.method(), request.uri().path());
