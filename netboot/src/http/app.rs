@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use arc_swap::ArcSwap;
 use axum::Router;
 use axum::body::HttpBody;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Request, State as Extract};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
@@ -173,14 +174,14 @@ async fn bounded(request: Request, next: Next) -> Response {
 async fn record(
     Extract((state, what)): Extract<(Shared, &'static str)>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    name: Option<Path<String>>,
+    name: Result<Path<String>, PathRejection>,
     request: Request,
     next: Next,
 ) -> Response {
     let path = request.uri().path();
     let asked = match name {
-        Some(Path(name)) => Some(name).filter(|_| path.starts_with("/tftp/")),
-        None => (path == "/ipxe").then(|| names::SCRIPT.to_owned()),
+        Ok(Path(name)) => Some(name).filter(|_| path.starts_with("/tftp/")),
+        Err(_) => (path == "/ipxe").then(|| names::SCRIPT.to_owned()),
     };
     let asked = asked.filter(|_| what == "file" && request.method() == Method::GET);
     let line = format!("{} {}", request.method(), request.uri().path());
