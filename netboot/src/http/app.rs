@@ -157,7 +157,6 @@ async fn bounded(request: Request, next: Next) -> Response {
 async fn record(
     Extract((state, what)): Extract<(Shared, &'static str)>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    // A path of a machine has two parts; of a file it is one.
     name: Result<Path<String>, PathRejection>,
     request: Request,
     next: Next,

@@ -34,12 +34,12 @@ pub(super) async fn send(
     content_type: &'static str,
     of: impl FnOnce(&Making<'_>) -> Answer + Send + 'static,
 ) -> Response {
-    let make = move || {
+    let work = move || {
         let snapshot = state.inventory.snapshot();
         let subject = whose(&state, &snapshot, client, &asked).map_err(|who| unknown(&state, &who))?;
         of(&Making { state: &state, snapshot: &snapshot, subject })
     };
-    let done = if at_hand { Ok(make()) } else { tokio::task::spawn_blocking(make).await };
+    let done = if at_hand { Ok(work()) } else { tokio::task::spawn_blocking(work).await };
     let made = done.unwrap_or_else(|error| {
         tracing::error!("HTTP: the text for {} failed: {error}", client.addr);
         Err(Refused(StatusCode::INTERNAL_SERVER_ERROR, "this server failed, its log says how".to_owned()))

@@ -22,6 +22,8 @@ pub(super) struct Asked {
     mac: Option<String>,
     /// The UUID of a machine's firmware.
     uuid: Option<String>,
+    /// Its serial number.
+    serial: Option<String>,
 }
 
 impl Asked {
@@ -51,18 +53,15 @@ pub(super) fn whose<'s>(
     let own = own(state, snapshot, source);
     let addr = asked.override_ipv4.as_deref().and_then(|text| text.parse::<Ipv4Addr>().ok());
     let mac = asked.mac.as_deref().and_then(|text| text.parse::<Mac>().ok());
-    let uuid = asked.uuid.as_deref().filter(|text| is_uuid(text));
-    let (named, who) = match (addr, mac, uuid) {
+    let mark = Mark::of(asked);
+    let (named, who) = match (addr, mac, mark) {
         (Some(addr), ..) => (snapshot.by_addr(addr), addr.to_string()),
         (None, Some(mac), _) => (snapshot.by_mac(mac), mac.to_string()),
-        (None, None, Some(uuid)) => {
-            let is = |host: &&Host| {
-                let own = host.marks.as_ref().and_then(|marks| marks.uuid.as_deref());
-                own.is_some_and(|own| own.eq_ignore_ascii_case(uuid))
-            };
+        (None, None, Some(mark)) => {
+            let is = |host: &&Host| mark.is_of(host);
             // A machine that names another is not worth a look at all of them.
             let others = || if client.may_see_others(state) { snapshot.hosts().find(is) } else { None };
-            (own.filter(is).or_else(others), uuid.to_owned())
+            (own.filter(is).or_else(others), mark.shown())
         }
         (None, None, None) => {
             return own.map(|host| Subject { host, itself: true }).ok_or_else(|| source.to_string());
@@ -74,6 +73,36 @@ pub(super) fn whose<'s>(
     }
     tracing::warn!(addr = %source, asked = %who, "HTTP: {source} may not see the configuration of {who} (http.override_from)");
     own.map(|host| Subject { host, itself: true }).ok_or_else(|| source.to_string())
+}
+
+/// What firmware knows of a machine.
+#[derive(Clone, Copy)]
+enum Mark<'a> {
+    Uuid(&'a str),
+    Serial(&'a str),
+}
+
+impl<'a> Mark<'a> {
+    fn of(asked: &'a Asked) -> Option<Self> {
+        let uuid = asked.uuid.as_deref().filter(|text| is_uuid(text));
+        // Firmware pads its texts.
+        let serial = asked.serial.as_deref().map(str::trim).filter(|text| !text.is_empty());
+        uuid.map(Self::Uuid).or_else(|| serial.map(Self::Serial))
+    }
+
+    fn is_of(self, host: &Host) -> bool {
+        let Some(marks) = &host.marks else { return false };
+        let (own, asked) = match self {
+            Self::Uuid(uuid) => (marks.uuid.as_deref(), uuid),
+            Self::Serial(serial) => (marks.serial.as_deref(), serial),
+        };
+        own.is_some_and(|own| own.eq_ignore_ascii_case(asked))
+    }
+
+    fn shown(self) -> String {
+        let (Self::Uuid(text) | Self::Serial(text)) = self;
+        text.escape_debug().to_string()
+    }
 }
 
 fn is_uuid(text: &str) -> bool {

@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::net::Ipv4Addr;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -47,17 +47,38 @@ fn missing() -> Vec<&'static str> {
     missing
 }
 
-/// One test boots at a time.
-static TURN: Mutex<()> = Mutex::new(());
+/// Tests that boot now. A machine in software takes a processor for itself, so there are as many at once as there are of these.
+static BOOTING: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
+
+/// A place among them; free when it is dropped.
+struct Turn;
+
+impl Turn {
+    fn take() -> Self {
+        let most = std::thread::available_parallelism().map_or(1, usize::from);
+        let booting = BOOTING.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut booting =
+            BOOTING.1.wait_while(booting, |booting| *booting >= most).unwrap_or_else(PoisonError::into_inner);
+        *booting += 1;
+        Self
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        *BOOTING.0.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        BOOTING.1.notify_one();
+    }
+}
 
 /// Waits for this test's turn. `None` when nothing boots here; then it says why, past the test runner's capture.
-fn turn() -> Option<MutexGuard<'static, ()>> {
+fn turn() -> Option<Turn> {
     let missing = missing();
     for why in &missing {
         #[allow(clippy::explicit_write, reason = "eprintln is captured by the test runner")]
         writeln!(std::io::stderr(), "skipped: {why}").unwrap();
     }
-    missing.is_empty().then(|| TURN.lock().unwrap_or_else(PoisonError::into_inner))
+    missing.is_empty().then(Turn::take)
 }
 
 /// Where taps can be made, a boot has no excuse.

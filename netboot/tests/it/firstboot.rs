@@ -25,7 +25,7 @@ const HOSTS: &str = r#"{
   "common": { "$dns": "10.9.0.53", "$fqdn": "$hostname.example", "$who": "common" },
   "hosts": {
     "127.0.0.1": { "macaddr": "52:54:00:00:00:01", "$hostname": "b1", "channel": "stable", "$who": "host" },
-    "127.0.0.12": { "macaddr": "52:54:00:00:00:12", "$hostname": "b12", "channel": "beta", "template": "own.yaml", "ignition": "b12.ign", "uuid": "4C4C4544-0042-3510-8058-b9c04f4a3333" },
+    "127.0.0.12": { "macaddr": "52:54:00:00:00:12", "$hostname": "b12", "channel": "beta", "template": "own.yaml", "ignition": "b12.ign", "uuid": "4C4C4544-0042-3510-8058-b9c04f4a3333", "serial": "CZ 12" },
   } }"#;
 
 /// Somebody who may see what concerns other machines.

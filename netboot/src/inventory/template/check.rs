@@ -36,12 +36,15 @@ enum Used {
 const FOR_ALL: [(&str, Used); 2] =
     [(user_data::VENDOR_DATA, Used::UserData), (user_data::NETWORK_CONFIG, Used::Network)];
 
+/// The place in the hosts file that names a template.
+type Named = BTreeMap<String, jsonc_parser::common::Range>;
+
 /// Checks the templates that the hosts of a snapshot use. `named` has the place that names each in the hosts file;
 /// `told`: that it is missing is said elsewhere.
 pub(in crate::inventory) fn check(
     data: &Path,
     snapshot: &Snapshot,
-    (named, told): (&BTreeMap<String, jsonc_parser::common::Range>, &dyn Fn(&str) -> bool),
+    (named, told): (&Named, &dyn Fn(&str) -> bool),
     server: Server,
     reader: &mut Reader<'_>,
 ) {
