@@ -54,6 +54,9 @@ pub async fn serve(settings: Settings, inventory: Arc<Inventory>) -> Result<()> 
     let timeline = Timeline::heard_by(heard::listener(&settings, &inventory, &orders));
     let tls = settings.http.tls.as_ref().map(|tls| http::Certificate::open(tls, &settings.data)).transpose();
     let certificate = tls.map_err(|problem| Problems(vec![problem]))?.map(Arc::new);
+    let operator =
+        settings.http.token_file.as_ref().map(|file| http::Token::open(file, &settings.data)).transpose();
+    let operator = operator.map_err(|problem| Problems(vec![problem]))?.map(Arc::new);
 
     let mut watch = Watch::open(&settings.interface)?;
     let mut served = false;
@@ -91,6 +94,7 @@ pub async fn serve(settings: Settings, inventory: Arc<Inventory>) -> Result<()> 
             timeline: &timeline,
             link: &link,
             certificate: certificate.as_ref(),
+            operator: operator.as_ref(),
             for_successor: &for_successor,
         };
         if let Err(error) = parts.serve(&mut watch, &stop).await {
@@ -178,6 +182,8 @@ struct Parts<'a> {
     link: &'a Link,
     /// What HTTPS is served with.
     certificate: Option<&'a Arc<http::Certificate>>,
+    /// The operator's token for HTTP.
+    operator: Option<&'a Arc<http::Token>>,
     /// When told to stop: the XDP program is to stay.
     for_successor: &'a Arc<AtomicBool>,
 }
@@ -224,6 +230,7 @@ impl Parts<'_> {
             reads: Arc::new(http::Reads::new(settings.http.secret_reads)),
             subnets: self.subnets().into(),
             override_from: settings.http.override_from.clone().into(),
+            token: self.operator.cloned(),
             leases: lease_reader,
             orders: Arc::clone(orders),
             network: Arc::new(Network::new(&subnet, &settings.dhcp)),
@@ -245,14 +252,8 @@ impl Parts<'_> {
             });
         }
         let (off, stays) = (CancellationToken::new(), Arc::clone(for_successor));
-        tasks.spawn(follow(
-            contested,
-            fastpath,
-            Followed { inventory: Arc::clone(inventory), news: changes, leases: bound },
-            (*timeline).clone(),
-            off.clone(),
-            stays,
-        ));
+        let followed = Followed { inventory: Arc::clone(inventory), news: changes, leases: bound };
+        tasks.spawn(follow(contested, fastpath, followed, (*timeline).clone(), off.clone(), stays));
 
         ready.store(true, Ordering::Release);
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);

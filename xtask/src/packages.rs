@@ -56,9 +56,17 @@ pub const DHCPCD: Package = Package { name: "dhcpcd-base", why: "a DHCP client i
 pub const CLOUD_INIT: Package =
     Package { name: "cloud-init", why: "its data source NoCloud is a client in the tests", meta: false };
 
+/// Debian's installer as it is booted from the network.
+pub const INSTALLER: Package = Package {
+    name: "debian-installer-12-netboot-amd64",
+    why: "Debian's installer, which fetches its preseed in the tests, 133 MB",
+    meta: false,
+};
+
 impl Package {
     /// Every package that is unpacked.
-    pub const ALL: [Self; 9] = [KERNEL, BUSYBOX, PXELINUX, SYSLINUX, OVMF, IPXE, GRUB, DHCPCD, CLOUD_INIT];
+    pub const ALL: [Self; 10] =
+        [KERNEL, BUSYBOX, PXELINUX, SYSLINUX, OVMF, IPXE, GRUB, DHCPCD, CLOUD_INIT, INSTALLER];
 
     /// Where its files are, once it is unpacked.
     pub fn dir(self) -> PathBuf {

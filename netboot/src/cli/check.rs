@@ -11,7 +11,7 @@ use super::{WRONG, args, report, say};
 use crate::config::problem::{Problem, Problems, Severity};
 use crate::config::{self, Given, Settings};
 use crate::dhcp::boot;
-use crate::http::Certificate;
+use crate::http::{Certificate, Token};
 use crate::inventory::{self, Loaders, Networks, Snapshot, loaders};
 use crate::store;
 
@@ -53,6 +53,8 @@ pub(super) fn examine(
             problems.extend(config::vlan::problem(settings));
             let tls = settings.http.tls.as_ref();
             problems.extend(tls.and_then(|tls| Certificate::open(tls, &settings.data).err()));
+            let token = settings.http.token_file.as_ref();
+            problems.extend(token.and_then(|file| Token::open(file, &settings.data).err()));
         }
         Err(Problems(found)) => problems.extend(found.iter().cloned()),
     }

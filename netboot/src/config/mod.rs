@@ -218,6 +218,8 @@ pub struct Http {
     pub override_from: Vec<Ipv4Network>,
     /// How often a machine can read what has secrets in it, a boot.
     pub secret_reads: u32,
+    /// A file with a token: who shows it may see and order what `override_from` allows, from anywhere.
+    pub token_file: Option<PathBuf>,
     /// HTTPS, on a port of its own.
     pub tls: Option<Tls>,
 }

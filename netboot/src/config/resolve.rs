@@ -104,6 +104,7 @@ fn merge(data: &Path, given: Given, written: Written) -> Settings {
             port: given.http_port.or(written.port).unwrap_or(8080),
             override_from: written.override_from.unwrap_or_else(|| vec![loopback()]),
             secret_reads: written.secret_reads.unwrap_or(8),
+            token_file: written.token_file.map(|file| data.join(file)),
             tls: None,
         },
         tftp: Tftp {

@@ -107,7 +107,7 @@ mod tests {
             (r#"{"http": {"tls_key": ""}}"#, "netboot.json:1:22: `http.tls_key` is \"\"; write a path"),
             (
                 r#"{"http": {"tls": "c"}}"#,
-                "netboot.json:1:11: `http.tls` is not a setting; use one of: port, override_from, secret_reads, tls_port",
+                "netboot.json:1:11: `http.tls` is not a setting; use one of: port, override_from, secret_reads, token_file, tls_port",
             ),
         ];
         for (text, expected) in table {

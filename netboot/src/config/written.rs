@@ -54,6 +54,7 @@ pub(super) struct Written {
     pub(super) port: Option<u16>,
     pub(super) override_from: Option<Vec<Ipv4Network>>,
     pub(super) secret_reads: Option<u32>,
+    pub(super) token_file: Option<PathBuf>,
     pub(super) tls_port: Option<u16>,
     pub(super) tls_cert: Option<PathBuf>,
     pub(super) tls_key: Option<PathBuf>,
@@ -171,10 +172,11 @@ impl Written {
                 self.override_from = list(reader, name, value, "a list of networks, as in [\"127.0.0.0/8\"]");
             }
             "secret_reads" => self.secret_reads = number(reader, name, value, 1..=1_000_000),
+            "token_file" => self.token_file = checked(reader, name, value, not_empty).map(PathBuf::from),
             "tls_port" => self.tls_port = number(reader, name, value, 1..=u16::MAX),
             "tls_cert" => self.tls_cert = checked(reader, name, value, not_empty).map(PathBuf::from),
             "tls_key" => self.tls_key = checked(reader, name, value, not_empty).map(PathBuf::from),
-            _ => return Err("port, override_from, secret_reads, tls_port, tls_cert, tls_key"),
+            _ => return Err("port, override_from, secret_reads, token_file, tls_port, tls_cert, tls_key"),
         }
         Ok(())
     }

@@ -57,6 +57,26 @@ fn has_script(settings: &Boot, custom: &Custom, snapshot: &Snapshot, host: Optio
     snapshot.profile(host).is_some() && (by_file || Class::ALL.iter().any(loaded))
 }
 
+/// The boot file of a client where server and ports are known. What was ordered is a script under a name of its own; where
+/// people have written this server's script as a URL, iPXE fetches an ordered one so as well.
+pub(super) fn of<'a>(
+    subnet: &'a Subnet,
+    snapshot: &'a Snapshot,
+    host: Option<&'a Host>,
+    class: Class,
+) -> Option<&'a str> {
+    let Subnet { server, http_port, boot, custom, .. } = subnet;
+    let file = file(boot, custom, snapshot, host, class);
+    if class != Class::Ipxe || host.is_none_or(|host| snapshot.ordered(host).is_none()) {
+        return file;
+    }
+    let own = |url: &&str| {
+        let path = url.strip_prefix(format!("http://{server}:{http_port}/").as_str());
+        matches!(path, Some("ipxe" | "tftp/boot.ipxe"))
+    };
+    written(boot, custom, snapshot, host, class).filter(own).or(file)
+}
+
 /// The boot file as the client must see it: for HTTP boot a whole URL, for there is no server to add to a path.
 pub(super) fn whole(subnet: &Subnet, class: Class, file: &str) -> String {
     if class.is_http() && !boot::is_url(file) {

@@ -147,6 +147,8 @@ struct Alike<'a> {
     segment: u16,
     channel: &'a str,
     profile: Option<&'a str>,
+    /// It was ordered: a script is made for it, whatever there is for machines that always boot it.
+    ordered: bool,
     boot: Vec<(Class, &'a str)>,
     /// It has options of its own, and so is like no other.
     alone: Option<Mac>,
@@ -178,6 +180,7 @@ pub fn build(snapshot: &Snapshot, site: &Site) -> (Entries, Vec<LeftOut>) {
             segment,
             channel: &host.channel,
             profile: snapshot.profile_name(Some(host)),
+            ordered: snapshot.ordered(host).is_some(),
             boot: host.boot.iter().collect(),
             alone: alone.then_some(host.mac),
         };

@@ -2,19 +2,20 @@
 //! leases, which are not for the machines themselves.
 
 use std::collections::HashMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Json;
-use axum::extract::{ConnectInfo, State as Extract};
+use axum::extract::State as Extract;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use super::State;
-use super::app::{Shared, canonical};
+use super::app::Shared;
+use super::client::Client;
 use crate::config::Unknown;
 use crate::dhcp::lease::Lease;
 use crate::dhcp::record;
@@ -29,12 +30,9 @@ use crate::timeline::Seen;
 const MOST_PROBLEMS: usize = 100;
 
 /// `GET /api/v1/status`
-pub(super) async fn status(
-    Extract(state): Extract<Shared>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
-) -> Response {
+pub(super) async fn status(Extract(state): Extract<Shared>, client: Client) -> Response {
     let problems = state.inventory.problems();
-    let trusted = state.may_see_others(canonical(peer).ip());
+    let trusted = client.may_see_others(&state);
     // They name machines.
     let most = if trusted { MOST_PROBLEMS } else { 0 };
     let shown: Vec<_> = problems.iter().take(most).collect();
@@ -62,11 +60,8 @@ pub(super) async fn status(
 pub const STORE: &str = "netboot-store";
 
 /// `GET /api/v1/leases`: every lease that is on disk, ended ones too, in the order of their addresses.
-pub(super) async fn leases(
-    Extract(state): Extract<Shared>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
-) -> Response {
-    listed(state, peer, "the leases", |_, mut leases| {
+pub(super) async fn leases(Extract(state): Extract<Shared>, client: Client) -> Response {
+    listed(state, client, "the leases", |_, mut leases| {
         leases.sort_by_key(|lease| lease.addr);
         Json(leases).into_response()
     })
@@ -75,23 +70,20 @@ pub(super) async fn leases(
 
 /// `GET /api/v1/hosts`: the machines with a reservation in the order of the file, those without one that have asked, the one
 /// that asked last first, and what a new reservation has to fit.
-pub(super) async fn hosts(
-    Extract(state): Extract<Shared>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
-) -> Response {
-    listed(state, peer, "the machines", machines).await
+pub(super) async fn hosts(Extract(state): Extract<Shared>, client: Client) -> Response {
+    listed(state, client, "the machines", machines).await
 }
 
 /// A list for those who may see what concerns other machines, made from the leases on disk. Nobody waits for it meanwhile.
 async fn listed(
     state: Shared,
-    peer: SocketAddr,
+    client: Client,
     what: &str,
     make: impl FnOnce(&State, Vec<Lease>) -> Response + Send + 'static,
 ) -> Response {
-    let client = canonical(peer).ip();
-    if !state.may_see_others(client) {
-        tracing::warn!(addr = %client, "HTTP: {client} may not see {what} (http.override_from)");
+    if !client.may_see_others(&state) {
+        let Client { addr, .. } = client;
+        tracing::warn!(%addr, "HTTP: {addr} may not see {what} (http.override_from)");
         return (StatusCode::FORBIDDEN, "not for this address\n").into_response();
     }
     let identity = state.leases.identity();

@@ -18,7 +18,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use ipnetwork::Ipv4Network;
 
-use super::{Reads, api, booted, cloud_config, files, ignition, ipxe, named, nocloud, order, whole};
+use super::{Reads, Token, api, booted, cloud_config, files, ignition, ipxe, named, nocloud, order, whole};
 use crate::config::Unknown;
 use crate::dhcp::vacant::Network;
 use crate::dhcp::waiting::Waiting;
@@ -53,6 +53,8 @@ pub struct State {
     pub subnets: Arc<[Ipv4Network]>,
     /// Who of them may see another host's cloud-config, and the lists of machines and leases; everybody outside may.
     pub override_from: Arc<[Ipv4Network]>,
+    /// Who shows it may see and order as these may, from anywhere.
+    pub token: Option<Arc<Token>>,
     /// The leases that are on disk.
     pub leases: store::Reader,
     /// What machines boot next.
@@ -72,30 +74,11 @@ pub struct State {
 }
 
 impl State {
-    /// Whether this client may change what machines do: this machine itself, and whom the operator trusts by name.
-    pub(super) fn may_order(&self, client: IpAddr) -> bool {
-        match client {
-            IpAddr::V4(addr) => self.override_from.iter().any(|network| network.contains(addr)),
-            IpAddr::V6(addr) => addr.is_loopback(),
-        }
-    }
-
     /// Whether the cloud-config of the machine at this address can be made without waiting for a disk: a trip to another thread costs more than making it.
     pub(super) fn is_at_hand(&self, whose: IpAddr) -> bool {
         let IpAddr::V4(addr) = whose else { return false };
         let snapshot = self.inventory.snapshot();
         snapshot.by_addr(addr).is_some_and(|host| self.templates.holds(snapshot.template(host)))
-    }
-
-    /// Whether this client may see what concerns other machines.
-    pub(super) fn may_see_others(&self, client: IpAddr) -> bool {
-        match client {
-            IpAddr::V4(addr) => {
-                let within = |networks: &[Ipv4Network]| networks.iter().any(|network| network.contains(addr));
-                !within(&self.subnets) || within(&self.override_from)
-            }
-            IpAddr::V6(_) => true,
-        }
     }
 }
 

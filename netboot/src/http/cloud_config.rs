@@ -3,24 +3,19 @@
 //! Every answer is text that cloud-init can read: where there is no configuration, it is a comment that says what is
 //! missing.
 
-use std::net::SocketAddr;
-
-use axum::extract::{ConnectInfo, Query, State as Extract};
+use axum::extract::{Query, State as Extract};
 use axum::http::Uri;
 use axum::response::Response;
 
-use super::app::{Shared, canonical};
+use super::app::Shared;
+use super::client::Client;
 use super::text;
 use super::whose::Asked;
 
 /// `GET` and `HEAD` of any path that is nothing else.
-pub(super) async fn serve(
-    Extract(state): Extract<Shared>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    uri: Uri,
-) -> Response {
-    let (client, asked) = (canonical(peer).ip(), asked(&uri));
-    let at_hand = uri.query().is_none() && state.is_at_hand(client);
+pub(super) async fn serve(Extract(state): Extract<Shared>, client: Client, uri: Uri) -> Response {
+    let asked = asked(&uri);
+    let at_hand = uri.query().is_none() && state.is_at_hand(client.addr);
     text::send(state, at_hand, client, asked, text::PLAIN, |making| {
         making.rendered(making.snapshot.template(making.subject.host))
     })

@@ -1,24 +1,19 @@
 //! `/ignition`: a machine's Ignition configuration, whole and right, or nothing.
 
-use std::net::SocketAddr;
-
-use axum::extract::{ConnectInfo, State as Extract};
+use axum::extract::State as Extract;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 
-use super::app::{Shared, canonical};
+use super::app::Shared;
+use super::client::Client;
 use super::cloud_config::asked;
 use super::text::{self, Refused};
 use crate::inventory::ignition;
 
 /// `GET /ignition`
-pub(super) async fn serve(
-    Extract(state): Extract<Shared>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    uri: Uri,
-) -> Response {
+pub(super) async fn serve(Extract(state): Extract<Shared>, client: Client, uri: Uri) -> Response {
     let content_type = "application/vnd.coreos.ignition+json";
-    text::send(state, false, canonical(peer).ip(), asked(&uri), content_type, |making| {
+    text::send(state, false, client, asked(&uri), content_type, |making| {
         let host = making.subject.host;
         let name = making.snapshot.ignition_of(host);
         let text = making.rendered(name)?;

@@ -1,13 +1,13 @@
 //! `/ipxe`: the script of the caller's own machine, the same as `boot.ipxe` of the files.
 
 use std::io::{self, Read};
-use std::net::SocketAddr;
 
-use axum::extract::{ConnectInfo, State as Extract};
+use axum::extract::State as Extract;
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 
-use super::app::{Shared, canonical};
+use super::app::Shared;
+use super::client::Client;
 use super::cloud_config::asked;
 use super::whose::whose;
 use crate::beneath::Refused;
@@ -18,27 +18,22 @@ use crate::tftp::{Caller, Content};
 const LARGEST: u64 = 1 << 20;
 
 /// `GET` and `HEAD`; `override_ipv4` shows another machine's to who may see it.
-pub(super) async fn serve(
-    Extract(state): Extract<Shared>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    uri: Uri,
-) -> Response {
-    let (client, asked) = (canonical(peer).ip(), asked(&uri));
+pub(super) async fn serve(Extract(state): Extract<Shared>, client: Client, uri: Uri) -> Response {
+    let (addr, asked) = (client.addr, asked(&uri));
     let read = move || {
         let snapshot = state.inventory.snapshot();
         // Who has no reservation is told what is for such.
-        let whose =
-            whose(&state, &snapshot, client, &asked).map_or(client, |subject| subject.host.addr.into());
+        let whose = whose(&state, &snapshot, client, &asked).map_or(addr, |subject| subject.host.addr.into());
         text(state.files.open(names::SCRIPT, Caller::new(whose, Road::Http))?)
     };
     let script = tokio::task::spawn_blocking(read).await;
     let (status, text) = match script.unwrap_or_else(|error| Err(Refused::Io(io::Error::other(error)))) {
         Ok(text) => (StatusCode::OK, text),
         Err(Refused::NotFound) => {
-            (StatusCode::NOT_FOUND, format!("no profile says what {client} is to boot\n").into_bytes())
+            (StatusCode::NOT_FOUND, format!("no profile says what {addr} is to boot\n").into_bytes())
         }
         Err(error) => {
-            tracing::error!("HTTP: script of {client}: {error}");
+            tracing::error!("HTTP: script of {addr}: {error}");
             (StatusCode::INTERNAL_SERVER_ERROR, b"cannot be read\n".to_vec())
         }
     };

@@ -1,13 +1,12 @@
 //! `/nocloud/…`: what cloud-init's data source `NoCloud` reads, with `ds=nocloud;s=http://<server>/nocloud/` on the
 //! kernel's command line.
 
-use std::net::SocketAddr;
-
-use axum::extract::{ConnectInfo, Path, State as Extract};
+use axum::extract::{Path, State as Extract};
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 
-use super::app::{Shared, canonical};
+use super::app::Shared;
+use super::client::Client;
 use super::cloud_config::asked;
 use super::text::{self, Answer, Making, Refused};
 use super::whose::Asked;
@@ -17,25 +16,22 @@ use crate::mac::Mac;
 /// `GET /nocloud/<file>`
 pub(super) async fn own(
     Extract(state): Extract<Shared>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    client: Client,
     Path(file): Path<String>,
     uri: Uri,
 ) -> Response {
-    text::send(state, false, canonical(peer).ip(), asked(&uri), text::PLAIN, move |making| {
-        made(making, &file)
-    })
-    .await
+    text::send(state, false, client, asked(&uri), text::PLAIN, move |making| made(making, &file)).await
 }
 
 /// `GET /nocloud/<mac>/<file>`: for that machine alone.
 pub(super) async fn of(
     Extract(state): Extract<Shared>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    client: Client,
     Path((mac, file)): Path<(String, String)>,
 ) -> Response {
     let mac = mac.parse::<Mac>();
     let asked = mac.as_ref().map_or_else(|_| Asked::default(), |mac| Asked::of(*mac));
-    text::send(state, false, canonical(peer).ip(), asked, text::PLAIN, move |making| match mac {
+    text::send(state, false, client, asked, text::PLAIN, move |making| match mac {
         Ok(mac) if making.subject.host.mac == mac => made(making, &file),
         _ => Err(Refused(StatusCode::NOT_FOUND, "this is not the path of this machine".to_owned())),
     })

@@ -1,17 +1,17 @@
 //! `POST /api/v1/hosts/<mac>`: what a machine boots next, or until told otherwise.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{ConnectInfo, Path, State as Extract};
+use axum::extract::{Path, State as Extract};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use super::api::STORE;
-use super::app::{Shared, canonical};
+use super::app::Shared;
+use super::client::Client;
 use crate::inventory::Order;
 use crate::inventory::orders::When;
 use crate::inventory::profile::LOCAL_DISK;
@@ -54,13 +54,13 @@ impl Wanted {
 /// Takes an order. A page of somebody's browser cannot give one: it may not send JSON elsewhere.
 pub(super) async fn serve(
     Extract(state): Extract<Shared>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    client: Client,
     Path(mac): Path<String>,
     wanted: Result<Json<Wanted>, JsonRejection>,
 ) -> Response {
-    let client = canonical(peer).ip();
-    if !state.may_order(client) {
-        tracing::warn!(addr = %client, "HTTP: {client} may not say what machines boot (http.override_from)");
+    if !client.may_order(&state) {
+        let Client { addr, .. } = client;
+        tracing::warn!(%addr, "HTTP: {addr} may not say what machines boot (http.override_from)");
         return (StatusCode::FORBIDDEN, "not for this address\n").into_response();
     }
     let Ok(mac) = mac.parse::<Mac>() else {

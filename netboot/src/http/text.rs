@@ -2,13 +2,13 @@
 //! comment, the reason why not.
 
 use std::io;
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::app::{Shared, State};
+use super::client::Client;
 use super::whose::{Asked, Subject, whose};
 use crate::inventory::rendering::{For, Secret};
 use crate::inventory::{HOSTS_FILE, Host, Snapshot, secrets, template};
@@ -29,7 +29,7 @@ pub(super) struct Refused(pub(super) StatusCode, pub(super) String);
 pub(super) async fn send(
     state: Shared,
     at_hand: bool,
-    client: IpAddr,
+    client: Client,
     asked: Asked,
     content_type: &'static str,
     of: impl FnOnce(&Making<'_>) -> Answer + Send + 'static,
@@ -41,7 +41,7 @@ pub(super) async fn send(
     };
     let done = if at_hand { Ok(work()) } else { tokio::task::spawn_blocking(work).await };
     let made = done.unwrap_or_else(|error| {
-        tracing::error!("HTTP: the text for {client} failed: {error}");
+        tracing::error!("HTTP: the text for {} failed: {error}", client.addr);
         Err(Refused(StatusCode::INTERNAL_SERVER_ERROR, "this server failed, its log says how".to_owned()))
     });
     let uncached = (header::CACHE_CONTROL, "no-store");

@@ -39,12 +39,8 @@ impl Certificate {
     /// What is wrong with which of the files.
     pub fn open(tls: &Tls, data: &Path) -> Result<Self, Problem> {
         let Tls { cert, key, .. } = tls;
-        let served = ["tftp", "files"].map(|folder| data.join(folder).canonicalize());
-        let real = key.canonicalize();
-        if let Ok(real) = &real
-            && served.iter().flatten().any(|folder| real.starts_with(folder))
-        {
-            let help = "move it out of tftp/ and files/, make a new one, and change http.tls_key";
+        if is_served(data, key) {
+            let help = "move it out of tftp/, files/ and templates/, make a new one, and change http.tls_key";
             return Err(wrong(key, "anybody can fetch this private key", help));
         }
         let stamp = stamp(cert, key);
@@ -78,6 +74,12 @@ impl Certificate {
         let current = tokio::task::spawn_blocking(move || self.current()).await.map_err(io::Error::other)?;
         TlsAcceptor::from(current).accept(connection).await
     }
+}
+
+/// Whether clients can fetch this file, or what is made of it.
+pub(super) fn is_served(data: &Path, file: &Path) -> bool {
+    let folders = ["tftp", "files", "templates"].map(|folder| data.join(folder).canonicalize());
+    file.canonicalize().is_ok_and(|real| folders.iter().flatten().any(|folder| real.starts_with(folder)))
 }
 
 fn stamp(cert: &Path, key: &Path) -> Stamp {

@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::Deserialize;
 
 use super::app::State;
+use super::client::Client;
 use crate::dhcp::record;
 use crate::inventory::{Host, Snapshot};
 use crate::mac::Mac;
@@ -45,10 +46,11 @@ pub(super) struct Subject<'s> {
 pub(super) fn whose<'s>(
     state: &State,
     snapshot: &'s Snapshot,
-    client: IpAddr,
+    client: Client,
     asked: &Asked,
 ) -> Result<Subject<'s>, String> {
-    let own = own(state, snapshot, client);
+    let Client { addr: source, .. } = client;
+    let own = own(state, snapshot, source);
     let addr = asked.override_ipv4.as_deref().and_then(|text| text.parse::<Ipv4Addr>().ok());
     let mac = asked.mac.as_deref().and_then(|text| text.parse::<Mac>().ok());
     let mark = Mark::of(asked);
@@ -58,19 +60,19 @@ pub(super) fn whose<'s>(
         (None, None, Some(mark)) => {
             let is = |host: &&Host| mark.is_of(host);
             // A machine that names another is not worth a look at all of them.
-            let others = || if state.may_see_others(client) { snapshot.hosts().find(is) } else { None };
+            let others = || if client.may_see_others(state) { snapshot.hosts().find(is) } else { None };
             (own.filter(is).or_else(others), mark.shown())
         }
         (None, None, None) => {
-            return own.map(|host| Subject { host, itself: true }).ok_or_else(|| client.to_string());
+            return own.map(|host| Subject { host, itself: true }).ok_or_else(|| source.to_string());
         }
     };
     let itself = named.is_some_and(|named| own.is_some_and(|own| own.mac == named.mac));
-    if itself || state.may_see_others(client) {
+    if itself || client.may_see_others(state) {
         return named.map(|host| Subject { host, itself }).ok_or(who);
     }
-    tracing::warn!(addr = %client, asked = %who, "HTTP: {client} may not see the configuration of {who} (http.override_from)");
-    own.map(|host| Subject { host, itself: true }).ok_or_else(|| client.to_string())
+    tracing::warn!(addr = %source, asked = %who, "HTTP: {source} may not see the configuration of {who} (http.override_from)");
+    own.map(|host| Subject { host, itself: true }).ok_or_else(|| source.to_string())
 }
 
 /// What firmware knows of a machine.

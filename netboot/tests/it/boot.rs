@@ -3,6 +3,7 @@
 //! Each boot has a lab of its own. The tests take turns: a machine in software takes a processor for itself. Left out
 //! by `cargo xtask test --quick`.
 
+mod installer;
 mod profile;
 mod proxy;
 mod rack;
@@ -96,6 +97,8 @@ struct Boot {
     replies: Vec<Vec<u8>>,
     /// Router solicitations that were answered.
     router_answers: u64,
+    /// What TFTP has counted, refusals too; null if nobody has asked.
+    tftp: serde_json::Value,
 }
 
 /// Boots a BIOS machine against a server on a copy of the sample's data directory, changed by `prepare`.
@@ -121,9 +124,10 @@ fn boot_with(firmware: Firmware, mac: &str, arguments: &[&str], prepare: impl Fn
     let status = lab.server.shell("curl -s --max-time 5 http://127.0.0.1:8080/api/v1/status").unwrap();
     let status: serde_json::Value = serde_json::from_str(&status).unwrap();
     let router_answers = status["counters"]["ra"]["answered"].as_u64().unwrap_or_default();
+    let tftp = status["counters"]["tftp"].clone();
     server.stop().unwrap();
     let replies = capture.frames().unwrap().iter().filter_map(|frame| reply(frame)).collect();
-    Boot { report, steps, replies, router_answers }
+    Boot { report, steps, replies, router_answers, tftp }
 }
 
 /// The BOOTP message of a DHCP reply, with `xid` and `secs` (RFC 2131 2), which the client makes up, set to zero.

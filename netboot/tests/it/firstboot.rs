@@ -6,6 +6,7 @@ mod nocloud;
 mod real;
 mod secrets;
 mod templates;
+mod token;
 
 use std::fs;
 use std::net::SocketAddr;

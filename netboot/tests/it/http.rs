@@ -72,6 +72,7 @@ pub(crate) fn served_on(data: &Path, networks: Networks) -> State {
         reads: Arc::new(Reads::new(8)),
         subnets: Arc::new(["10.9.0.0/24".parse().unwrap()]),
         override_from: Arc::new(["127.0.0.0/8".parse().unwrap(), "10.9.0.5/32".parse().unwrap()]),
+        token: None,
         leases: Redb::open(tempfile::tempdir().unwrap().path()).unwrap().reader(),
         orders,
         network: Arc::new(Network {

@@ -59,6 +59,9 @@ pub enum Firmware {
     UefiHttp,
 }
 
+/// What a blade has where nobody says, MiB.
+const MEMORY: u32 = 768;
+
 /// A running blade, switched off when dropped.
 #[derive(Debug)]
 pub struct Blade<'lab> {
@@ -67,6 +70,7 @@ pub struct Blade<'lab> {
     mac: String,
     kernel_log: PathBuf,
     firmware: Firmware,
+    memory: u32,
     accel: Accel,
     child: Child,
     heard: Instant,
@@ -93,14 +97,30 @@ impl<'lab> Blade<'lab> {
         accel: Accel,
         kernel_log: &Path,
     ) -> Result<Self> {
+        Self::start_sized(MEMORY, firmware, lab, mac, accel, kernel_log)
+    }
+
+    /// The same with so much memory, MiB.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn start_sized(
+        memory: u32,
+        firmware: Firmware,
+        lab: &'lab Lab,
+        mac: &str,
+        accel: Accel,
+        kernel_log: &Path,
+    ) -> Result<Self> {
         let tap = lab.tap()?;
-        let child = power_on(&lab.switch, &tap, mac, firmware, accel, kernel_log)?;
+        let child = power_on(&lab.switch, &tap, mac, firmware, memory, accel, kernel_log)?;
         Ok(Self {
             switch: &lab.switch,
             tap,
             mac: mac.to_owned(),
             kernel_log: kernel_log.to_owned(),
             firmware,
+            memory,
             accel,
             child,
             heard: Instant::now(),
@@ -183,8 +203,8 @@ impl<'lab> Blade<'lab> {
             self.child.signal("KILL")?;
             self.child.wait(Duration::from_secs(5))?;
         }
-        let Self { switch, tap, mac, firmware, accel, kernel_log, .. } = self;
-        self.child = power_on(switch, tap, mac, *firmware, *accel, kernel_log)?;
+        let Self { switch, tap, mac, firmware, memory, accel, kernel_log, .. } = self;
+        self.child = power_on(switch, tap, mac, *firmware, *memory, *accel, kernel_log)?;
         self.heard = Instant::now();
         Ok(())
     }
@@ -195,6 +215,7 @@ fn power_on(
     tap: &str,
     mac: &str,
     firmware: Firmware,
+    memory: u32,
     accel: Accel,
     kernel_log: &Path,
 ) -> Result<Child> {
@@ -205,18 +226,8 @@ fn power_on(
     });
     // UEFI writes to the first serial port by itself; graphics=off makes the BIOS write its screen, and with
     // it iPXE's and the boot loader's, there too.
-    command.args([
-        "-machine",
-        "pc,graphics=off",
-        "-m",
-        "768",
-        "-smp",
-        "1",
-        "-display",
-        "none",
-        "-monitor",
-        "none",
-    ]);
+    command.args(["-machine", "pc,graphics=off", "-smp", "1", "-display", "none", "-monitor", "none"]);
+    command.arg("-m").arg(memory.to_string());
     command.args(["-no-user-config", "-no-reboot", "-boot", "n"]);
     command.args(["-chardev", "stdio,id=screen,signal=off", "-serial", "chardev:screen"]);
     command.arg("-serial").arg(format!("file:{}", kernel_log.display()));

@@ -42,7 +42,7 @@ impl<'a> Client<'a> {
         class: Class,
     ) -> Self {
         let (hostname, channel) = host.map(|host| (host.hostname.as_str(), host.channel.as_str())).unzip();
-        let file = boot::file(&subnet.boot, &subnet.custom, snapshot, host, class);
+        let file = boot::of(subnet, snapshot, host, class);
         let custom = subnet.custom.of(snapshot, host);
         Self { addr, hostname, channel, lease_secs: subnet.lease_secs, class, file, custom, asks: &[] }
     }

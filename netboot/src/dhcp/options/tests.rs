@@ -1,4 +1,6 @@
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use netboot_ebpf::Class;
 use netboot_ebpf::abi::TEMPLATE_MAX;
@@ -12,6 +14,9 @@ use super::{
 use crate::config::options::{Custom, Layers};
 use crate::config::{Boot, Menu, menu};
 use crate::dhcp::packets::{options, value};
+use crate::inventory::orders::When;
+use crate::inventory::{Host, Order, Snapshot};
+use crate::mac::Mac;
 
 const ADDR: Ipv4Addr = Ipv4Addr::new(192, 168, 90, 11);
 
@@ -166,6 +171,48 @@ fn http_boot_gets_a_whole_url() {
             assert_eq!(reply[108..108 + url.len()], *url.as_bytes(), "{class:?}");
             assert_eq!(value(&reply, 60).unwrap(), b"HTTPClient", "{class:?}");
         }
+    }
+}
+
+/// As of [`Client::new`]: for the daemon and for XDP.
+#[test]
+fn what_was_ordered_is_fetched_as_the_script_of_this_server_is() {
+    let own = |boot: &[(Class, &str)]| Host {
+        mac: Mac([2, 0, 0, 0, 0, 1]),
+        addr: ADDR,
+        hostname: "blade-1".into(),
+        channel: "stable".into(),
+        template: None,
+        marks: None,
+        boot: boot.iter().copied().collect(),
+        variables: BTreeMap::new(),
+        ignition: None,
+    };
+    let host = own(&[]);
+    let order = Order { profile: "stable".into(), when: When::Once };
+    let ordered = Snapshot::new(BTreeMap::new(), vec![host.clone()])
+        .with_orders(Arc::new(BTreeMap::from([(host.mac, order)])));
+    let (script, url) = ("boot.ipxe", "http://192.168.90.2:8080/ipxe");
+    let table = [
+        (url, url),
+        ("http://192.168.90.2:8080/tftp/boot.ipxe", "http://192.168.90.2:8080/tftp/boot.ipxe"),
+        ("http://192.168.90.2:8080/tftp/menu.ipxe", script),
+        ("http://192.0.2.1:8080/ipxe", script),
+        ("menu.ipxe", script),
+        ("", script),
+    ];
+    for (setting, expected) in table {
+        let subnet = Subnet { boot: [(Class::Ipxe, setting)].into_iter().collect(), ..subnet() };
+        let file = |snapshot: &Snapshot, host: &Host| {
+            let client = Client::new(&subnet, snapshot, ADDR, Some(host), Class::Ipxe);
+            client.file.map(str::to_owned)
+        };
+        assert_eq!(file(&ordered, &host).as_deref(), Some(expected), "{setting}");
+        let usual = Some(setting).filter(|setting| !setting.is_empty());
+        assert_eq!(file(&Snapshot::default(), &host).as_deref(), usual, "{setting}: nothing was ordered");
+        // A path of the machine's own: its iPXE knows no HTTP.
+        let own = own(&[(Class::Ipxe, script)]);
+        assert_eq!(file(&ordered, &own).as_deref(), Some(script), "{setting}");
     }
 }
 

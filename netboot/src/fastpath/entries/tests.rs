@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use netboot_ebpf::Class;
 use netboot_ebpf::abi::TEMPLATE_MAX;
@@ -10,7 +11,8 @@ use super::{Client, Entries, Machine, Site, build};
 use crate::config::options::Custom;
 use crate::config::{self, Boot};
 use crate::dhcp::options::{Subnet, template};
-use crate::inventory::{Host, Snapshot};
+use crate::inventory::orders::When;
+use crate::inventory::{Host, Order, Snapshot};
 use crate::mac::Mac;
 
 fn subnet() -> Subnet {
@@ -74,10 +76,15 @@ fn template_and_name_are_what_the_daemon_makes_of_each_machine_in_each_class() {
         beta(3, [192, 168, 90, 13]),
         own,
         Host { hostname: String::new(), ..host(5, [192, 168, 90, 15]) },
+        host(6, [192, 168, 90, 16]),
     ];
-    let (snapshot, subnet) = (Snapshot::new(BTreeMap::new(), hosts.clone()), subnet());
+    // What it boots usually, ordered for once: the script is made for it all the same.
+    let order = Order { profile: "stable".into(), when: When::Once };
+    let orders = BTreeMap::from([(Mac([2, 0, 0, 0, 0, 6]), order)]);
+    let snapshot = Snapshot::new(BTreeMap::new(), hosts.clone()).with_orders(Arc::new(orders));
+    let subnet = subnet();
     let (entries, left_out) = build(&snapshot, &site(subnet.clone()));
-    assert_eq!((entries.machines.len(), entries.groups.len(), left_out.len()), (5, 3, 0));
+    assert_eq!((entries.machines.len(), entries.groups.len(), left_out.len()), (6, 4, 0));
     assert_eq!(machine(&entries, 1).group, machine(&entries, 2).group, "alike, but for name and address");
     assert!(entries.machines.is_sorted_by_key(|machine| machine.mac));
     for (number, host) in (1..).zip(&hosts) {

@@ -87,6 +87,21 @@ fn a_uefi_machine_boots_its_profile_by_ipxe() {
     has(&boot, &["snponly.efi", "boot.ipxe"], &["GET /tftp/lab/vmlinuz", "GET /tftp/lab/initrd"]);
 }
 
+/// The script named by its URL: from the loader on nothing comes by TFTP.
+#[test]
+fn a_uefi_machine_boots_its_profile_over_http_alone() {
+    let Some(_turn) = turn() else { return };
+    let boot = boot_with(Firmware::UefiHttp, RESERVED, &[], |data| {
+        lab(data, "");
+        ipxe(data);
+        let settings = r#"{"boot": {"ipxe": "http://192.168.90.2:8080/ipxe"}}"#;
+        fs::write(data.join("netboot.json"), settings).unwrap();
+    });
+    has(&boot, &[], &["GET /tftp/snponly.efi", "GET /ipxe", "GET /tftp/lab/vmlinuz", "GET /tftp/lab/initrd"]);
+    assert!(!boot.steps.iter().any(|step| step.name().starts_with("tftp")), "{:?}", boot.steps);
+    assert!(boot.tftp.is_null(), "{}", boot.tftp);
+}
+
 /// What the loader says of a profile's kernel that is not there.
 const ABSENT: &str = "kernel lab/vmlinuz of the profile lab is not in tftp/";
 
