@@ -140,12 +140,14 @@ impl Connection {
         self.handover.clone()
     }
 
-    /// Behind the last answer the connection is closed, and the last packet says both.
-    fn cork(&mut self) {
-        if !self.is_corked && self.handover.is_last() {
-            // Without it there is a packet more.
-            let _ = rustix::net::sockopt::set_tcp_cork(&self.stream, true);
-            self.is_corked = true;
+    /// What is written waits for more: behind the last answer the connection is closed, and the last packet says both; what the
+    /// kernel sends of a file goes in full packets, wherever a piece ends.
+    fn cork(&mut self, more: bool) {
+        let wanted = more || self.handover.is_last();
+        if self.is_corked != wanted {
+            // Without it there are more packets.
+            let _ = rustix::net::sockopt::set_tcp_cork(&self.stream, wanted);
+            self.is_corked = wanted;
         }
     }
 
@@ -203,11 +205,15 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.cork();
         let said = if is_blank(bytes) {
+            self.cork(true);
             self.poll_send(context, bytes.len())
         } else {
-            Pin::new(&mut self.stream).poll_write(context, bytes)
+            let is_corked = self.is_corked;
+            self.cork(is_corked);
+            let said = Pin::new(&mut self.stream).poll_write(context, bytes);
+            self.cork(false);
+            said
         };
         self.unless_idle(said, false, context)
     }
@@ -217,14 +223,21 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.cork();
         let blank = slices.iter().position(|slice| is_blank(slice)).unwrap_or(slices.len());
         let (before, from) = slices.split_at(blank);
         let said = match from {
             [first, ..] if before.iter().all(|slice| slice.is_empty()) => {
+                self.cork(true);
                 self.poll_send(context, first.len())
             }
-            _ => Pin::new(&mut self.stream).poll_write_vectored(context, before),
+            // The head of a file, and what is not handed over.
+            _ => {
+                let is_corked = self.is_corked;
+                self.cork(is_corked || !from.is_empty());
+                let said = Pin::new(&mut self.stream).poll_write_vectored(context, before);
+                self.cork(!from.is_empty());
+                said
+            }
         };
         self.unless_idle(said, false, context)
     }

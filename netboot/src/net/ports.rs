@@ -57,10 +57,18 @@ pub fn holder(proto: Proto, wanted: SocketAddrV4) -> Option<Process> {
     }
     let pids =
         fs::read_dir("/proc").ok()?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.into_iter().find(|pid| has_one(*pid, &sockets)).map(|pid| {
-        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        Process { pid, name: name.trim_end().to_owned() }
-    })
+    let holders: Vec<u32> = pids.filter(|pid| has_one(*pid, &sockets)).collect();
+    // A child has what its parent has, for a moment or for good: it is the parent that is to be stopped.
+    let is_child = |pid: &u32| parent(*pid).is_some_and(|parent| holders.contains(&parent));
+    let pid = *holders.iter().find(|pid| !is_child(pid)).or(holders.first())?;
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    Some(Process { pid, name: name.trim_end().to_owned() })
+}
+
+/// The parent of a process.
+fn parent(pid: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
 }
 
 /// Takes a port as a server does, on the interface if one is named, and lets it go at once.
@@ -157,6 +165,27 @@ mod tests {
             assert!(message.starts_with(&who), "{message}");
             assert!(message.contains(&format!("kill {}", std::process::id())), "{message}");
         }
+    }
+
+    #[test]
+    fn a_child_that_has_its_parents_socket_is_not_who_has_it() {
+        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+        rustix::io::fcntl_setfd(&udp, rustix::io::FdFlags::empty()).unwrap();
+        let mut children: Vec<_> = (0..3)
+            .map(|_| {
+                let mut sleep = std::process::Command::new("sleep");
+                sleep.arg("60").spawn().unwrap()
+            })
+            .collect();
+        let port = udp.local_addr().unwrap().port();
+        let found = holder(Proto::Udp, SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)).unwrap();
+        assert_eq!(found.pid, std::process::id());
+        let other = super::parent(children[0].id());
+        for child in &mut children {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        assert_eq!(other, Some(std::process::id()));
     }
 
     #[test]
