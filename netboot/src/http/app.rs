@@ -74,7 +74,8 @@ pub struct State {
 }
 
 impl State {
-    /// Whether the cloud-config of the machine at this address can be made without waiting for a disk: a trip to another thread costs more than making it.
+    /// Whether the cloud-config of the machine at this address can be made without waiting for a disk: a trip to another
+    /// thread costs more than making it.
     pub(super) fn is_at_hand(&self, whose: IpAddr) -> bool {
         let IpAddr::V4(addr) = whose else { return false };
         let snapshot = self.inventory.snapshot();

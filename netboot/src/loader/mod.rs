@@ -150,3 +150,6 @@ fn is_kind(file: &str, extension: &str) -> bool {
 fn relative(path: &str) -> &str {
     path.trim_start_matches('/')
 }
+
+#[cfg(test)]
+mod tests;

@@ -330,9 +330,11 @@ impl Live {
     /// Waits until the last reading found this.
     async fn problem(&self, part: &str) {
         let found = || self.inventory.problems().iter().any(|problem| problem.to_string().contains(part));
+        // Each reading is told of, whatever it found.
+        let mut readings = self.inventory.accepted();
         let waiting = async {
             while !found() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
+                readings.changed().await.unwrap();
             }
         };
         tokio::time::timeout(NEAR, waiting)

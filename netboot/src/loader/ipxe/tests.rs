@@ -1,17 +1,6 @@
 use super::text;
-use crate::loader::{Entry, Plan, Programs, Shown, Site, Task};
-
-const SITE: Site = Site { server: std::net::Ipv4Addr::new(192, 168, 90, 2), http_port: 8080 };
-
-fn plan(tasks: &[(&str, Task)]) -> Plan {
-    let entries = tasks.iter().map(|(name, task)| Entry { name: (*name).to_owned(), task: task.clone() });
-    Plan { entries: entries.collect(), menu: None, programs: Programs::default() }
-}
-
-fn linux(kernel: &str, initrds: &[&str], cmdline: &str) -> Task {
-    let initrds = initrds.iter().map(|initrd| (*initrd).to_owned()).collect();
-    Task::Linux { kernel: kernel.into(), initrds, cmdline: cmdline.into() }
-}
+use crate::loader::tests::{SITE, linux, plan};
+use crate::loader::{Plan, Shown, Task};
 
 #[test]
 fn a_kernel_is_booted_at_once_and_what_fails_is_tried_again() {
