@@ -21,6 +21,8 @@ use netboot_ebpf::verdict::message::{ACK, DISCOVER, NAK, OFFER, REQUEST};
 use tokio_util::sync::CancellationToken;
 use xtask::lab::{Child, Namespace, enter, wait_for};
 
+use crate::wire::uninterrupted;
+
 const SERVER: Ipv4Addr = Ipv4Addr::new(192, 168, 90, 2);
 const BLADE: Mac = Mac([0x52, 0x54, 0, 0, 0, 0xb1]);
 const BLADE_ADDR: Ipv4Addr = Ipv4Addr::new(192, 168, 90, 11);
@@ -191,13 +193,7 @@ fn packet(mac: Mac, ciaddr: Ipv4Addr, message: u8, options: &[&[u8]]) -> Vec<u8>
 /// Message type and `yiaddr` of the next reply.
 fn reply(socket: &UdpSocket) -> io::Result<(u8, Ipv4Addr)> {
     let mut buffer = [0; 1500];
-    // A process that is stopped and goes on finds its call interrupted.
-    let length = loop {
-        match socket.recv(&mut buffer) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            received => break received?,
-        }
-    };
+    let length = uninterrupted(|| socket.recv(&mut buffer))?;
     assert!((300..=548).contains(&length));
     assert_eq!(buffer[240..242], [53, 1]);
     Ok((buffer[242], [buffer[16], buffer[17], buffer[18], buffer[19]].into()))
@@ -284,7 +280,7 @@ fn each_firmware_gets_its_file_on_the_wire() {
         }
         to_all(&socket, &packet(BLADE, NOWHERE, DISCOVER, &[&options]));
         let mut buffer = [0; 1500];
-        let length = socket.recv(&mut buffer).unwrap();
+        let length = uninterrupted(|| socket.recv(&mut buffer)).unwrap();
         let reply = &buffer[..length];
         assert_eq!(option(reply, 60).as_deref(), says, "{vendor}");
         assert_eq!(option(reply, 67).as_deref(), file, "{vendor}");

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use xtask::lab::{Namespace, Server, wait_for};
 
 use crate::daemon::{BLADE, NETBOOT, SOON, client, data, lab, value};
+use crate::wire::uninterrupted;
 
 const ADDR: Ipv4Addr = Ipv4Addr::new(192, 168, 90, 77);
 const MAC: [u8; 6] = [0x52, 0x54, 0, 0, 0, 0x77];
@@ -112,7 +113,7 @@ fn ask(socket: &UdpSocket, packet: &[u8]) -> Vec<u8> {
     let (mut reply, mut length) = (vec![0; 1500], 0);
     let answered = wait_for(SOON, || {
         assert_eq!(socket.send_to(packet, (Ipv4Addr::BROADCAST, 67)).unwrap(), packet.len());
-        while let Ok(received) = socket.recv(&mut reply) {
+        while let Ok(received) = uninterrupted(|| socket.recv(&mut reply)) {
             length = received;
             // Of this request, and not of one before that was sent again.
             if reply[4..8] == packet[4..8] {

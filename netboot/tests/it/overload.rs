@@ -12,7 +12,7 @@ use netboot::net::frames::Frames;
 use xtask::lab::{SERVER_ADDR, Server, wait_for};
 
 use crate::daemon::{BLADE, NETBOOT, SOON, data, lab, status};
-use crate::wire::{Ask, DISCOVER, Wire};
+use crate::wire::{Ask, DISCOVER, Wire, uninterrupted};
 
 /// DISCOVERs, each of another machine, as fast as they can be sent: more than the daemon can answer.
 const FLOOD: u32 = 200_000;
@@ -118,9 +118,9 @@ fn a_daemon_with_nothing_to_do_sleeps() {
     // With a client, too, that has begun and says nothing more.
     let mut packet = [0; 2048];
     socket.send_to(b"\0\x01file\0octet\0", (SERVER_ADDR, 69)).unwrap();
-    let (_, from) = socket.recv_from(&mut packet).unwrap();
+    let (_, from) = uninterrupted(|| socket.recv_from(&mut packet)).unwrap();
     socket.send_to(&[0, 4, 0, 1], from).unwrap();
-    assert_eq!(socket.recv_from(&mut packet).unwrap().0, 516);
+    assert_eq!(uninterrupted(|| socket.recv_from(&mut packet)).unwrap().0, 516);
 
     let before = ticks(server.child().pid());
     let second = std::time::Duration::from_secs(1);

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use xtask::lab::{Child, Lab, Namespace, Server, wait_for};
 
 use crate::daemon::{BLADE, NETBOOT, SOON, client, data, lab, udhcpc, value};
+use crate::wire::uninterrupted;
 
 const US: Ipv4Addr = Ipv4Addr::new(192, 168, 90, 2);
 const THEM: Ipv4Addr = Ipv4Addr::new(192, 168, 90, 3);
@@ -124,7 +125,7 @@ fn ask(socket: &UdpSocket, packet: &[u8], to: (Ipv4Addr, u16), server: Ipv4Addr)
     let mut buffer = [0; 1500];
     while Instant::now() < deadline {
         socket.send_to(packet, to).unwrap();
-        while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+        while let Ok((length, from)) = uninterrupted(|| socket.recv_from(&mut buffer)) {
             if from.ip() == server {
                 return Reply { from, bytes: buffer[..length].to_vec() };
             }

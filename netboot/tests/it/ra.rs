@@ -17,6 +17,8 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use xtask::lab::{Lab, Namespace, Server, wait_for};
 
+use crate::wire::uninterrupted;
+
 const NETBOOT: &str = env!("CARGO_BIN_EXE_netboot");
 const SOON: Duration = Duration::from_secs(20);
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
@@ -89,7 +91,7 @@ impl Wire {
     /// The next packet that the client sees, if there is one soon.
     fn next(&self) -> Option<Packet> {
         let mut buffer = [0; 2048];
-        let length = (&self.seen).read(&mut buffer).ok()?;
+        let length = uninterrupted(|| (&self.seen).read(&mut buffer)).ok()?;
         Some(packet(&buffer[..length]))
     }
 

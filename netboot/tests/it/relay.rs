@@ -8,6 +8,7 @@ use netboot_ebpf::verdict::message::{ACK, DISCOVER, NAK, OFFER, REQUEST};
 use xtask::lab::{Lab, Namespace, Server, wait_for};
 
 use crate::daemon::{BLADE, NETBOOT, SOON, client, data, lab, udhcpc, value};
+use crate::wire::uninterrupted;
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(192, 168, 90, 2);
 
@@ -71,7 +72,7 @@ impl Relay {
     fn hear(&self, mac: u8) -> Heard {
         let mut buffer = [0; 1500];
         loop {
-            let (length, from) = self.socket.recv_from(&mut buffer).expect("a reply");
+            let (length, from) = uninterrupted(|| self.socket.recv_from(&mut buffer)).expect("a reply");
             assert_eq!(from, SocketAddrV4::new(SERVER, 67).into());
             if buffer[33] == mac {
                 return Heard(buffer[..length].to_vec());
@@ -220,9 +221,9 @@ fn while_an_address_is_probed_others_are_answered() {
     socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
     assert!(wait_for(SOON, || {
         broadcast(0x77);
-        socket.recv(&mut buffer).is_ok()
+        uninterrupted(|| socket.recv(&mut buffer)).is_ok()
     }));
-    while socket.recv(&mut buffer).is_ok() {}
+    while uninterrupted(|| socket.recv(&mut buffer)).is_ok() {}
     socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     // Ten that are new, then the reserved one: it is answered first.
     for mac in 1..=10 {
@@ -232,7 +233,7 @@ fn while_an_address_is_probed_others_are_answered() {
     let mut order = Vec::new();
     for _ in 0..11 {
         let mut buffer = [0; 1500];
-        socket.recv(&mut buffer).unwrap();
+        uninterrupted(|| socket.recv(&mut buffer)).unwrap();
         order.push((buffer[33], buffer[19]));
     }
     assert_eq!(order[0], (0x77, 77), "{order:?}");

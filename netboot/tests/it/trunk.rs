@@ -10,6 +10,7 @@ use xtask::lab::{Lab, Namespace, Server, Trunk, Vlan, wait_for};
 
 use crate::daemon::{BLADE, NETBOOT, SOON, client, data, lab, status, udhcpc, value};
 use crate::life::kill;
+use crate::wire::uninterrupted;
 
 /// Each try of what may be lost.
 const MOMENT: Duration = Duration::from_millis(200);
@@ -40,7 +41,7 @@ fn reaches(from: &Namespace, to: &Namespace, length: usize) -> bool {
     let mut buffer = vec![0; 2048];
     wait_for(SOON, || {
         sender.send_to(&vec![7; length], "192.168.90.2:7777").unwrap();
-        receiver.recv(&mut buffer).is_ok_and(|received| received == length)
+        uninterrupted(|| receiver.recv(&mut buffer)).is_ok_and(|received| received == length)
     })
 }
 

@@ -2,6 +2,7 @@
 //!
 //! What it hears is read without the server's own code.
 
+use std::io;
 use std::mem::MaybeUninit;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::{Duration, Instant};
@@ -20,6 +21,17 @@ const ENVELOPE: usize = 14 + 20 + 8;
 /// Room for the replies to everybody at once.
 const BUFFER: usize = 16 << 20;
 const ETH_P_IP: u16 = 0x0800;
+
+/// Receives, again when a signal came between: the kernel does not go on by itself with a call that has a time-out, and
+/// a process that was stopped for a moment finds its call interrupted (signal(7)).
+pub(crate) fn uninterrupted<T>(mut receive: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match receive() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            received => return received,
+        }
+    }
+}
 
 /// What a machine says. Without an address of its own it is sent to everybody and asks to be answered so.
 #[derive(Clone, Debug)]

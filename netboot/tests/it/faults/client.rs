@@ -3,6 +3,8 @@
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
+use crate::wire::uninterrupted;
+
 /// As much as fits into an Ethernet frame.
 pub(super) const BLKSIZE: usize = 1428;
 /// How long it waits before it says again what it has.
@@ -50,7 +52,7 @@ impl Client {
     pub(super) fn hear(&self, within: Duration) -> Option<(Said, SocketAddr)> {
         self.socket.set_read_timeout(Some(within.max(Duration::from_millis(1)))).unwrap();
         let mut buffer = [0; 2048];
-        let (length, from) = self.socket.recv_from(&mut buffer).ok()?;
+        let (length, from) = uninterrupted(|| self.socket.recv_from(&mut buffer)).ok()?;
         Some((read(&buffer[..length]), from))
     }
 

@@ -13,7 +13,7 @@ use xtask::lab::SERVER_ADDR;
 use super::client::{Said, read, request};
 use super::{ENGINES, Site, address, engine, pattern};
 use crate::daemon::SOON;
-use crate::wire::{listen, mac_of};
+use crate::wire::{listen, mac_of, uninterrupted};
 
 /// Retransmissions to a client that was never heard: `FIRST_RETRIES` of the server.
 const RETRIES: usize = 3;
@@ -65,7 +65,7 @@ impl Spoofer {
     fn hear(&self, within: Duration) -> Option<(Ipv4Addr, usize, Option<Said>)> {
         self.socket.set_read_timeout(Some(within.max(Duration::from_millis(1)))).unwrap();
         let mut buffer = [0; 2048];
-        let length = (&self.socket).read(&mut buffer).ok()?;
+        let length = uninterrupted(|| (&self.socket).read(&mut buffer)).ok()?;
         let to = Ipv4Addr::new(buffer[30], buffer[31], buffer[32], buffer[33]);
         assert_eq!((buffer[23], &buffer[26..30]), (17, &SERVER_ADDR.octets()[..]));
         // Ethernet may have padded the frame.

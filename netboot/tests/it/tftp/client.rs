@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use xtask::lab::wait_for;
 
 use super::WITHIN;
+use crate::wire::uninterrupted;
 
 /// A server on a port of its own, with a data directory of its own; both end with the value.
 pub(super) struct Server {
@@ -123,7 +124,7 @@ impl Client {
 
     pub(super) fn receive(&self) -> (Vec<u8>, SocketAddr) {
         let mut buffer = vec![0; 70_000];
-        let (length, from) = self.socket.recv_from(&mut buffer).unwrap();
+        let (length, from) = uninterrupted(|| self.socket.recv_from(&mut buffer)).unwrap();
         buffer.truncate(length);
         (buffer, from)
     }
@@ -166,7 +167,7 @@ impl Client {
 
     pub(super) fn is_silent(&self, time: Duration) -> bool {
         self.socket.set_read_timeout(Some(time)).unwrap();
-        let silent = self.socket.recv_from(&mut [0; 2048]).is_err();
+        let silent = uninterrupted(|| self.socket.recv_from(&mut [0; 2048])).is_err();
         self.socket.set_read_timeout(Some(WITHIN)).unwrap();
         silent
     }
