@@ -56,7 +56,8 @@ pub(crate) enum Bench {
     /// HTTP: answers in a second, latency and processor time of cloud-configs beside nginx with a file and a script; a large
     /// file beside nginx.
     #[command(
-        after_help = "Examples:\n  cargo xtask bench http\n  cargo xtask bench http --quick\n  cargo xtask bench http --seconds 5 --rounds 5 --json"
+        after_help = "Examples:\n  cargo xtask bench http\n  cargo xtask bench http --quick\n  cargo xtask bench http --seconds 5 --rounds 5 --json\n  \
+                      cargo xtask bench http --load '1 connection, new'"
     )]
     Http(http::Options),
 }

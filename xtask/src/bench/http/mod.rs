@@ -40,6 +40,9 @@ pub(crate) struct Options {
     /// One round of a second each.
     #[arg(long)]
     quick: bool,
+    /// Only the loads whose name, as in the tables, has this in it.
+    #[arg(long, value_name = "TEXT")]
+    load: Option<String>,
     /// Print JSON.
     #[arg(long)]
     pub(super) json: bool,
@@ -52,7 +55,19 @@ impl Options {
         for (set, name) in [(self.quick, "--quick"), (self.json, "--json")] {
             words.extend(set.then(|| name.to_owned()));
         }
+        words.extend(self.load.as_ref().map(|text| format!("--load={text}")));
         words
+    }
+
+    /// What is measured.
+    fn cases(&self) -> Result<Vec<Case>> {
+        let mut cases = Case::all();
+        cases.retain(|case| self.load.as_ref().is_none_or(|text| case.name().contains(text)));
+        if cases.is_empty() {
+            let names: Vec<_> = Case::all().into_iter().map(|case| format!("`{}`", case.name())).collect();
+            anyhow::bail!("no load has this in its name: give a part of {}", names.join(", "));
+        }
+        Ok(cases)
     }
 }
 
@@ -66,6 +81,7 @@ pub(super) fn run(
     work: &Path,
     stop: &AtomicBool,
 ) -> Result<(String, Value)> {
+    let cases = options.cases()?;
     std::fs::create_dir_all(work).with_context(|| format!("create {}", work.display()))?;
     let (seconds, rounds) = if options.quick { (1, 1) } else { (options.seconds, options.rounds) };
     let bench = Bench { texts: site::texts(), large: Large::new(), time: Duration::from_secs(seconds), stop };
@@ -82,7 +98,7 @@ pub(super) fn run(
         served.push(running);
     }
     for round in 0..rounds {
-        for case in Case::all() {
+        for &case in &cases {
             // Another one begins each time.
             served.rotate_left(1);
             for running in served.iter().filter(|running| case.is_for(running.program)) {
@@ -185,8 +201,15 @@ mod tests {
             let command = Options::augment_args(Command::new("http").no_binary_name(true));
             Options::from_arg_matches(&command.try_get_matches_from(words).unwrap()).unwrap()
         };
-        let options = parse(&["--quick", "--json", "--rounds", "7"].map(str::to_owned));
+        let options = parse(&["--quick", "--json", "--rounds", "7", "--load", "1 conn"].map(str::to_owned));
         assert_eq!((options.rounds, options.seconds, options.quick), (7, 2, true));
         assert_eq!(format!("{:?}", parse(&options.words())), format!("{options:?}"));
+        let names = options.cases().unwrap().into_iter().map(super::Case::name).collect::<Vec<_>>();
+        assert_eq!(
+            names,
+            ["1 connection, keep-alive", "1 connection, new for each", "256 MiB file, 1 connection"]
+        );
+        let error = parse(&["--load=two".to_owned()]).cases().unwrap_err().to_string();
+        assert!(error.contains("`4 connections, keep-alive`, "), "{error}");
     }
 }

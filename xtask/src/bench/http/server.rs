@@ -12,6 +12,9 @@ use super::site::{self, ADDRS, addr};
 use crate::bench::contestant::{SERVER, Setting};
 use crate::bench::process::{self, Family};
 
+/// How long a server may take to end by itself.
+const END: Duration = Duration::from_secs(5);
+
 /// What the replaced system had: a script that reads its files at each request.
 const SCRIPT: &str = include_str!("seed.py");
 
@@ -133,6 +136,14 @@ impl Running {
     /// What it has logged.
     pub(super) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+impl Drop for Running {
+    /// nginx's workers would live on without it, and keep their namespace; it ends them when it is told to end.
+    fn drop(&mut self) {
+        let _ = self.child.signal("TERM");
+        let _ = self.child.wait(END);
     }
 }
 
