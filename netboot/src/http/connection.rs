@@ -1,126 +1,27 @@
-//! Accepts connections, so that no client can hold what the others need: one that moves no byte for a while is
-//! closed, and so is one that does not come to the end of its request, and one too many, from one address or in all. hyper has
-//! no clock of its own here: one that is looked at when nothing moves costs nothing for a request.
+//! A client's connection, which no client can hold for nothing: one that moves no byte for a while fails, and so does one that does
+//! not come to the end of its request. hyper has no clock of its own here: one that is looked at when nothing moves costs
+//! nothing for a request.
 
-use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::serve::Listener;
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use super::handover::{Handover, is_blank};
+use super::listener::Place;
+use super::stream::Stream;
 
-/// Connections of one address. A boot loader opens one or two.
-pub(super) const MOST_OF_ONE: usize = 64;
-/// Connections in all.
-const MOST: usize = 2048;
-
-/// Open connections.
-#[derive(Debug, Default)]
-pub(super) struct Open(Mutex<Count>);
-
-#[derive(Debug, Default)]
-struct Count {
-    all: usize,
-    by_addr: HashMap<IpAddr, usize>,
-}
-
-impl Open {
-    fn lock(&self) -> MutexGuard<'_, Count> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes a place for a connection, if there is one.
-    fn enter(self: &Arc<Self>, addr: IpAddr) -> Option<Place> {
-        let mut open = self.lock();
-        let full = open.all >= MOST;
-        let of_one = open.by_addr.entry(addr).or_default();
-        if full || *of_one >= MOST_OF_ONE {
-            if *of_one == 0 {
-                open.by_addr.remove(&addr);
-            }
-            return None;
-        }
-        *of_one += 1;
-        open.all += 1;
-        Some(Place { open: Arc::clone(self), addr })
-    }
-}
-
-/// The place of one connection, free again when dropped.
-#[derive(Debug)]
-struct Place {
-    open: Arc<Open>,
-    addr: IpAddr,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut open = self.open.lock();
-        open.all -= 1;
-        if let Some(of_one) = open.by_addr.get_mut(&self.addr) {
-            *of_one -= 1;
-            if *of_one == 0 {
-                open.by_addr.remove(&self.addr);
-            }
-        }
-    }
-}
-
-/// A listener whose connections are limited.
-#[derive(Debug)]
-pub(super) struct Limited {
-    listener: TcpListener,
-    idle: Duration,
-    open: Arc<Open>,
-}
-
-impl Limited {
-    /// Limits the connections of a listener, with all others that count in the same place; one that is idle for longer is closed.
-    pub(super) fn new(listener: TcpListener, idle: Duration, open: &Arc<Open>) -> Self {
-        Self { listener, idle, open: Arc::clone(open) }
-    }
-
-    /// The next connection that there is room for.
-    pub(super) async fn accept(&mut self) -> (Connection, SocketAddr) {
-        loop {
-            // axum's way to accept, which waits a little when files run out.
-            let (stream, addr) = Listener::accept(&mut self.listener).await;
-            let Some(place) = self.open.enter(addr.ip()) else {
-                tracing::warn!(addr = %addr.ip(), "HTTP: connection refused, too many are open");
-                continue;
-            };
-            let (moved, idle) = (Instant::now(), self.idle);
-            let timer = Box::pin(tokio::time::sleep_until(moved + idle));
-            let handover = Handover::default();
-            return (
-                Connection {
-                    stream,
-                    handover,
-                    idle,
-                    moved,
-                    is_asking: false,
-                    is_corked: false,
-                    timer,
-                    _place: place,
-                },
-                addr,
-            );
-        }
-    }
-}
+/// What has room in a packet on any Ethernet.
+const PACKET: usize = 1400;
 
 /// A connection that fails when it is idle for too long.
 #[derive(Debug)]
 pub(super) struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     /// The files behind blanks.
     handover: Handover,
     idle: Duration,
@@ -135,32 +36,39 @@ pub(super) struct Connection {
 }
 
 impl Connection {
+    /// A connection that was accepted now, through a socket that does not block.
+    pub(super) fn new(socket: OwnedFd, place: Place, idle: Duration, now: Instant) -> Self {
+        Self {
+            stream: socket.into(),
+            handover: Handover::default(),
+            idle,
+            moved: now,
+            is_asking: false,
+            is_corked: false,
+            timer: Box::pin(tokio::time::sleep_until(now + idle)),
+            _place: place,
+        }
+    }
+
     /// What sends files over it, as long as nothing is between: for TLS there is no such way.
     pub(super) fn handover(&self) -> Handover {
         self.handover.clone()
     }
 
-    /// What is written waits for more: behind the last answer the connection is closed, and the last packet says both; what the
-    /// kernel sends of a file goes in full packets, wherever a piece ends.
-    fn cork(&mut self, more: bool) {
-        let wanted = more || self.handover.is_last();
+    /// What is written, so many bytes, waits for more: behind the last answer the connection is closed, and one packet says both,
+    /// if it is one; what the kernel sends of a file goes in full packets, wherever a piece ends.
+    fn cork(&mut self, more: bool, length: usize) {
+        let wanted = more || (length <= PACKET && self.handover.is_last());
         if self.is_corked != wanted {
-            // Without it there are more packets.
-            let _ = rustix::net::sockopt::set_tcp_cork(&self.stream, wanted);
+            self.stream.set_cork(wanted);
             self.is_corked = wanted;
         }
     }
 
     /// Sends a file's bytes in place of so many blank ones.
     fn poll_send(&mut self, context: &mut Context<'_>, length: usize) -> Poll<io::Result<usize>> {
-        loop {
-            ready!(self.stream.poll_write_ready(context))?;
-            let (stream, handover) = (&self.stream, &self.handover);
-            match stream.try_io(Interest::WRITABLE, || handover.send(stream, length)) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                sent => return Poll::Ready(sent),
-            }
-        }
+        let handover = &self.handover;
+        self.stream.poll_written(context, |socket| handover.send(socket, length))
     }
 
     /// Passes on what the stream said, unless it said nothing for too long.
@@ -176,6 +84,9 @@ impl Connection {
             }
             self.is_asking = is_read;
             return said;
+        }
+        if !self.stream.is_told() {
+            return Poll::Pending;
         }
         loop {
             ready!(self.timer.as_mut().poll(context));
@@ -206,13 +117,13 @@ impl AsyncWrite for Connection {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let said = if is_blank(bytes) {
-            self.cork(true);
+            self.cork(true, bytes.len());
             self.poll_send(context, bytes.len())
         } else {
             let is_corked = self.is_corked;
-            self.cork(is_corked);
+            self.cork(is_corked, bytes.len());
             let said = Pin::new(&mut self.stream).poll_write(context, bytes);
-            self.cork(false);
+            self.cork(false, bytes.len());
             said
         };
         self.unless_idle(said, false, context)
@@ -227,15 +138,16 @@ impl AsyncWrite for Connection {
         let (before, from) = slices.split_at(blank);
         let said = match from {
             [first, ..] if before.iter().all(|slice| slice.is_empty()) => {
-                self.cork(true);
+                self.cork(true, first.len());
                 self.poll_send(context, first.len())
             }
             // The head of a file, and what is not handed over.
             _ => {
-                let is_corked = self.is_corked;
-                self.cork(is_corked || !from.is_empty());
+                let (is_corked, more) = (self.is_corked, !from.is_empty());
+                let length = before.iter().map(|slice| slice.len()).sum();
+                self.cork(is_corked || more, length);
                 let said = Pin::new(&mut self.stream).poll_write_vectored(context, before);
-                self.cork(!from.is_empty());
+                self.cork(more, length);
                 said
             }
         };
@@ -246,32 +158,24 @@ impl AsyncWrite for Connection {
         self.stream.is_write_vectored()
     }
 
-    // A TCP stream has nothing to flush: ready at once, and no sign of life.
+    // Nothing is held back, and no sign of life.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_flush(context)
     }
 
-    // It is closed at once, which says the same.
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::time::{Duration, Instant};
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::{TcpListener, TcpStream};
+    use tokio::net::TcpStream;
 
-    use super::{Limited, MOST_OF_ONE};
-
-    async fn limited(idle: Duration) -> (Limited, std::net::SocketAddr) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let addr = listener.local_addr().unwrap();
-        (Limited::new(listener, idle, &Arc::default()), addr)
-    }
+    use super::super::listener::tests::listening;
 
     /// Each byte comes well within the limit, all of them do not.
     const PAUSE: Duration = Duration::from_millis(250);
@@ -279,7 +183,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_is_silent_is_cut_off_and_who_takes_an_answer_slowly_is_not() {
-        let (mut listener, addr) = limited(IDLE).await;
+        let (mut listener, addr) = listening(IDLE);
         let mut client = TcpStream::connect(addr).await.unwrap();
         let (mut connection, _) = listener.accept().await;
         let begun = Instant::now();
@@ -295,7 +199,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_without_an_end_is_cut_off_though_it_goes_on() {
-        let (mut listener, addr) = limited(IDLE).await;
+        let (mut listener, addr) = listening(IDLE);
         let mut client = TcpStream::connect(addr).await.unwrap();
         let (mut connection, _) = listener.accept().await;
         let begun = Instant::now();
@@ -314,24 +218,5 @@ mod tests {
         }
         assert_eq!(reading.await.unwrap(), std::io::ErrorKind::TimedOut);
         assert!(begun.elapsed() >= IDLE);
-    }
-
-    #[tokio::test]
-    async fn one_address_has_so_many_connections_and_no_more() {
-        let (mut listener, addr) = limited(Duration::from_mins(1)).await;
-        let mut held = Vec::new();
-        for _ in 0..MOST_OF_ONE {
-            let client = TcpStream::connect(addr).await.unwrap();
-            held.push((client, listener.accept().await));
-        }
-        let mut refused = TcpStream::connect(addr).await.unwrap();
-        // The listener closes it and waits on.
-        let accepting = tokio::spawn(async move { listener.accept().await.1 });
-        let mut byte = [0];
-        assert_eq!(refused.read(&mut byte).await.unwrap_or(0), 0);
-        assert!(!accepting.is_finished());
-        held.pop();
-        let next = TcpStream::connect(addr).await.unwrap();
-        assert_eq!(accepting.await.unwrap(), next.local_addr().unwrap());
     }
 }

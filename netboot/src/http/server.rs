@@ -1,6 +1,7 @@
 //! Runs the application on sockets that somebody else bound, until it is told to stop: one for HTTP, and one for HTTPS if there
 //! is a certificate. Their connections have the same limits, and are counted together.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
@@ -24,10 +25,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Service;
 
-use super::connection::{Limited, Open};
+use super::connection::Connection;
 use super::handover::Handover;
+use super::listener::{Listener, Open};
 use super::tls::Certificate;
-use crate::net::sockopt;
 
 /// How long a connection may move no byte, and how long a request may take from its first byte to its last.
 const IDLE: Duration = Duration::from_secs(30);
@@ -36,10 +37,8 @@ const GRACE: Duration = Duration::from_secs(3);
 /// Bytes of a request's line and headers: more is answered with 431.
 const LARGEST_HEAD: usize = 16 << 10;
 
-/// Threads; with so many the network is what is slow. All that sleep are woken by a new connection.
+/// Threads; with so many the network is what is slow. All that sleep and listen are woken by a new connection.
 const MOST_THREADS: usize = 4;
-/// A connection is taken when its request has come, which saves being woken twice; after so long it is taken without one.
-const SILENT_SECS: i32 = 5;
 
 /// Where it listens.
 #[derive(Debug)]
@@ -75,23 +74,24 @@ pub async fn run(sockets: impl Into<Sockets>, app: Router, stop: CancellationTok
     let stop = stop.child_token();
     let _guard = stop.clone().drop_guard();
     let mut running = JoinSet::new();
-    for plain in shared(plain, threads)? {
+    for (number, plain) in shared(plain, threads)?.into_iter().enumerate() {
+        let is_first = number == 0;
         let secure = secure.next();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (app, stop, open, certificate) =
             (app.clone(), stop.clone(), Arc::clone(&open), certificate.clone());
         let (ended, has_ended) = oneshot::channel();
         std::thread::Builder::new().name("http".to_owned()).spawn(move || {
-            let served = runtime.block_on(async {
-                let plain = accept(plain, None, &open, &app, &stop);
-                let secure = async {
-                    match secure {
-                        Some(secure) => accept(secure, certificate.as_ref(), &open, &app, &stop).await,
-                        None => Ok(()),
-                    }
-                };
-                tokio::try_join!(plain, secure).map(drop)
-            });
+            let plain = accept(plain, is_first, None, Arc::clone(&open), app.clone(), stop.clone());
+            let secure = async move {
+                match secure {
+                    Some(secure) => accept(secure, is_first, certificate, open, app, stop).await,
+                    None => Ok(()),
+                }
+            };
+            // As a task: what the runtime itself waits for is woken through the kernel even by its own thread.
+            let serving = runtime.spawn(async { tokio::try_join!(plain, secure).map(drop) });
+            let served = runtime.block_on(serving).map_err(io::Error::other).flatten();
             // What is not over by now is not waited for.
             runtime.shutdown_background();
             let _ = ended.send(served);
@@ -109,7 +109,6 @@ fn shared(listener: TcpListener, count: usize) -> io::Result<Vec<StdListener>> {
     let listener = Socket::from(listener.into_std()?);
     // Connections have it from their socket. A cloud-config is one small segment: do not hold it back for more.
     listener.set_tcp_nodelay(true)?;
-    sockopt::defer_accept(&listener, SILENT_SECS)?;
     let listener = StdListener::from(listener);
     let more: io::Result<Vec<_>> = (1..count).map(|_| listener.try_clone()).collect();
     Ok(std::iter::once(listener).chain(more?).collect())
@@ -128,23 +127,19 @@ async fn after_others() {
     .await;
 }
 
+/// Accepts connections on this thread, the first one or one that helps when it is busy, and serves them.
 async fn accept(
-    listener: StdListener,
-    certificate: Option<&Arc<Certificate>>,
-    open: &Arc<Open>,
-    app: &Router,
-    stop: &CancellationToken,
+    socket: StdListener,
+    is_first: bool,
+    certificate: Option<Arc<Certificate>>,
+    open: Arc<Open>,
+    app: Router,
+    stop: CancellationToken,
 ) -> io::Result<()> {
-    let mut listener = Limited::new(TcpListener::from_std(listener)?, IDLE, open);
     let connections = TaskTracker::new();
-    loop {
-        let (connection, addr) = tokio::select! {
-            biased;
-            () = stop.cancelled() => break,
-            accepted = listener.accept() => accepted,
-        };
+    let begin = |connection: Connection, addr: SocketAddr| {
         let (app, stop) = (app.clone(), stop.clone());
-        match certificate.cloned() {
+        match certificate.clone() {
             None => {
                 let handover = Some(connection.handover());
                 connections.spawn(serve(connection, addr, handover, app, stop));
@@ -159,13 +154,36 @@ async fn accept(
             }
         }
         // Its request is there. Who has it to answer leaves the next one to others.
-        after_others().await;
-    }
-    drop(listener);
-    connections.close();
-    // Who has asked gets its answer.
-    let _ = tokio::time::timeout(GRACE, connections.wait()).await;
-    Ok(())
+        after_others()
+    };
+    let listening = async {
+        if is_first {
+            let mut listener = Listener::new(socket, IDLE, &open)?;
+            loop {
+                let (connection, addr) = listener.accept().await;
+                begin(connection, addr).await;
+                listener.adapt();
+            }
+        }
+        loop {
+            open.busy().await;
+            let mut listener = Listener::new(socket.try_clone()?, IDLE, &open)?;
+            while let Some((connection, addr)) = listener.accept_when_busy().await {
+                begin(connection, addr).await;
+            }
+        }
+    };
+    let failed: io::Result<Infallible> = tokio::select! {
+        biased;
+        () = stop.cancelled() => {
+            connections.close();
+            // Who has asked gets its answer.
+            let _ = tokio::time::timeout(GRACE, connections.wait()).await;
+            return Ok(());
+        }
+        failed = listening => failed,
+    };
+    failed.map(|never| match never {})
 }
 
 /// Whether a client wants no other answer on its connection (RFC 9112 9.3). One that says so in other words gets its answers as

@@ -13,7 +13,8 @@ unsafe extern "C" {
     fn getsockopt(fd: i32, level: i32, name: i32, value: *mut u8, length: *mut u32) -> i32;
 }
 
-/// Has a TCP socket that listens give out connections when their first bytes are there, and silent ones after so many seconds.
+/// Has a TCP socket that listens give out connections when their first bytes are there, and silent ones after so many seconds;
+/// with 0, at once.
 pub(crate) fn defer_accept(socket: &Socket, secs: i32) -> io::Result<()> {
     const IPPROTO_TCP: i32 = 6;
     const TCP_DEFER_ACCEPT: i32 = 9;
