@@ -131,13 +131,11 @@ impl Listener {
         loop {
             let mut ready = self.socket.readable().await?;
             // To accept one makes a socket, and where there is none throws it away again. To look is much cheaper.
-            if self.has_given {
-                let mut socket = [PollFd::new(ready.get_inner(), PollFlags::IN)];
-                if poll(&mut socket, Some(&Timespec::default()))? == 0 {
-                    self.has_given = false;
-                    ready.clear_ready();
-                    continue;
-                }
+            let mut socket = [PollFd::new(ready.get_inner(), PollFlags::IN)];
+            if self.has_given && poll(&mut socket, Some(&Timespec::default())) == Ok(0) {
+                self.has_given = false;
+                ready.clear_ready();
+                continue;
             }
             let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
             if let Ok(accepted) = ready.try_io(|socket| Ok(acceptfrom_with(socket, flags)?)) {
