@@ -22,6 +22,11 @@ use crate::mac::Mac;
 
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/netboot-ebpf"));
 
+/// How often the program is given to the kernel that a signal keeps from it.
+const MOST_TRIES: usize = 20;
+/// Lines of the verifier's log that are shown.
+const LAST_LINES: usize = 8;
+
 /// A key or value of the program's maps.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug)]
@@ -80,7 +85,8 @@ impl Loaded {
             Array::try_from(take(&mut ebpf, map::SERVER)?).map_err(|error| open(map::SERVER, &error))?;
         place.set(0, Plain(server), 0).map_err(|error| write(map::SERVER, &error))?;
         let mut loaded = Self { ebpf, handles, hosts, templates, stamp: 0 };
-        loaded.program()?.load().map_err(|error| load_error(&error.into()))?;
+        let program = loaded.program()?;
+        until_looked_at(|| program.load()).map_err(|error| load_error(&error.into()))?;
         Ok(loaded)
     }
 
@@ -212,6 +218,17 @@ fn failed(what: &'static str, name: &'static str, error: &MapError) -> Error {
     Error::Map { what, map: name, why: chain(error) }
 }
 
+/// Loads a program, again where a signal has kept the kernel from looking at it to the end.
+fn until_looked_at<E: std::error::Error + 'static>(mut load: impl FnMut() -> Result<(), E>) -> Result<(), E> {
+    for _ in 1..MOST_TRIES {
+        match load() {
+            Err(error) if errno(&error) == Some(Errno::AGAIN.raw_os_error()) => {}
+            done => return done,
+        }
+    }
+    load()
+}
+
 fn load_error(error: &EbpfError) -> Error {
     let code = match error {
         EbpfError::MapError(error) => errno(error),
@@ -224,7 +241,21 @@ fn load_error(error: &EbpfError) -> Error {
         let source = code.map_or_else(|| Errno::PERM.into(), io::Error::from_raw_os_error);
         return Error::Permission { what: "loading the XDP program", source };
     }
-    Error::Load { why: chain(error) }
+    Error::Load { why: end(&chain(error)) }
+}
+
+/// The end of what the verifier has to say, which is where it says what it does not like.
+fn end(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    match lines.as_slice() {
+        [first, .., _] if lines.len() > LAST_LINES + 1 => {
+            // The first has what was tried, and the beginning of the verifier's words.
+            let first = first.split("Verifier output").next().unwrap_or_default();
+            let last = lines.get(lines.len() - LAST_LINES..).unwrap_or_default();
+            format!("{first}the last of the verifier's words: {}", last.join("; "))
+        }
+        _ => text.to_owned(),
+    }
 }
 
 /// Whether the thread has what the kernel wants for this program.
@@ -258,4 +289,46 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
         next = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use rustix::io::Errno;
+
+    use super::{MOST_TRIES, end, until_looked_at};
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("it was refused")]
+    struct Refused(#[source] io::Error);
+
+    #[test]
+    fn a_signal_is_no_refusal() {
+        let failing = |code: Errno, times: usize| {
+            let mut tries = 0;
+            let done = until_looked_at(|| {
+                tries += 1;
+                if tries <= times { Err(Refused(code.into())) } else { Ok(()) }
+            });
+            (done.is_ok(), tries)
+        };
+        assert_eq!(failing(Errno::AGAIN, 3), (true, 4));
+        assert_eq!(failing(Errno::AGAIN, MOST_TRIES), (false, MOST_TRIES));
+        assert_eq!(failing(Errno::INVAL, 3), (false, 1));
+    }
+
+    #[test]
+    fn of_a_long_log_the_end_is_shown() {
+        assert_eq!(end("no such map: x"), "no such map: x");
+        let log: Vec<_> = (0..1000).map(|line| format!("{line}: (b7) r9 = 0")).collect();
+        let text =
+            format!("the syscall returned EINVAL. Verifier output: {}\nR1 is bad\n: EINVAL", log.join("\n"));
+        let shown = end(&text);
+        assert!(
+            shown.starts_with("the syscall returned EINVAL. the last of the verifier's words: 994: "),
+            "{shown}"
+        );
+        assert!(shown.ends_with("; 999: (b7) r9 = 0; R1 is bad; : EINVAL"), "{shown}");
+    }
 }
