@@ -19,3 +19,4 @@ pub mod orders;
 pub mod store;
 pub mod tftp;
 pub mod timeline;
+pub mod uuid;

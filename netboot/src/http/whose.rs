@@ -12,6 +12,7 @@ use super::client::Client;
 use crate::dhcp::record;
 use crate::inventory::{Host, Snapshot};
 use crate::mac::Mac;
+use crate::uuid::Uuid;
 
 /// What a request may say about the machine that it is for. What cannot be read counts as not said.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -60,7 +61,7 @@ pub(super) fn whose<'s>(
         (None, None, Some(mark)) => {
             let is = |host: &&Host| mark.is_of(host);
             // A machine that names another is not worth a look at all of them.
-            let others = || if client.may_see_others(state) { snapshot.hosts().find(is) } else { None };
+            let others = || if client.may_see_others(state) { mark.machine(snapshot) } else { None };
             (own.filter(is).or_else(others), mark.shown())
         }
         (None, None, None) => {
@@ -78,35 +79,41 @@ pub(super) fn whose<'s>(
 /// What firmware knows of a machine.
 #[derive(Clone, Copy)]
 enum Mark<'a> {
-    Uuid(&'a str),
+    Uuid(Uuid),
     Serial(&'a str),
 }
 
 impl<'a> Mark<'a> {
     fn of(asked: &'a Asked) -> Option<Self> {
-        let uuid = asked.uuid.as_deref().filter(|text| is_uuid(text));
+        let uuid = asked.uuid.as_deref().and_then(|text| text.parse().ok());
         // Firmware pads its texts.
         let serial = asked.serial.as_deref().map(str::trim).filter(|text| !text.is_empty());
         uuid.map(Self::Uuid).or_else(|| serial.map(Self::Serial))
     }
 
     fn is_of(self, host: &Host) -> bool {
-        let Some(marks) = &host.marks else { return false };
-        let (own, asked) = match self {
-            Self::Uuid(uuid) => (marks.uuid.as_deref(), uuid),
-            Self::Serial(serial) => (marks.serial.as_deref(), serial),
-        };
-        own.is_some_and(|own| own.eq_ignore_ascii_case(asked))
+        match self {
+            Self::Uuid(uuid) => host.uuid() == Some(uuid),
+            Self::Serial(asked) => {
+                let own = host.marks.as_ref().and_then(|marks| marks.serial.as_deref());
+                own.is_some_and(|own| own.eq_ignore_ascii_case(asked))
+            }
+        }
+    }
+
+    fn machine(self, snapshot: &Snapshot) -> Option<&Host> {
+        match self {
+            Self::Uuid(uuid) => snapshot.by_uuid(uuid),
+            Self::Serial(_) => snapshot.hosts().find(|host| self.is_of(host)),
+        }
     }
 
     fn shown(self) -> String {
-        let (Self::Uuid(text) | Self::Serial(text)) = self;
-        text.escape_debug().to_string()
+        match self {
+            Self::Uuid(uuid) => uuid.to_string(),
+            Self::Serial(text) => text.escape_debug().to_string(),
+        }
     }
-}
-
-fn is_uuid(text: &str) -> bool {
-    text.len() == 36 && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
 }
 
 /// The machine with this source address. Whoever has a lease of it is the one; a reservation of an address that is leased to

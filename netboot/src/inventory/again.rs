@@ -55,7 +55,8 @@ impl Kept {
             spliced(&snapshot.machines.hosts, &touched.members, new.hosts, Arc::clone)?;
         let snapshot = Snapshot::of(snapshot.common().clone(), hosts);
         // Who is wrong then, a whole reading says.
-        snapshot.is_unambiguous().then_some(Hosts { snapshot, inside, places, named })
+        let unambiguous = snapshot.is_unambiguous() && !snapshot.has_twin_uuids();
+        unambiguous.then_some(Hosts { snapshot, inside, places, named })
     }
 }
 

@@ -8,6 +8,7 @@ use jsonc_parser::common::{Range, Ranged};
 
 use super::read;
 use crate::config::json::{Reader, kind};
+use crate::uuid::Uuid;
 
 /// The names of these members.
 pub(super) const MEMBERS: [&str; 4] = ["profile", "labels", "uuid", "serial"];
@@ -22,8 +23,8 @@ pub struct Marks {
     pub profile: Option<String>,
     /// `labels`.
     pub labels: BTreeMap<String, String>,
-    /// `uuid` of its firmware (SMBIOS), in lower case.
-    pub uuid: Option<String>,
+    /// `uuid` of its firmware (SMBIOS).
+    pub uuid: Option<Uuid>,
     /// `serial` number.
     pub serial: Option<String>,
 }
@@ -48,8 +49,12 @@ pub(super) fn read(
             "labels" => marks.labels = labels(reader, "labels", value),
             "uuid" => {
                 let help = "write it as the firmware shows it: 4c4c4544-0042-3510-8058-b9c04f4a3333";
-                let uuid = text(reader, "uuid", value, is_uuid, help);
-                marks.uuid = uuid.map(|uuid| uuid.to_ascii_lowercase());
+                let uuid = text(reader, "uuid", value, is_uuid, help).and_then(|text| text.parse().ok());
+                marks.uuid = uuid.filter(|uuid: &Uuid| uuid.is_somebodys());
+                if uuid.is_some() && marks.uuid.is_none() {
+                    let message = "this `uuid` is what boards show that were never given one";
+                    reader.error(value, message, "leave it out: the machine is known by its MAC");
+                }
             }
             "serial" => {
                 let help = "write at most 64 characters of ASCII, no space first or last";
@@ -105,8 +110,7 @@ fn is_word(text: &str) -> bool {
 }
 
 fn is_uuid(text: &str) -> bool {
-    let lengths = text.split('-').map(str::len);
-    lengths.eq([8, 4, 4, 4, 12]) && text.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit())
+    text.parse::<Uuid>().is_ok()
 }
 
 #[cfg(test)]
@@ -137,7 +141,7 @@ mod tests {
         let marks = marks.unwrap();
         assert_eq!(marks.profile.as_deref(), Some("lab"));
         assert_eq!(marks.labels.get("row").map(String::as_str), Some("2 left"));
-        assert_eq!(marks.uuid.as_deref(), Some("4c4c4544-0042-3510-8058-b9c04f4a3333"));
+        assert_eq!(marks.uuid, "4c4c4544-0042-3510-8058-b9c04f4a3333".parse().ok());
         assert_eq!(marks.serial.as_deref(), Some("CZ 123-X"));
     }
 
@@ -152,6 +156,14 @@ mod tests {
             (r#"{"labels": {"rack": ""}}"#, "`labels.rack` is \"\""),
             (r#"{"uuid": "4c4c4544"}"#, "`uuid` is \"4c4c4544\"; write it as the firmware shows it"),
             (r#"{"uuid": "4c4c4544-0042-3510-8058-b9c04f4a333g"}"#, "`uuid` is"),
+            (
+                r#"{"uuid": "00000000-0000-0000-0000-000000000000"}"#,
+                "that were never given one; leave it out",
+            ),
+            (
+                r#"{"uuid": "ffffffff-FFFF-ffff-ffff-ffffffffffff"}"#,
+                "that were never given one; leave it out",
+            ),
             (r#"{"serial": " x"}"#, "`serial` is \" x\""),
         ];
         for (text, expected) in table {

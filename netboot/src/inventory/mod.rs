@@ -28,6 +28,7 @@ use foldhash::fast::RandomState;
 
 use crate::config::Boot;
 use crate::mac::Mac;
+use crate::uuid::Uuid;
 
 pub use live::Inventory;
 pub use load::{Loaded, load};
@@ -49,7 +50,7 @@ pub const PRIVATE_IPV4: &str = "$private_ipv4";
 /// A reserved machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Host {
-    /// Its Ethernet address, by which DHCP knows it.
+    /// Its Ethernet address, by which DHCP knows it; by its `uuid` too, if it has one.
     pub mac: Mac,
     /// Its address on the PXE network, by which HTTP knows it.
     pub addr: Ipv4Addr,
@@ -74,6 +75,11 @@ impl Host {
     pub fn profile(&self) -> Option<&str> {
         self.marks.as_ref()?.profile.as_deref()
     }
+
+    /// `uuid`, if it has one.
+    pub fn uuid(&self) -> Option<Uuid> {
+        self.marks.as_ref()?.uuid
+    }
 }
 
 /// The inventory at one moment. A request is answered from one snapshot.
@@ -93,10 +99,13 @@ struct Machines {
     // The keys are the operator's, so nobody chooses them to collide.
     by_mac: HashMap<Mac, usize, RandomState>,
     by_addr: HashMap<Ipv4Addr, usize, RandomState>,
+    by_uuid: HashMap<Uuid, usize, RandomState>,
+    /// Two hosts have one.
+    twin_uuids: bool,
 }
 
 impl Snapshot {
-    /// Indexes the hosts; of two with one MAC or address the first counts (loading refuses such a file).
+    /// Indexes the hosts; of two with one MAC, address or UUID the first counts (loading refuses such a file).
     pub fn new(common: BTreeMap<String, String>, hosts: Vec<Host>) -> Self {
         Self::of(common, hosts.into_iter().map(Arc::new).collect())
     }
@@ -104,11 +113,16 @@ impl Snapshot {
     fn of(common: BTreeMap<String, String>, hosts: Vec<Arc<Host>>) -> Self {
         let mut by_mac = HashMap::with_capacity_and_hasher(hosts.len(), RandomState::default());
         let mut by_addr = HashMap::with_capacity_and_hasher(hosts.len(), RandomState::default());
+        // Few have one.
+        let (mut by_uuid, mut twin_uuids) = (HashMap::with_hasher(RandomState::default()), false);
         for (number, host) in hosts.iter().enumerate() {
             by_mac.entry(host.mac).or_insert(number);
             by_addr.entry(host.addr).or_insert(number);
+            if let Some(uuid) = host.uuid() {
+                twin_uuids |= *by_uuid.entry(uuid).or_insert(number) != number;
+            }
         }
-        let machines = Arc::new(Machines { hosts, common, by_mac, by_addr });
+        let machines = Arc::new(Machines { hosts, common, by_mac, by_addr, by_uuid, twin_uuids });
         Self { machines, ..Self::default() }
     }
 
@@ -116,6 +130,11 @@ impl Snapshot {
     pub(crate) fn is_unambiguous(&self) -> bool {
         let Machines { hosts, by_mac, by_addr, .. } = &*self.machines;
         by_mac.len() == hosts.len() && by_addr.len() == hosts.len()
+    }
+
+    /// Whether two hosts have the same UUID.
+    pub(crate) fn has_twin_uuids(&self) -> bool {
+        self.machines.twin_uuids
     }
 
     /// The same machines, with what was found in `tftp/`.
@@ -186,6 +205,16 @@ impl Snapshot {
     /// The host with this address.
     pub fn by_addr(&self, addr: Ipv4Addr) -> Option<&Host> {
         self.host(self.machines.by_addr.get(&addr))
+    }
+
+    /// The host with this UUID.
+    pub fn by_uuid(&self, uuid: Uuid) -> Option<&Host> {
+        self.host(self.machines.by_uuid.get(&uuid))
+    }
+
+    /// How many hosts have a UUID, by which DHCP knows them with any card.
+    pub fn uuids(&self) -> usize {
+        self.machines.by_uuid.len()
     }
 
     fn host(&self, number: Option<&usize>) -> Option<&Host> {

@@ -14,6 +14,7 @@ use jsonc_parser::common::{Range, Ranged};
 use super::{Host, Networks, Snapshot, marks, own_boot};
 use crate::config::json::{Reader, kind};
 use crate::mac::Mac;
+use crate::uuid::Uuid;
 
 /// Longest channel: with `pxelinux.cfg/` before it, option 209 stays small.
 const LONGEST_CHANNEL: usize = 64;
@@ -90,7 +91,8 @@ pub(super) fn hosts(reader: &mut Reader<'_>, file: &Object<'_>, networks: &Netwo
 /// Reads the members of `hosts`, or of an object like it.
 pub(super) fn members(reader: &mut Reader<'_>, object: &Object<'_>, networks: &Networks) -> Members {
     reader.unique(object);
-    let mut all = All { networks, macs: HashMap::default(), found: Members::default() };
+    let mut all =
+        All { networks, macs: HashMap::default(), uuids: HashMap::default(), found: Members::default() };
     for member in &object.properties {
         all.host(reader, member);
     }
@@ -136,6 +138,8 @@ struct All<'n> {
     networks: &'n Networks,
     /// Address and line of the first host with a MAC.
     macs: HashMap<Mac, (Ipv4Addr, usize), RandomState>,
+    /// The same of those with a UUID.
+    uuids: HashMap<Uuid, (Ipv4Addr, usize), RandomState>,
     found: Members,
 }
 
@@ -190,6 +194,10 @@ impl All<'_> {
         let boot = own_boot::read(reader, object, &mut self.found.named.boot_files);
         let named = &mut self.found.named.profiles;
         let marks = if marked { marks::read(reader, object, named) } else { None };
+        let uuid = marks.as_ref().and_then(|marks| marks.uuid);
+        if let (Some(uuid), Some(value), Some(addr)) = (uuid, last(object, "uuid"), addr) {
+            self.uuid(reader, uuid, value, addr);
+        }
         if let (Some(addr), Some(mac), Some(hostname), Some(channel), Ok(template), Ok(ignition)) =
             (addr, mac, hostname, channel, template, ignition)
         {
@@ -278,6 +286,20 @@ impl All<'_> {
             self.macs.insert(mac, (addr, reader.line(value)));
         }
         Some(mac)
+    }
+
+    /// No two machines have one: by it DHCP knows them.
+    fn uuid(&mut self, reader: &mut Reader<'_>, uuid: Uuid, value: &Value<'_>, addr: Ipv4Addr) {
+        if let Some((other, line)) = self.uuids.get(&uuid) {
+            let message = format!("{uuid} is the `uuid` of {other} too (line {line})");
+            reader.error(
+                value,
+                message,
+                "give each machine its own, or leave it out where firmware has none",
+            );
+        } else {
+            self.uuids.insert(uuid, (addr, reader.line(value)));
+        }
     }
 
     /// The host's own template of a kind; `Err` when it is named wrongly.

@@ -82,6 +82,7 @@ const PURE: &[&str] = &[
     "timeline/recent.rs",
     "timeline/rivals.rs",
     "timeline/seen.rs",
+    "uuid.rs",
 ];
 
 /// What a pure file must not contain.
@@ -123,15 +124,16 @@ const HOMES: &[(&str, &[&str])] = &[
 /// Folders, and the other parts that they may import.
 const KNOWS: &[(&str, &[&str])] = &[
     ("mac.rs", &[]),
+    ("uuid.rs", &[]),
     ("beneath.rs", &[]),
     ("config/", &["inventory", "mac"]),
-    ("inventory/", &["beneath", "mac", "config"]),
+    ("inventory/", &["beneath", "mac", "config", "uuid"]),
     ("loader/", &["mac", "config", "inventory"]),
     ("orders.rs", &["mac", "inventory", "loader", "store"]),
     ("store/", &[]),
     ("net/", &["mac"]),
     ("timeline/", &["mac"]),
-    ("dhcp/", &["mac", "config", "inventory", "net", "store", "timeline"]),
+    ("dhcp/", &["mac", "config", "inventory", "net", "store", "timeline", "uuid"]),
     ("import/", &["mac", "config", "inventory", "dhcp"]),
     ("capture/", &["mac", "net", "tftp", "fastpath"]),
     ("fastpath/", &["mac", "config", "inventory", "net", "dhcp", "timeline"]),
@@ -150,6 +152,7 @@ const KNOWS: &[(&str, &[&str])] = &[
             "store",
             "tftp",
             "timeline",
+            "uuid",
         ],
     ),
 ];

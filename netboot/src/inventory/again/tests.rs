@@ -24,6 +24,9 @@ fn networks() -> Networks {
     Networks::of("10.0.0.1/16".parse().unwrap())
 }
 
+/// The beginning of every `uuid`.
+const UUID: &str = "4c4c4544-0042-3510-8058-0000000000";
+
 /// A member of `hosts`.
 fn host(number: u16) -> String {
     let [high, low] = number.to_be_bytes();
@@ -32,6 +35,7 @@ fn host(number: u16) -> String {
         2 => r#", "template": "b.yaml", "boot": "own.efi""#,
         3 => r#", "$rack": 3, "$x": "\"}, {""#,
         4 => r#", "profile": "gone", "labels": {"rack": "a1"}"#,
+        _ if number.is_multiple_of(2) => &format!(", \"uuid\": \"{UUID}{number:02x}\""),
         _ => "",
     };
     format!(
@@ -86,6 +90,8 @@ fn edit() -> impl Strategy<Value = Edit> {
         "\"boot\": \"new.efi\",",
         "} // {",
         "\"x\": 1,",
+        "\"uuid\": \"4c4c4544-0042-3510-8058-00000000000a\",",
+        "\"uuid\": \"4c4c4544-0042-3510-8058-00000000000b\",",
         "\"hosts\": {",
     ];
     let text = prop_oneof![
@@ -180,6 +186,7 @@ fn an_edit_of_machines_needs_no_whole_reading() {
         ("blade10\"", "first\"", 5),
         ("blade20\"", "last\", \"template\": \"c.yaml\"", 5),
         ("10.0.0.15", "10.0.1.15", 5),
+        ("\"blade15\"", &format!("\"blade15\", \"uuid\": \"{UUID}0b\""), 5),
         (&format!("{},", host(15)), "", 4),
         (&host(15), &format!("{}, {}", host(24), host(25)), 6),
         (&host(20), &format!("{}, {}", host(20), host(25)), 6),
@@ -197,6 +204,7 @@ fn an_edit_of_machines_needs_no_whole_reading() {
         ("10.0.0.15", "10.0.0.10"),
         ("10.0.0.15", "10.1.0.15"),
         (" }, // 15", " // }, // 15"),
+        ("\"blade15\"", &format!("\"blade15\", \"uuid\": \"{UUID}0a\"")),
     ] {
         assert_eq!(again(&text, &text.replacen(old, new, 1)), None, "{old} -> {new}");
     }
