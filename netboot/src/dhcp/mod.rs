@@ -1,10 +1,11 @@
 //! DHCP (RFC 2131, 2132): wire format, replies, decisions, leases, and the server that moves the packets.
 //!
 //! `wire`, `options`, `menu`, `pool`, `policy` and `proxy` are pure: bytes, snapshot, leases and time go in, a value comes out;
-//! so are `waiting` (machines without a reservation that asked), `taken` (reservations that wait for a lease to end) and
+//! so are `cards` (whose request it is when it has another card than its machine), `waiting` (machines without a reservation that asked), `taken` (reservations that wait for a lease to end) and
 //! `vacant` (which address a new reservation gets).
 //! `leases` is the table in memory; `server` is the only one that has sockets and the store.
 pub mod boot;
+pub mod cards;
 pub mod clock;
 pub mod lease;
 pub mod leases;

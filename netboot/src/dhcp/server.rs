@@ -17,6 +17,7 @@ use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::cards::Cards;
 use super::clock::Clock;
 use super::lease::News;
 use super::options::Subnet;
@@ -37,6 +38,7 @@ use crate::net::link::Link;
 use crate::store::{self, Store, Writer, Written};
 use crate::timeline::{By, Step, Timeline};
 
+mod identity;
 mod leasing;
 mod probing;
 
@@ -85,6 +87,8 @@ pub struct Server {
     sockets: Sockets,
     /// `None`: addresses are offered unseen.
     prober: Option<Prober>,
+    /// Other cards of reserved machines.
+    cards: Cards,
     queue: Queue<(Addressed, Request)>,
     parking: Parking,
     clock: Clock,
@@ -118,7 +122,11 @@ impl Server {
         settings: &config::Dhcp,
         store: impl Store,
     ) -> Result<Self, Error> {
-        let segments = segments::all(subnet, mode, settings, record::read_all(&store.list()?));
+        let entries = store.list()?;
+        let segments = segments::all(subnet, mode, settings, record::read_all(&entries));
+        let cards = Cards::read(&entries, |key| {
+            tracing::error!("the record {key} of the store cannot be read; it is left out");
+        });
         for Segment { subnet, leases, .. } in &segments {
             if mode == Mode::Full && leases.is_empty_pool() {
                 tracing::warn!(prefix = %subnet.prefix, "no pool in {}: only machines with a reservation get an address there", subnet.prefix);
@@ -138,6 +146,7 @@ impl Server {
             waiting: Arc::default(),
             sockets,
             prober,
+            cards,
             queue: Queue::default(),
             parking: Parking::default(),
             clock: Clock::new(wall(), steady()),
@@ -239,12 +248,13 @@ impl Server {
 
     /// Takes what has arrived into the queue. Returns how much that was.
     fn take(&mut self, buffer: &mut [u8], snapshot: &Snapshot, timeline: &Timeline) -> io::Result<usize> {
-        let queue = &mut self.queue;
+        let Self { queue, cards, writer, .. } = self;
         self.sockets.take(buffer, |addressed, packet| {
-            let request = match wire::decode(packet) {
+            let mut request = match wire::decode(packet) {
                 Ok(request) => request,
                 Err(reason) => return ignored(wire::sender(packet), reason, timeline),
             };
+            identity::recognise(&mut request, cards, writer, snapshot);
             let relay = Some(request.giaddr).filter(|giaddr| !giaddr.is_unspecified());
             let reserved = snapshot.by_mac(request.mac).is_some();
             let sender = Sender { mac: request.mac, relay, reserved };

@@ -12,6 +12,7 @@ use std::net::Ipv4Addr;
 
 use super::wire::Request;
 use crate::mac::Mac;
+use crate::uuid::Uuid;
 
 /// The most machines that are remembered.
 pub const LARGEST: usize = 4096;
@@ -30,7 +31,7 @@ pub struct Machine {
     /// Option 93: the first architecture.
     pub arch: Option<u16>,
     /// Option 97, as the machine's own setup shows it.
-    pub guid: Option<String>,
+    pub guid: Option<Uuid>,
     /// Option 12, escaped: the name that it calls itself.
     pub hostname: Option<String>,
     /// The relay agent through which it asked.
@@ -116,7 +117,7 @@ impl Machine {
                 .and_then(|text| shown(text.as_bytes()))
                 .or_else(|| self.vendor_class.take());
         }
-        self.guid = request.guid().and_then(guid).or_else(|| self.guid.take());
+        self.guid = request.machine().map(|[uuid, _]| uuid).or(self.guid);
         self.hostname = shown(&request.hostname).or_else(|| self.hostname.take());
         self.relay = Some(request.giaddr).filter(|addr| !addr.is_unspecified());
         self.last_seen = now;
@@ -132,26 +133,11 @@ fn shown(text: &[u8]) -> Option<String> {
     (!text.is_empty()).then(|| text.escape_ascii().to_string())
 }
 
-/// A GUID as the machine's setup and the system that runs on it show it: its first three numbers are little-endian
-/// (SMBIOS 7.2.1). `None` where firmware has none and says so by zeros or ones.
-fn guid(option: &[u8]) -> Option<String> {
-    let mut bytes: [u8; 16] = option.get(1..)?.try_into().ok()?;
-    if bytes == [0; 16] || bytes == [0xff; 16] {
-        return None;
-    }
-    for little_endian in [0..4, 4..6, 6..8] {
-        bytes.get_mut(little_endian)?.reverse();
-    }
-    let digits = format!("{:032x}", u128::from_be_bytes(bytes));
-    let part = |range| digits.get(range);
-    Some([part(0..8)?, part(8..12)?, part(12..16)?, part(16..20)?, part(20..32)?].join("-"))
-}
-
 #[cfg(test)]
 mod tests {
     use netboot_ebpf::verdict::message;
 
-    use super::{LARGEST, LONGEST, Waiting, guid};
+    use super::{LARGEST, LONGEST, Waiting};
     use crate::dhcp::packets::Packet;
     use crate::dhcp::wire::{Request, decode};
     use crate::mac::Mac;
@@ -185,23 +171,12 @@ mod tests {
         let machine = &machines[1];
         assert_eq!(machine.vendor_class.as_deref(), Some("PXEClient:Arch:00000:UNDI:002001"));
         assert_eq!((machine.class, machine.arch), ("bios", Some(0)), "the firmware's");
-        assert_eq!(machine.guid.as_deref(), Some("04030201-0605-0807-090a-0b0c0d0e0f10"));
+        assert_eq!(machine.guid, "04030201-0605-0807-090a-0b0c0d0e0f10".parse().ok());
         assert_eq!(machine.hostname.as_deref(), Some(r"node\x1b[31m"), "escaped");
         assert_eq!(machine.relay, None, "it asked without the relay at last");
         assert_eq!((machine.first_seen, machine.last_seen, machine.times), (100, 160, 2));
         let other = &machines[0];
         assert_eq!((other.class, other.arch, &other.guid, &other.hostname), ("plain", None, &None, &None));
-    }
-
-    #[test]
-    fn a_guid_is_shown_as_smbios_does() {
-        let dmidecode = "33221100-5544-7766-8899-aabbccddeeff";
-        let wire =
-            [0, 0, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0x99, 0xaa, 0xbb, 0xcc, 0xdd, 0xee, 0xff];
-        assert_eq!(guid(&wire).as_deref(), Some(dmidecode));
-        for none in [&[][..], &[0], &wire[..16], &[0; 17], &[0xff; 17], &[wire.as_slice(), &[0]].concat()] {
-            assert_eq!(guid(none), None, "{none:?}");
-        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ use netboot_ebpf::{Reason, verdict};
 use self::agent::sub_option;
 use super::options::{COOKIE, Echo, HEADER};
 use crate::mac::Mac;
+use crate::uuid::Uuid;
 
 mod agent;
 
@@ -25,7 +26,8 @@ pub struct Request {
     pub message: u8,
     /// It begins its options with the cookie, and so reads those of a reply; a BOOTP client may not (RFC 1497).
     pub reads_options: bool,
-    /// The client's Ethernet address, from `chaddr`.
+    /// By which its machine is known: the client's Ethernet address, from `chaddr`, until the server finds that this is another
+    /// card of a machine.
     pub mac: Mac,
     /// Header field `ciaddr`.
     pub ciaddr: Ipv4Addr,
@@ -82,9 +84,18 @@ impl Request {
         self.vendor_options.as_deref()
     }
 
-    /// Option 97 as it came: a type, then the machine's identifier (RFC 4578 2.3).
-    pub fn guid(&self) -> Option<&[u8]> {
-        self.guid.as_deref()
+    /// The client's Ethernet address, from `chaddr`.
+    pub fn card(&self) -> Mac {
+        let [a, b, c, d, e, f, ..] = self.chaddr;
+        Mac([a, b, c, d, e, f])
+    }
+
+    /// Option 97, the machine's identifier: its first three fields are little-endian (RFC 4578 2.3), but for some firmware, so the
+    /// second is what it is then. `None` when it cannot be read, and where firmware has none and says so by zeros or ones.
+    pub fn machine(&self) -> Option<[Uuid; 2]> {
+        let (0, bytes) = self.guid.as_deref()?.split_first()? else { return None };
+        let as_written = Uuid(bytes.try_into().ok()?);
+        as_written.is_somebodys().then(|| [as_written.swapped(), as_written])
     }
 
     /// Option 61 as it came.

@@ -20,6 +20,7 @@ const PURE: &[&str] = &[
     "dhcp/options/echo.rs",
     "dhcp/policy.rs",
     "dhcp/policy/reply.rs",
+    "dhcp/cards.rs",
     "dhcp/lease.rs",
     "dhcp/leases.rs",
     "dhcp/clock.rs",

@@ -81,7 +81,9 @@ pub(super) fn finished(
 
 /// Where the reply goes (RFC 2131 4.1).
 fn route(request: &Request, refused: bool, addr: Ipv4Addr, view: &View<'_>) -> Route {
-    let Request { mac, ciaddr, giaddr, .. } = *request;
+    let Request { ciaddr, giaddr, .. } = *request;
+    // Of its machine's cards the one that asks.
+    let mac = request.card();
     if !giaddr.is_unspecified() {
         Route::Relay(giaddr)
     } else if !view.on_link && !ciaddr.is_unspecified() {

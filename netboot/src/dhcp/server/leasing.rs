@@ -3,24 +3,32 @@
 use netboot_ebpf::Reason;
 use netboot_ebpf::verdict::message;
 
-use super::{Answer, Server, ignored, steady, wall};
+use super::{Answer, Server, identity, ignored, steady, wall};
 use crate::dhcp::lease::{Lease, News, Owner};
 use crate::dhcp::policy::{self, Change};
 use crate::dhcp::record;
 use crate::dhcp::segments::Segment;
 use crate::inventory::Snapshot;
+use crate::mac::Mac;
 use crate::store::Written;
 use crate::timeline::Timeline;
 
 /// What comes back from the writing thread.
 #[derive(Debug)]
-pub(super) struct Job {
-    /// Whose leases it belongs to.
-    segment: usize,
-    /// The lease that was written, if a record was not just deleted.
-    lease: Option<Lease>,
-    /// The reply that waits for it.
-    answer: Option<Answer>,
+pub(super) enum Job {
+    /// A lease was written.
+    Lease {
+        /// Whose leases it belongs to.
+        segment: usize,
+        /// The lease.
+        lease: Lease,
+        /// The reply that waits for it.
+        answer: Option<Answer>,
+    },
+    /// This card of a machine was written, or deleted.
+    Card(Mac),
+    /// What nobody waits for.
+    Other,
 }
 
 impl Server {
@@ -35,13 +43,13 @@ impl Server {
             step.to
         );
         let longest = u64::from(self.settings.max_lease_secs);
-        for (number, segment) in self.segments.iter_mut().enumerate() {
+        for segment in &mut self.segments {
             let longest = longest.max(segment.subnet.lease_secs.into());
             let moved = segment.leases.clock_moved(step.from, step.to, longest);
             if !moved.is_empty() {
                 let changes = moved.iter().map(record::put).collect();
                 // If it cannot be queued, each is written when its client renews it.
-                let _ = self.writer.submit(changes, Job { segment: number, lease: None, answer: None });
+                let _ = self.writer.submit(changes, Job::Other);
             }
         }
         now
@@ -71,8 +79,7 @@ impl Server {
                 let ended = leases.decline(addr, &owner, now);
                 self.tell(News::Ended(owner.mac));
                 // If it cannot be queued, the client finds its record again after a restart: no harm to others.
-                let job = Job { segment, lease: None, answer: None };
-                let _ = self.writer.submit(vec![record::put(&ended)], job);
+                let _ = self.writer.submit(vec![record::put(&ended)], Job::Other);
             }
             Change::Offer(addr) => leases.offer(addr, owner, now),
             Change::Forget => leases.forget(&owner),
@@ -95,11 +102,11 @@ impl Server {
         let Some(Segment { leases, .. }) = self.segments.get_mut(segment) else { return };
         let before = leases.writing(&lease);
         let changes = [record::put(&lease)].into_iter().chain(before.map(record::delete)).collect();
-        if let Err(job) = self.writer.submit(changes, Job { segment, lease: Some(lease), answer })
-            && let Some(lease) = job.lease
+        if let Err(Job::Lease { lease, answer, .. }) =
+            self.writer.submit(changes, Job::Lease { segment, lease, answer })
         {
             leases.unwritten(&lease, now);
-            if job.answer.is_some() {
+            if answer.is_some() {
                 ignored(Some(lease.owner.mac), Reason::QueueFull, timeline);
             }
         }
@@ -107,10 +114,18 @@ impl Server {
 
     /// What was handed to the writing thread is on disk, or is not.
     pub(super) fn finish(&mut self, done: Written<Job>, snapshot: &Snapshot, timeline: &Timeline) {
-        for Job { segment, lease, answer } in done.tokens {
-            let (Some(lease), Some(Segment { leases, .. })) = (lease, self.segments.get_mut(segment)) else {
-                continue;
+        for job in done.tokens {
+            let (segment, lease, answer) = match job {
+                Job::Lease { segment, lease, answer } => (segment, lease, answer),
+                Job::Card(card) => {
+                    if let Some(uuid) = self.cards.written(card, done.stored) {
+                        identity::tell(card, uuid, snapshot);
+                    }
+                    continue;
+                }
+                Job::Other => continue,
             };
+            let Some(Segment { leases, .. }) = self.segments.get_mut(segment) else { continue };
             let acknowledges = answer.as_ref().is_some_and(|answer| answer.reply.message == message::ACK);
             if done.stored && acknowledges && policy::is_void(&lease, snapshot) {
                 self.void(segment, &lease, wall(), timeline);
@@ -127,7 +142,7 @@ impl Server {
                     let changes =
                         [record::put(&moved)].into_iter().chain(before.map(record::delete)).collect();
                     // If it cannot be queued, it is written when its client renews it.
-                    let _ = self.writer.submit(changes, Job { segment, lease: None, answer: None });
+                    let _ = self.writer.submit(changes, Job::Other);
                 }
                 if let Some(answer) = answer {
                     self.send(&answer, timeline);
@@ -150,8 +165,7 @@ impl Server {
         ignored(Some(lease.owner.mac), Reason::WrongAddress, timeline);
         if back.expires > now {
             // If it cannot be queued, the record says more than the client was told: no harm to it.
-            let job = Job { segment, lease: None, answer: None };
-            let _ = self.writer.submit(vec![record::put(&back)], job);
+            let _ = self.writer.submit(vec![record::put(&back)], Job::Other);
         } else {
             self.tell(News::Ended(lease.owner.mac));
             self.write(segment, back, now, None, timeline);

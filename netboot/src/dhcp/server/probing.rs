@@ -85,7 +85,7 @@ impl Server {
             if !self.waits(&owner, addr) {
                 continue;
             }
-            if answer.mac == by {
+            if request.card() == by || answer.mac == by {
                 // The machine itself, from an earlier life.
                 return self.change(0, owner, Change::Offer(addr), wall(), Some(answer), timeline);
             }

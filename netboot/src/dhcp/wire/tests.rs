@@ -87,13 +87,13 @@ fn what_a_client_would_like() {
     assert_eq!(request.vendor_class().as_deref(), Some("udhcp \u{fffd}"));
     assert_eq!(request.vendor_options(), Some([6, 1, 8, 255].as_slice()));
     assert_eq!(request.client_id(), Some([1, 2, 3].as_slice()));
-    assert_eq!(request.guid(), Some([0, 1].as_slice()));
+    assert_eq!(request.machine(), None);
 
     let bare = read(&packet());
     assert_eq!((bare.lease_secs, bare.rapid_commit, bare.arch), (0, false, None));
     assert!(bare.subnet_selection.is_unspecified());
     assert_eq!((bare.parameters(), bare.vendor_class(), bare.vendor_options()), (None, None, None));
-    assert_eq!((bare.client_id(), bare.guid(), bare.circuit_id()), (None, None, None));
+    assert_eq!((bare.client_id(), bare.machine(), bare.circuit_id()), (None, None, None));
     // A wish that cannot be read is none: it is no reason to leave a machine without an address.
     let odd = read(&packet().with(51, [1, 2, 3]).with(55, []).with(93, [7]).with(118, [10, 1]));
     assert_eq!((odd.lease_secs, odd.arch, odd.parameters()), (0, None, None));
@@ -300,5 +300,23 @@ proptest! {
         if let Ok(request) = decode(&bytes) {
             prop_assert_eq!(sender(&bytes), Some(request.mac));
         }
+    }
+}
+
+#[test]
+fn which_machine_it_is() {
+    let uuid = |text: &str| text.parse::<crate::uuid::Uuid>().unwrap();
+    let wire =
+        [0, 0, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0x99, 0xaa, 0xbb, 0xcc, 0xdd, 0xee, 0xff];
+    let request = read(&packet().with(97, wire));
+    let as_dmidecode_shows_it = uuid("33221100-5544-7766-8899-aabbccddeeff");
+    let as_some_firmware_means_it = uuid("00112233-4455-6677-8899-aabbccddeeff");
+    assert_eq!(request.machine(), Some([as_dmidecode_shows_it, as_some_firmware_means_it]));
+    assert_eq!(request.card(), MAC);
+    let another_type = [&[1][..], &wire[1..]].concat();
+    let nobodys = [[&[0][..], &[0; 16]].concat(), [&[0][..], &[0xff; 16]].concat()];
+    let odd = [vec![], vec![0], wire[..16].to_vec(), [&wire[..], &[0]].concat(), another_type];
+    for none in odd.into_iter().chain(nobodys) {
+        assert_eq!(read(&packet().with(97, none.clone())).machine(), None, "{none:?}");
     }
 }
