@@ -206,14 +206,15 @@ pub fn build(snapshot: &Snapshot, site: &Site) -> (Entries, Vec<LeftOut>) {
 }
 
 /// Whether the program may offer a machine the address of its lease: the daemon would, unless the machine or the address is
-/// reserved by now.
+/// reserved by now. Where machines are known by their UUID the daemon looks first: the program cannot see that this is another
+/// card of one of them.
 pub fn may_offer(snapshot: &Snapshot, site: &Site, mac: Mac, leased: &Leased) -> bool {
     let subnet = site.subnets.get(usize::from(leased.segment));
     let fits = subnet.is_some_and(|Subnet { server, prefix, routers, dns, .. }| {
         let addr = &leased.addr;
         prefix.contains(*addr) && addr != server && !routers.contains(addr) && !dns.contains(addr)
     });
-    fits && snapshot.by_mac(mac).is_none() && snapshot.by_addr(leased.addr).is_none()
+    fits && snapshot.uuids() == 0 && snapshot.by_mac(mac).is_none() && snapshot.by_addr(leased.addr).is_none()
 }
 
 /// Adds those who have a lease of the pool.

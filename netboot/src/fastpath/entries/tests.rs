@@ -7,13 +7,14 @@ use std::sync::Arc;
 use netboot_ebpf::Class;
 use netboot_ebpf::abi::TEMPLATE_MAX;
 
-use super::{Client, Entries, Machine, Site, build};
+use super::{Client, Entries, Leased, Machine, Site, add_leases, build};
 use crate::config::options::Custom;
 use crate::config::{self, Boot};
 use crate::dhcp::options::{Subnet, template};
 use crate::inventory::orders::When;
-use crate::inventory::{Host, Order, Snapshot};
+use crate::inventory::{Host, Marks, Order, Snapshot};
 use crate::mac::Mac;
+use crate::uuid::Uuid;
 
 fn subnet() -> Subnet {
     Subnet {
@@ -219,6 +220,20 @@ fn an_address_that_somebody_else_has_is_not_given() {
     let macs: Vec<_> = rest.machines.iter().map(|machine| machine.mac.0[5]).collect();
     assert_eq!(macs, [2]);
     assert_eq!(entries.clone().without(&[].into()), entries);
+}
+
+#[test]
+fn where_a_machine_has_a_uuid_leases_of_the_pool_are_left_to_the_daemon() {
+    let uuid = Some(Box::new(Marks { uuid: Some(Uuid([7; 16])), ..Marks::default() }));
+    let leased = Leased { addr: [192, 168, 90, 99].into(), segment: 0, valid_until_ns: 1 };
+    for (marks, machines) in [(None, vec![1, 9]), (uuid, vec![1])] {
+        let hosts = vec![Host { marks, ..host(1, [192, 168, 90, 11]) }];
+        let (snapshot, site) = (Snapshot::new(BTreeMap::new(), hosts), site(subnet()));
+        let (mut entries, _) = build(&snapshot, &site);
+        add_leases(&mut entries, &snapshot, &site, [(&Mac([2, 0, 0, 0, 0, 9]), &leased)].into_iter());
+        let macs: Vec<_> = entries.machines.iter().map(|machine| machine.mac.0[5]).collect();
+        assert_eq!(macs, machines);
+    }
 }
 
 #[test]
