@@ -32,7 +32,7 @@ pub(super) async fn of(
     let mac = mac.parse::<Mac>();
     let asked = mac.as_ref().map_or_else(|_| Asked::default(), |mac| Asked::of(*mac));
     text::send(state, false, client, asked, text::PLAIN, move |making| match mac {
-        Ok(mac) if making.subject.host.mac == mac => made(making, &file),
+        Ok(mac) if making.snapshot.may_have(making.subject.host, mac) => made(making, &file),
         _ => Err(Refused(StatusCode::NOT_FOUND, "this is not the path of this machine".to_owned())),
     })
     .await

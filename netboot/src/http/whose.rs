@@ -57,7 +57,11 @@ pub(super) fn whose<'s>(
     let mark = Mark::of(asked);
     let (named, who) = match (addr, mac, mark) {
         (Some(addr), ..) => (snapshot.by_addr(addr), addr.to_string()),
-        (None, Some(mac), _) => (snapshot.by_mac(mac), mac.to_string()),
+        (None, Some(mac), _) => {
+            // Its own machine may ask by another card.
+            let other_card = || own.filter(|own| snapshot.may_have(own, mac));
+            (snapshot.by_mac(mac).or_else(other_card), mac.to_string())
+        }
         (None, None, Some(mark)) => {
             let is = |host: &&Host| mark.is_of(host);
             // A machine that names another is not worth a look at all of them.

@@ -212,6 +212,11 @@ impl Snapshot {
         self.host(self.machines.by_uuid.get(&uuid))
     }
 
+    /// Whether a host may have a card with this MAC: its own, or one that is nobody's where it is known by its UUID.
+    pub fn may_have(&self, host: &Host, mac: Mac) -> bool {
+        host.mac == mac || (host.uuid().is_some() && self.by_mac(mac).is_none())
+    }
+
     /// How many hosts have a UUID, by which DHCP knows them with any card.
     pub fn uuids(&self) -> usize {
         self.machines.by_uuid.len()

@@ -7,6 +7,8 @@ use crate::mac::Mac;
 
 const PXELINUX: &str = "pxelinux.cfg/";
 const GRUB: &str = "grub.cfg";
+/// Before a MAC: the type of an Ethernet address.
+const BY_MAC: &str = "01-";
 /// The script that iPXE is told by DHCP.
 pub const SCRIPT: &str = "boot.ipxe";
 /// The script that iPXE looks for by itself, before it has asked by DHCP.
@@ -68,9 +70,18 @@ impl<'a> Asked<'a> {
     }
 }
 
+/// A name with a MAC in it, with this one in its place.
+pub fn for_mac(name: &str, mac: Mac) -> Option<String> {
+    let Whose::OfMac(_) = Asked::of(name)?.whose else { return None };
+    let (folder, file) = name.rsplit_once('/').unwrap_or(("", name));
+    let (before, _) = file.split_once(BY_MAC)?;
+    let slash = if folder.is_empty() { "" } else { "/" };
+    Some(format!("{folder}{slash}{before}{BY_MAC}{}", mac.to_string().replace(':', "-")))
+}
+
 /// `01-52-54-00-12-34-56` (01: Ethernet) or `C0A85A0B`, as pxelinux and GRUB name themselves.
 fn own(text: &str) -> Option<Whose<'static>> {
-    if let Some(mac) = text.strip_prefix("01-") {
+    if let Some(mac) = text.strip_prefix(BY_MAC) {
         return mac.parse().ok().map(Whose::OfMac);
     }
     let hex = text.len() == 8 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'A'..=b'F'));
@@ -80,7 +91,7 @@ fn own(text: &str) -> Option<Whose<'static>> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Asked, Loader, Whose};
+    use super::{Asked, Loader, Whose, for_mac};
     use crate::mac::Mac;
 
     #[test]
@@ -114,6 +125,24 @@ mod tests {
         for (name, expected) in table {
             let asked = Asked::of(name).map(|Asked { loader, whose }| (loader, whose));
             assert_eq!(asked, expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_name_for_another_card() {
+        let mac = Mac([0x52, 0x54, 1, 0x12, 0x34, 0x5a]);
+        let table = [
+            ("pxelinux.cfg/01-02-00-00-01-00-01", Some("pxelinux.cfg/01-52-54-01-12-34-5a")),
+            ("efi/01-x/grub.cfg-01-02-00-00-00-00-01", Some("efi/01-x/grub.cfg-01-52-54-01-12-34-5a")),
+            ("grub.cfg-01-02-00-00-00-00-01", Some("grub.cfg-01-52-54-01-12-34-5a")),
+            ("grub/grub.cfg-01-02-00-00-01-00-01", Some("grub/grub.cfg-01-52-54-01-12-34-5a")),
+            ("pxelinux.cfg/default", None),
+            ("pxelinux.cfg/C0A85A0B", None),
+            ("pxelinux.cfg/01-stable", None),
+            ("01-02-00-00-00-00-01", None),
+        ];
+        for (name, expected) in table {
+            assert_eq!(for_mac(name, mac).as_deref(), expected, "{name}");
         }
     }
 }

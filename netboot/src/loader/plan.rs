@@ -41,7 +41,9 @@ impl<'a> Request<'a> {
         let host = self.host();
         match whose {
             Whose::Callers => self.own(),
-            Whose::OfMac(mac) => host.is_none_or(|host| host.mac == mac).then(|| self.own())?,
+            Whose::OfMac(mac) => {
+                host.is_none_or(|host| self.snapshot.may_have(host, mac)).then(|| self.own())?
+            }
             Whose::OfAddr(addr) => (self.addr == Some(addr)).then(|| self.own())?,
             Whose::Named(name) => {
                 let own = host.is_some_and(|host| host.channel == name)

@@ -12,7 +12,7 @@ use netboot_ebpf::Class;
 
 use crate::beneath::{self, Opened, Refused, normal};
 use crate::inventory::{Profile, Snapshot};
-use crate::loader::{Asked, Request, Road, Site, names};
+use crate::loader::{Asked, Request, Road, Site, Whose, names};
 use crate::mac::Mac;
 
 /// The files that are served. Cheap to clone.
@@ -108,10 +108,23 @@ impl Files {
 
     /// What is served where no file has this very name.
     fn other(&self, name: &str, caller: Caller) -> Result<Content, Refused> {
+        if let Some(name) = self.of_its_own_card(name, caller)
+            && let Ok(opened) = beneath::open(&self.root, &name)
+        {
+            return Ok(Content::Disk(opened));
+        }
         if let Some(text) = self.generate(name, caller) {
             return Ok(Content::Generated(text.into_bytes()));
         }
         self.other_case(name).map(Content::Disk)
+    }
+
+    /// The name by which the caller's machine would ask for its configuration with its own card, where it asks with another.
+    fn of_its_own_card(&self, name: &str, caller: Caller) -> Option<String> {
+        let Whose::OfMac(card) = Asked::of(name)?.whose else { return None };
+        let snapshot = self.inventory.load();
+        let host = snapshot.by_addr(caller.addr?).filter(|host| host.mac != card)?;
+        snapshot.may_have(host, card).then(|| names::for_mac(name, host.mac))?
     }
 
     /// What is there but for upper and lower case, where that is set.

@@ -5,8 +5,9 @@ use std::io::Read as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 
 use super::*;
-use crate::inventory::Host;
+use crate::inventory::{Host, Marks};
 use crate::mac::Mac;
+use crate::uuid::Uuid;
 
 struct Fixture {
     dir: tempfile::TempDir,
@@ -207,6 +208,31 @@ fn a_file_beats_the_generated_one() {
     std::fs::create_dir(directory.join("beta")).unwrap();
     assert_eq!(read(&it.files, "pxelinux.cfg/stable").unwrap(), "mine");
     assert_eq!(it.files.open("pxelinux.cfg/beta", stranger()).unwrap_err().to_string(), "not a regular file");
+}
+
+#[test]
+fn another_card_of_a_machine_gets_the_files_of_its_own() {
+    let it = fixture();
+    let directory = it.dir.path().join("tftp/pxelinux.cfg");
+    std::fs::create_dir(&directory).unwrap();
+    std::fs::write(directory.join("01-02-00-00-00-00-01"), "the machine's").unwrap();
+    std::fs::write(directory.join("01-02-00-00-00-00-98"), "the card's").unwrap();
+    let hosts: Vec<_> = it.files.inventory.load().hosts().cloned().collect();
+    let own = Caller::new([192, 168, 90, 1].into(), Road::Tftp);
+    let strange = "pxelinux.cfg/01-02-00-00-00-00-99";
+    assert!(
+        matches!(read_as(&it.files, strange, own), Err(Refused::NotFound)),
+        "it is known by its MAC alone"
+    );
+    let marks = Marks { uuid: Some(Uuid([7; 16])), ..Marks::default() };
+    let known = |host: Host| Host { marks: Some(Box::new(marks.clone())), ..host };
+    let hosts = hosts.into_iter().take(2).map(known).collect();
+    it.files.inventory.store(Arc::new(Snapshot::new(BTreeMap::new(), hosts)));
+    assert_eq!(read_as(&it.files, strange, own).unwrap(), "the machine's");
+    assert_eq!(read_as(&it.files, "pxelinux.cfg/01-02-00-00-00-00-98", own).unwrap(), "the card's");
+    for (name, caller) in [("pxelinux.cfg/01-02-00-00-00-00-07", own), (strange, stranger())] {
+        assert!(matches!(read_as(&it.files, name, caller), Err(Refused::NotFound)), "{name} {caller:?}");
+    }
 }
 
 #[test]

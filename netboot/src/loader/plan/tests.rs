@@ -7,13 +7,15 @@ use crate::inventory::profile::{Kind, Menu, Profile, Profiles, Script};
 use crate::inventory::{Host, Marks, Snapshot};
 use crate::loader::{Entry, Plan, Programs, Site, Task, Whose};
 use crate::mac::Mac;
+use crate::uuid::Uuid;
 
 const SITE: Site = Site { server: Ipv4Addr::new(192, 168, 90, 2), http_port: 8080 };
 const OWN: Ipv4Addr = Ipv4Addr::new(192, 168, 90, 11);
 const STRANGER: Ipv4Addr = Ipv4Addr::new(192, 168, 90, 200);
 
 fn host(last: u8, profile: Option<&str>) -> Host {
-    let marks = Marks { profile: profile.map(str::to_owned), ..Marks::default() };
+    let uuid = (last == 11).then_some(Uuid([7; 16]));
+    let marks = Marks { profile: profile.map(str::to_owned), uuid, ..Marks::default() };
     Host {
         ignition: None,
         mac: Mac([0x52, 0x54, 0, 0, 0, last]),
@@ -129,6 +131,9 @@ fn each_name_has_its_machine() {
         (&known, OWN, Whose::Callers, Some("lab")),
         (&known, OWN, mac(11), Some("lab")),
         (&known, OWN, mac(12), None),
+        // Another card of a machine that is known by more than its MAC, and a strange name of one that is not.
+        (&known, OWN, mac(99), Some("lab")),
+        (&known, second, mac(99), None),
         (&known, OWN, Whose::OfAddr(OWN), Some("lab")),
         (&known, OWN, Whose::OfAddr(second), None),
         // What option 209 names is its channel's; what counts is its profile.
