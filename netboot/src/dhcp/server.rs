@@ -267,6 +267,9 @@ impl Server {
 
     /// Remembers a machine without a reservation for the operator.
     fn note(&self, request: &Request, snapshot: &Snapshot) {
+        if request.card() != request.mac {
+            self.waiting.lock().unwrap_or_else(PoisonError::into_inner).forget(request.card());
+        }
         // Beside another server nobody is of interest who does not boot.
         let boots = self.mode == Mode::Full || request.class != Class::Plain;
         let asks = boots && matches!(request.message, message::DISCOVER | message::REQUEST);

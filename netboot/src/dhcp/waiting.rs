@@ -80,6 +80,14 @@ impl Waiting {
         true
     }
 
+    /// The card of a machine that has a reservation, as it turns out.
+    pub fn forget(&mut self, card: Mac) {
+        if let Some((_, turn)) = self.machines.remove(&card) {
+            self.once.remove(&turn);
+            self.again.remove(&turn);
+        }
+    }
+
     /// The machines, the one that asked last first.
     pub fn machines(&self) -> Vec<Machine> {
         let mut all: Vec<_> = self.machines.values().collect();
@@ -166,8 +174,11 @@ mod tests {
         assert!(!waiting.note(&request(&system), 160));
         waiting.note(&asks(2), 170);
 
+        waiting.note(&asks(3), 180);
+        waiting.forget(mac(3));
         let machines = waiting.machines();
         assert_eq!((machines.len(), machines[0].mac), (2, mac(2)), "the last first");
+        assert_eq!((waiting.once.len(), waiting.again.len()), (1, 1));
         let machine = &machines[1];
         assert_eq!(machine.vendor_class.as_deref(), Some("PXEClient:Arch:00000:UNDI:002001"));
         assert_eq!((machine.class, machine.arch), ("bios", Some(0)), "the firmware's");

@@ -25,6 +25,7 @@ use crate::inventory::Order;
 use crate::inventory::orders::When;
 use crate::mac::Mac;
 use crate::timeline::Seen;
+use crate::uuid::Uuid;
 
 /// More problems than this are only counted.
 const MOST_PROBLEMS: usize = 100;
@@ -112,7 +113,8 @@ fn machines(state: &State, mut live: Vec<Lease>) -> Response {
     });
     let by_mac: HashMap<_, _> = live.iter().map(|lease| (lease.owner.mac, lease.addr)).collect();
     let mut asked = state.waiting.lock().unwrap_or_else(PoisonError::into_inner).machines();
-    asked.retain(|machine| snapshot.by_mac(machine.mac).is_none());
+    let known = |uuid: Uuid| [uuid, uuid.swapped()].into_iter().any(|uuid| snapshot.by_uuid(uuid).is_some());
+    asked.retain(|machine| snapshot.by_mac(machine.mac).is_none() && !machine.guid.is_some_and(known));
     let waiting = asked.into_iter().map(|machine| Asked {
         state: if state.unknown == Unknown::Pool { "pool" } else { "held" },
         addr: by_mac.get(&machine.mac).copied(),
