@@ -184,7 +184,7 @@ impl Rack {
     }
 
     fn take(&mut self, reply: &Reply) {
-        let Reply { mac, xid, message, yiaddr } = *reply;
+        let Reply { mac, xid, message, yiaddr, .. } = *reply;
         if message != NAK {
             let owner = self.owners.get(&yiaddr).copied().unwrap_or(mac);
             assert_eq!(owner, mac, "{yiaddr} has an owner, and is promised to another: {reply:?}");

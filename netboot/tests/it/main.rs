@@ -3,6 +3,7 @@
 
 mod boot;
 mod capture;
+mod cards;
 mod check;
 mod clients;
 mod corpus;

@@ -45,11 +45,24 @@ pub(crate) struct Ask {
     pub(crate) requested: Option<Ipv4Addr>,
     /// Option 54.
     pub(crate) server: Option<Ipv4Addr>,
+    /// Any others, one behind the other as they are sent.
+    pub(crate) options: Vec<u8>,
+    /// It can be answered by unicast before it has its address.
+    pub(crate) unicast: bool,
 }
 
 impl Ask {
     pub(crate) fn new(mac: Mac, xid: u32, message: u8) -> Self {
-        Self { mac, xid, message, ciaddr: NOWHERE, requested: None, server: None }
+        Self {
+            mac,
+            xid,
+            message,
+            ciaddr: NOWHERE,
+            requested: None,
+            server: None,
+            options: vec![],
+            unicast: false,
+        }
     }
 
     pub(crate) fn requested(self, addr: Ipv4Addr) -> Self {
@@ -64,11 +77,22 @@ impl Ask {
         Self { ciaddr: addr, ..self }
     }
 
+    /// With an option more.
+    pub(crate) fn with(mut self, code: u8, value: &[u8]) -> Self {
+        self.options.extend([code, value.len().try_into().unwrap()]);
+        self.options.extend(value);
+        self
+    }
+
+    pub(crate) fn unicast(self) -> Self {
+        Self { unicast: true, ..self }
+    }
+
     /// The BOOTP message.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut bytes = vec![1, 1, 6, 0];
         bytes.extend(self.xid.to_be_bytes());
-        bytes.extend([0, 0, if self.ciaddr == NOWHERE { 0x80 } else { 0 }, 0]);
+        bytes.extend([0, 0, if self.ciaddr == NOWHERE && !self.unicast { 0x80 } else { 0 }, 0]);
         bytes.extend(self.ciaddr.octets());
         bytes.resize(28, 0);
         bytes.extend(self.mac.0);
@@ -80,6 +104,7 @@ impl Ask {
                 bytes.extend(addr.octets());
             }
         }
+        bytes.extend(&self.options);
         bytes.push(255);
         bytes.resize(bytes.len().max(300), 0);
         bytes
@@ -89,6 +114,8 @@ impl Ask {
 /// What a server says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Reply {
+    /// The destination of the frame.
+    pub(crate) to: Mac,
     pub(crate) mac: Mac,
     pub(crate) xid: u32,
     pub(crate) message: u8,
@@ -156,13 +183,19 @@ impl Wire {
 
     /// Asks until there is an answer to this machine and this `xid`, again each half second. `None` when none comes in time.
     pub(crate) fn ask(&self, ask: &Ask, within: Duration) -> Option<Reply> {
+        self.ask_all(ask, within).map(|(reply, _)| reply)
+    }
+
+    /// The same with all its bytes, from `op` on.
+    pub(crate) fn ask_all(&self, ask: &Ask, within: Duration) -> Option<(Reply, Vec<u8>)> {
         let deadline = Instant::now() + within;
         while Instant::now() < deadline {
             self.send(ask);
             let patience = Instant::now() + Duration::from_millis(500);
-            while let Some(reply) = self.hear(patience.saturating_duration_since(Instant::now())) {
+            while let Some((reply, bytes)) = self.hear_all(patience.saturating_duration_since(Instant::now()))
+            {
                 if (reply.mac, reply.xid) == (ask.mac, ask.xid) {
-                    return Some(reply);
+                    return Some((reply, bytes));
                 }
             }
         }
@@ -215,6 +248,7 @@ fn read(frame: &[u8]) -> Option<Reply> {
     }
     let dhcp = frame.get(ENVELOPE..)?;
     let mut reply = Reply {
+        to: Mac(frame.get(..6)?.try_into().ok()?),
         mac: Mac(dhcp.get(28..34)?.try_into().ok()?),
         xid: u32::from_be_bytes(dhcp.get(4..8)?.try_into().ok()?),
         message: 0,
