@@ -3,6 +3,7 @@
 //! Each boot has a lab of its own. The tests take turns: a machine in software takes a processor for itself. Left out
 //! by `cargo xtask test --quick`.
 
+mod card;
 mod installer;
 mod profile;
 mod proxy;

@@ -62,15 +62,24 @@ pub enum Firmware {
 /// What a blade has where nobody says, MiB.
 const MEMORY: u32 = 768;
 
+/// What a blade is.
+#[derive(Clone, Debug)]
+struct Machine {
+    mac: String,
+    /// What its firmware calls it; `None`: zeros, as of a board that was never given one.
+    uuid: Option<String>,
+    firmware: Firmware,
+    /// MiB.
+    memory: u32,
+}
+
 /// A running blade, switched off when dropped.
 #[derive(Debug)]
 pub struct Blade<'lab> {
     switch: &'lab Namespace,
     tap: String,
-    mac: String,
+    machine: Machine,
     kernel_log: PathBuf,
-    firmware: Firmware,
-    memory: u32,
     accel: Accel,
     child: Child,
     heard: Instant,
@@ -112,15 +121,28 @@ impl<'lab> Blade<'lab> {
         accel: Accel,
         kernel_log: &Path,
     ) -> Result<Self> {
+        let machine = Machine { mac: mac.to_owned(), uuid: None, firmware, memory };
+        Self::start_machine(machine, lab, accel, kernel_log)
+    }
+
+    /// As [`Self::start`], of a machine whose firmware has this UUID.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn start_as(uuid: &str, lab: &'lab Lab, mac: &str, accel: Accel, kernel_log: &Path) -> Result<Self> {
+        let (mac, uuid) = (mac.to_owned(), Some(uuid.to_owned()));
+        let machine = Machine { mac, uuid, firmware: Firmware::Bios, memory: MEMORY };
+        Self::start_machine(machine, lab, accel, kernel_log)
+    }
+
+    fn start_machine(machine: Machine, lab: &'lab Lab, accel: Accel, kernel_log: &Path) -> Result<Self> {
         let tap = lab.tap()?;
-        let child = power_on(&lab.switch, &tap, mac, firmware, memory, accel, kernel_log)?;
+        let child = power_on(&lab.switch, &tap, &machine, accel, kernel_log)?;
         Ok(Self {
             switch: &lab.switch,
             tap,
-            mac: mac.to_owned(),
+            machine,
             kernel_log: kernel_log.to_owned(),
-            firmware,
-            memory,
             accel,
             child,
             heard: Instant::now(),
@@ -181,7 +203,7 @@ impl<'lab> Blade<'lab> {
         }
         let console = &self.console;
         Report::parse(console).with_context(|| {
-            format!("{} did not report within {within:?}; its console:\n{console}", self.mac)
+            format!("{} did not report within {within:?}; its console:\n{console}", self.machine.mac)
         })
     }
 
@@ -203,8 +225,8 @@ impl<'lab> Blade<'lab> {
             self.child.signal("KILL")?;
             self.child.wait(Duration::from_secs(5))?;
         }
-        let Self { switch, tap, mac, firmware, memory, accel, kernel_log, .. } = self;
-        self.child = power_on(switch, tap, mac, *firmware, *memory, *accel, kernel_log)?;
+        let Self { switch, tap, machine, accel, kernel_log, .. } = self;
+        self.child = power_on(switch, tap, machine, *accel, kernel_log)?;
         self.heard = Instant::now();
         Ok(())
     }
@@ -213,12 +235,11 @@ impl<'lab> Blade<'lab> {
 fn power_on(
     switch: &Namespace,
     tap: &str,
-    mac: &str,
-    firmware: Firmware,
-    memory: u32,
+    machine: &Machine,
     accel: Accel,
     kernel_log: &Path,
 ) -> Result<Child> {
+    let Machine { mac, uuid, firmware, memory } = machine;
     let mut command: Command = switch.command("qemu-system-x86_64");
     command.args(match accel {
         Accel::Kvm => ["-accel", "kvm", "-cpu", "host"],
@@ -228,12 +249,15 @@ fn power_on(
     // it iPXE's and the boot loader's, there too.
     command.args(["-machine", "pc,graphics=off", "-smp", "1", "-display", "none", "-monitor", "none"]);
     command.arg("-m").arg(memory.to_string());
+    if let Some(uuid) = uuid {
+        command.args(["-uuid", uuid]);
+    }
     command.args(["-no-user-config", "-no-reboot", "-boot", "n"]);
     command.args(["-chardev", "stdio,id=screen,signal=off", "-serial", "chardev:screen"]);
     command.arg("-serial").arg(format!("file:{}", kernel_log.display()));
     command.arg("-netdev").arg(format!("tap,id=net,ifname={tap},script=no,downscript=no"));
     let card = format!("virtio-net-pci,netdev=net,mac={mac}");
-    if firmware == Firmware::Bios {
+    if *firmware == Firmware::Bios {
         // The card brings its default ROM with it: iPXE, of the package ipxe-qemu.
         command.arg("-device").arg(card);
     } else {
@@ -241,7 +265,7 @@ fn power_on(
         command.arg("-bios").arg(OVMF.file("usr/share/ovmf/OVMF.fd")?);
         command.arg("-device").arg(format!("{card},rombar=0,bootindex=1"));
         command.args(["-fw_cfg", "name=opt/org.tianocore/IPv6PXESupport,string=n"]);
-        let pxe = if firmware == Firmware::UefiPxe { "y" } else { "n" };
+        let pxe = if *firmware == Firmware::UefiPxe { "y" } else { "n" };
         command.arg("-fw_cfg").arg(format!("name=opt/org.tianocore/IPv4PXESupport,string={pxe}"));
     }
     Child::spawn(command)
