@@ -9,6 +9,7 @@ mod load;
 pub mod loaders;
 pub mod marks;
 mod networks;
+mod once;
 pub mod orders;
 mod own_boot;
 pub mod profile;

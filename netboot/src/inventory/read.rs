@@ -3,14 +3,14 @@
 //! Top level `common` (variables for all) and `hosts`, keyed by address; each host has `macaddr`, `$hostname`,
 //! `channel`, optionally `template`, `boot`, `profile`, `labels`, `uuid` and `serial`, and any further `$variables`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use foldhash::fast::RandomState;
 use jsonc_parser::ast::{Object, ObjectProp, Value};
 use jsonc_parser::common::{Range, Ranged};
 
+use super::once::Once;
 use super::{Host, Networks, Snapshot, marks, own_boot};
 use crate::config::json::{Reader, kind};
 use crate::mac::Mac;
@@ -91,8 +91,7 @@ pub(super) fn hosts(reader: &mut Reader<'_>, file: &Object<'_>, networks: &Netwo
 /// Reads the members of `hosts`, or of an object like it.
 pub(super) fn members(reader: &mut Reader<'_>, object: &Object<'_>, networks: &Networks) -> Members {
     reader.unique(object);
-    let mut all =
-        All { networks, macs: HashMap::default(), uuids: HashMap::default(), found: Members::default() };
+    let mut all = All { networks, macs: Once::default(), uuids: Once::default(), found: Members::default() };
     for member in &object.properties {
         all.host(reader, member);
     }
@@ -136,10 +135,8 @@ fn variable(reader: &mut Reader<'_>, member: &ObjectProp<'_>, into: &mut BTreeMa
 /// The hosts read so far.
 struct All<'n> {
     networks: &'n Networks,
-    /// Address and line of the first host with a MAC.
-    macs: HashMap<Mac, (Ipv4Addr, usize), RandomState>,
-    /// The same of those with a UUID.
-    uuids: HashMap<Uuid, (Ipv4Addr, usize), RandomState>,
+    macs: Once<Mac>,
+    uuids: Once<Uuid>,
     found: Members,
 }
 
@@ -195,8 +192,8 @@ impl All<'_> {
         let named = &mut self.found.named.profiles;
         let marks = if marked { marks::read(reader, object, named) } else { None };
         let uuid = marks.as_ref().and_then(|marks| marks.uuid);
-        if let (Some(uuid), Some(value), Some(addr)) = (uuid, last(object, "uuid"), addr) {
-            self.uuid(reader, uuid, value, addr);
+        if let (Some(uuid), Some(value)) = (uuid, last(object, "uuid")) {
+            self.uuids.take(reader, uuid, "`uuid`", value, addr);
         }
         if let (Some(addr), Some(mac), Some(hostname), Some(channel), Ok(template), Ok(ignition)) =
             (addr, mac, hostname, channel, template, ignition)
@@ -279,27 +276,10 @@ impl All<'_> {
                 format!("{mac} is not the address of one machine"),
                 "write the MAC of its network card",
             );
-        } else if let Some((other, line)) = self.macs.get(&mac) {
-            let message = format!("{mac} is the MAC of {other} too (line {line})");
-            reader.error(value, message, "give each machine its own, or remove one of the two");
-        } else if let Some(addr) = addr {
-            self.macs.insert(mac, (addr, reader.line(value)));
+        } else {
+            self.macs.take(reader, mac, "MAC", value, addr);
         }
         Some(mac)
-    }
-
-    /// No two machines have one: by it DHCP knows them.
-    fn uuid(&mut self, reader: &mut Reader<'_>, uuid: Uuid, value: &Value<'_>, addr: Ipv4Addr) {
-        if let Some((other, line)) = self.uuids.get(&uuid) {
-            let message = format!("{uuid} is the `uuid` of {other} too (line {line})");
-            reader.error(
-                value,
-                message,
-                "give each machine its own, or leave it out where firmware has none",
-            );
-        } else {
-            self.uuids.insert(uuid, (addr, reader.line(value)));
-        }
     }
 
     /// The host's own template of a kind; `Err` when it is named wrongly.
