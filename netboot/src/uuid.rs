@@ -16,8 +16,12 @@ impl Uuid {
     /// The same with the bytes of its first three fields the other way round.
     #[must_use]
     pub const fn swapped(self) -> Self {
-        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = self.0;
-        Self([d, c, b, a, f, e, h, g, i, j, k, l, m, n, o, p])
+        let Self(mut bytes) = self;
+        bytes.swap(0, 3);
+        bytes.swap(1, 2);
+        bytes.swap(4, 5);
+        bytes.swap(6, 7);
+        Self(bytes)
     }
 }
 

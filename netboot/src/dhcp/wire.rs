@@ -55,6 +55,7 @@ pub struct Request {
     secs: [u8; 2],
     flags: [u8; 2],
     chaddr: [u8; 16],
+    card: Mac,
     parameters: Option<Vec<u8>>,
     vendor_class: Option<Vec<u8>>,
     vendor_options: Option<Vec<u8>>,
@@ -86,8 +87,7 @@ impl Request {
 
     /// The client's Ethernet address, from `chaddr`.
     pub fn card(&self) -> Mac {
-        let [a, b, c, d, e, f, ..] = self.chaddr;
-        Mac([a, b, c, d, e, f])
+        self.card
     }
 
     /// Option 97, the machine's identifier: its first three fields are little-endian (RFC 4578 2.3), but for some firmware, so the
@@ -209,6 +209,7 @@ pub fn decode(bytes: &[u8]) -> Result<Request, Reason> {
         secs: header.secs().to_be_bytes(),
         flags: u16::from(header.flags()).to_be_bytes(),
         chaddr,
+        card: mac,
         parameters: options.owned(OptionCode::ParameterRequestList),
         vendor_class: options.owned(OptionCode::ClassIdentifier),
         vendor_options: options.owned(OptionCode::VendorExtensions),

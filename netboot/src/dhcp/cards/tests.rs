@@ -19,8 +19,8 @@ const fn uuid(last: u8) -> Uuid {
 }
 
 /// As it comes in option 97, in the order of RFC 4578.
-fn says(last: u8) -> Option<[Uuid; 2]> {
-    Some([uuid(last), uuid(last).swapped()])
+fn says(last: u8) -> [Uuid; 2] {
+    [uuid(last), uuid(last).swapped()]
 }
 
 /// These machines: the last bytes of MAC and address, and of the UUID if there is one.
@@ -42,8 +42,8 @@ fn snapshot(machines: &[(u8, Option<u8>)]) -> Snapshot {
 /// A card says whose it is, and what is to be written of it is.
 fn said(cards: &mut Cards, card: u8, id: u8, snapshot: &Snapshot, store: &mut Memory, now: u64) {
     let (card, says) = (mac(card), says(id));
-    let host = whose(card, says, cards, snapshot);
-    let changes = cards.says(card, says.unwrap(), host, snapshot, now);
+    let host = whose(card, Some(says), cards, snapshot);
+    let changes = cards.says(card, says, host, snapshot, now);
     if !changes.is_empty() {
         store.commit(&changes).unwrap();
         cards.written(card, true);
@@ -65,16 +65,16 @@ fn whose_a_card_is() {
     }
     let network_order = Some([uuid(3).swapped(), uuid(3)]);
     let table = [
-        ("a machine's own card", 1, says(2), None),
-        ("a machine's own card, with its own identifier", 2, says(2), None),
+        ("a machine's own card", 1, Some(says(2)), None),
+        ("a machine's own card, with its own identifier", 2, Some(says(2)), None),
         ("its own MAC outweighs what was remembered", 1, None, None),
-        ("a strange card", 99, says(2), Some(2)),
+        ("a strange card", 99, Some(says(2)), Some(2)),
         ("a strange card, the other way round", 99, network_order, Some(3)),
         ("a strange card that says nothing", 99, None, None),
-        ("a strange machine", 99, says(9), None),
+        ("a strange machine", 99, Some(says(9)), None),
         ("a card that is remembered", 90, None, Some(2)),
-        ("one that is in another machine now", 90, says(3), Some(3)),
-        ("one that is in a strange machine now", 90, says(9), None),
+        ("one that is in another machine now", 90, Some(says(3)), Some(3)),
+        ("one that is in a strange machine now", 90, Some(says(9)), None),
         ("one of a machine that is gone", 92, None, None),
     ];
     for (what, card, says, expected) in table {
@@ -123,7 +123,7 @@ fn what_is_on_disk_is_not_written_again_and_what_is_not_is() {
     let machines = snapshot(&[(1, Some(1))]);
     let host = machines.by_mac(mac(1));
     let mut cards = Cards::default();
-    let say = |cards: &mut Cards, card| cards.says(mac(card), says(1).unwrap(), host, &machines, NOW);
+    let say = |cards: &mut Cards, card| cards.says(mac(card), says(1), host, &machines, NOW);
     let first = say(&mut cards, 90);
     assert_eq!(first.len(), 1);
     assert_eq!(say(&mut cards, 90), [], "it is on its way");
@@ -170,7 +170,7 @@ fn the_change_of_one_that_goes_comes_with_the_one_that_comes() {
     for card in 10..10 + u8::try_from(MOST).unwrap() {
         said(&mut cards, card, 1, &machines, &mut store, NOW);
     }
-    let changes = cards.says(mac(90), says(1).unwrap(), machines.by_mac(mac(1)), &machines, NOW);
+    let changes = cards.says(mac(90), says(1), machines.by_mac(mac(1)), &machines, NOW);
     let keys = changes.iter().map(|change| match change {
         Change::Put { key, .. } => ("put", key.as_str()),
         Change::Delete { key } => ("delete", key.as_str()),

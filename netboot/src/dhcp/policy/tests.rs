@@ -517,6 +517,22 @@ fn an_inform_gets_settings_and_no_lease() {
 }
 
 #[test]
+fn another_card_of_a_machine_gets_what_is_the_machines_at_its_own_address() {
+    let World { subnet, snapshot, leases, settings, .. } = &World::new();
+    let card = mac(9);
+    for message in [discover(card), request(card).ciaddr(addr(11))] {
+        let mut request = wire::decode(&message.bytes()).unwrap();
+        request.mac = BLADE;
+        let view = View { subnet, on_link: true, snapshot, leases, settings, now: NOW };
+        let Outcome::Reply(reply, Change::None) = decide(&request, Addressed::Broadcast, &view) else {
+            panic!("{message:?}")
+        };
+        assert_eq!(reply.route, Route::Unicast { mac: card, addr: addr(11) });
+        assert_eq!(reply.bytes[28..34], card.0);
+    }
+}
+
+#[test]
 fn where_a_reply_goes() {
     let world = World::new();
     let unicast = Route::Unicast { mac: BLADE, addr: addr(11) };

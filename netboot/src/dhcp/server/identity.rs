@@ -5,6 +5,7 @@ use super::wall;
 use crate::dhcp::cards::{self, Cards};
 use crate::dhcp::wire::Request;
 use crate::inventory::Snapshot;
+use crate::mac::Mac;
 use crate::store::Writer;
 use crate::uuid::Uuid;
 
@@ -24,7 +25,7 @@ pub(super) fn recognise(request: &mut Request, cards: &mut Cards, writer: &Write
 }
 
 /// Says that there is another card of a machine, now that it is on disk.
-pub(super) fn tell(card: crate::mac::Mac, uuid: Uuid, snapshot: &Snapshot) {
+pub(super) fn tell(card: Mac, uuid: Uuid, snapshot: &Snapshot) {
     if let Some(host) = snapshot.by_uuid(uuid) {
         let name = &host.hostname;
         tracing::info!(mac = %host.mac, addr = %host.addr, %card, "{card} is another card of {name} (uuid {uuid})");
