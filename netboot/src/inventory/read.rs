@@ -192,7 +192,9 @@ impl All<'_> {
         let named = &mut self.found.named.profiles;
         let marks = if marked { marks::read(reader, object, named) } else { None };
         let uuid = marks.as_ref().and_then(|marks| marks.uuid);
-        if let (Some(uuid), Some(value)) = (uuid, last(object, "uuid")) {
+        if let Some(uuid) = uuid
+            && let Some(value) = last(object, "uuid")
+        {
             self.uuids.take(reader, uuid, "`uuid`", value, addr);
         }
         if let (Some(addr), Some(mac), Some(hostname), Some(channel), Ok(template), Ok(ignition)) =
