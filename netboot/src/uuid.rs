@@ -1,4 +1,5 @@
-//! What firmware calls its machine (SMBIOS): one type, one textual form (`4c4c4544-0042-3510-8058-b9c04f4a3333`).
+//! What firmware calls its machine (SMBIOS): one type, one textual form (`4c4c4544-0042-3510-8058-b9c04f4a3333`). Knows no
+//! machine.
 
 use std::fmt;
 use std::str::FromStr;

@@ -153,7 +153,7 @@ async fn accept(
                 });
             }
         }
-        // Its request is there. Who has it to answer leaves the next one to others.
+        // Who has a request to answer leaves the next connection to others.
         after_others()
     };
     let listening = async {

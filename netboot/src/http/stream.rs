@@ -1,6 +1,6 @@
 //! A client's socket, of which the runtime hears when there is something to wait for. Most requests are there when their
 //! connection is taken, have their answer at once, and are the only ones: for these it would be told, and told to forget it
-//! again, for nothing.
+//! again, for nothing. Knows neither HTTP nor any limit.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::TcpStream as StdStream;

@@ -1,4 +1,4 @@
-//! By what DHCP knows machines, a MAC or a UUID, no two have.
+//! What no two machines may have, a MAC or a UUID: remembers which had it first, and says who has it again. Keeps no host out.
 
 use std::collections::HashMap;
 use std::fmt::Display;

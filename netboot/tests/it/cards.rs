@@ -12,7 +12,7 @@ use xtask::lab::{Lab, SERVER_ADDR, Server, wait_for};
 
 use crate::daemon::{NETBOOT, SOON, client, data, lab, udhcpc, value};
 use crate::proxy::Foreign;
-use crate::wire::{ACK, Ask, DISCOVER, OFFER, REQUEST, Wire};
+use crate::wire::{ACK, Ask, DISCOVER, OFFER, REQUEST, Wire, option};
 
 const BLADE: Mac = Mac([0x52, 0x54, 0, 0, 0, 0x77]);
 const BLADE_ADDR: Ipv4Addr = Ipv4Addr::new(192, 168, 90, 77);
@@ -54,24 +54,6 @@ fn rom(ask: Ask, wire: Uuid) -> Ask {
 /// In the order of RFC 4578 2.3.
 fn says(ask: Ask, uuid: Uuid) -> Ask {
     rom(ask, uuid.swapped())
-}
-
-/// The value of an option of a reply.
-fn option(reply: &[u8], wanted: u8) -> Option<&[u8]> {
-    let mut rest = reply.get(240..)?;
-    loop {
-        rest = match rest {
-            [0, after @ ..] => after,
-            [code, length, after @ ..] if *code != 255 => {
-                let (value, after) = after.split_at_checked(usize::from(*length))?;
-                if *code == wanted {
-                    return Some(value);
-                }
-                after
-            }
-            _ => return None,
-        };
-    }
 }
 
 /// A card is answered as the blade: its address, file, name and channel, in a frame to the card.

@@ -21,7 +21,7 @@ use netboot_ebpf::verdict::message::{ACK, DISCOVER, NAK, OFFER, REQUEST};
 use tokio_util::sync::CancellationToken;
 use xtask::lab::{Child, Namespace, enter, wait_for};
 
-use crate::wire::uninterrupted;
+use crate::wire::{option, uninterrupted};
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(192, 168, 90, 2);
 const BLADE: Mac = Mac([0x52, 0x54, 0, 0, 0, 0xb1]);
@@ -235,24 +235,6 @@ fn real_clients_get_their_address_again_after_a_restart() {
 }
 
 /// The value of an option of a reply.
-fn option(reply: &[u8], wanted: u8) -> Option<String> {
-    let mut rest = &reply[240..];
-    while let [code, after @ ..] = rest {
-        rest = match code {
-            0 => after,
-            255 => return None,
-            _ => {
-                let (value, after) = after[1..].split_at(usize::from(after[0]));
-                if *code == wanted {
-                    return Some(String::from_utf8_lossy(value).into_owned());
-                }
-                after
-            }
-        };
-    }
-    panic!("no END")
-}
-
 #[test]
 fn each_firmware_gets_its_file_on_the_wire() {
     type Case<'a> = (&'a str, u8, &'a [u8], Option<&'a str>, Option<&'a str>);
@@ -282,8 +264,9 @@ fn each_firmware_gets_its_file_on_the_wire() {
         let mut buffer = [0; 1500];
         let length = uninterrupted(|| socket.recv(&mut buffer)).unwrap();
         let reply = &buffer[..length];
-        assert_eq!(option(reply, 60).as_deref(), says, "{vendor}");
-        assert_eq!(option(reply, 67).as_deref(), file, "{vendor}");
+        let text = |code| option(reply, code).map(|value| String::from_utf8_lossy(value).into_owned());
+        assert_eq!(text(60).as_deref(), says, "{vendor}");
+        assert_eq!(text(67).as_deref(), file, "{vendor}");
         let name = String::from_utf8_lossy(reply[108..236].split(|byte| *byte == 0).next().unwrap());
         assert_eq!(name, file.unwrap_or_default(), "{vendor}");
         assert_eq!(reply[16..20], BLADE_ADDR.octets(), "an address in any case, {vendor}");

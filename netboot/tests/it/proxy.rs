@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use xtask::lab::{Child, Lab, Namespace, Server, wait_for};
 
 use crate::daemon::{BLADE, NETBOOT, SOON, client, data, lab, udhcpc, value};
-use crate::wire::uninterrupted;
+use crate::wire::{self, uninterrupted};
 
 const US: Ipv4Addr = Ipv4Addr::new(192, 168, 90, 2);
 const THEM: Ipv4Addr = Ipv4Addr::new(192, 168, 90, 3);
@@ -89,20 +89,7 @@ struct Reply {
 
 impl Reply {
     fn option(&self, wanted: u8) -> Option<&[u8]> {
-        let mut rest = self.bytes.get(240..)?;
-        loop {
-            rest = match rest {
-                [0, after @ ..] => after,
-                [code, length, after @ ..] if *code != 255 => {
-                    let (value, after) = after.split_at(usize::from(*length));
-                    if *code == wanted {
-                        return Some(value);
-                    }
-                    after
-                }
-                _ => return None,
-            };
-        }
+        wire::option(&self.bytes, wanted)
     }
 
     fn text(&self, code: u8) -> String {

@@ -8,7 +8,7 @@ use netboot_ebpf::verdict::message::{ACK, DISCOVER, NAK, OFFER, REQUEST};
 use xtask::lab::{Lab, Namespace, Server, wait_for};
 
 use crate::daemon::{BLADE, NETBOOT, SOON, client, data, lab, udhcpc, value};
-use crate::wire::uninterrupted;
+use crate::wire::{self, uninterrupted};
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(192, 168, 90, 2);
 
@@ -37,21 +37,7 @@ impl Heard {
     }
 
     fn option(&self, wanted: u8) -> Option<&[u8]> {
-        let mut rest = &self.0[240..];
-        while let [code, after @ ..] = rest {
-            match code {
-                0 => rest = after,
-                255 => return None,
-                _ => {
-                    let (value, after) = after[1..].split_at(usize::from(after[0]));
-                    if *code == wanted {
-                        return Some(value);
-                    }
-                    rest = after;
-                }
-            }
-        }
-        None
+        wire::option(&self.0, wanted)
     }
 }
 

@@ -33,6 +33,25 @@ pub(crate) fn uninterrupted<T>(mut receive: impl FnMut() -> io::Result<T>) -> io
     }
 }
 
+/// The value of an option of a whole reply, from `op` on (RFC 2132 2). Its options have an end.
+pub(crate) fn option(reply: &[u8], wanted: u8) -> Option<&[u8]> {
+    let mut rest = &reply[240..];
+    while let [code, after @ ..] = rest {
+        rest = match code {
+            0 => after,
+            255 => return None,
+            _ => {
+                let (value, after) = after[1..].split_at(usize::from(after[0]));
+                if *code == wanted {
+                    return Some(value);
+                }
+                after
+            }
+        };
+    }
+    panic!("no END")
+}
+
 /// What a machine says. Without an address of its own it is sent to everybody and asks to be answered so.
 #[derive(Clone, Debug)]
 pub(crate) struct Ask {

@@ -5,11 +5,11 @@ use super::Request;
 use crate::config::Boot;
 use crate::inventory::profile::{Kind, Menu, Profile, Profiles, Script};
 use crate::inventory::{Host, Marks, Snapshot};
-use crate::loader::{Entry, Plan, Programs, Site, Task, Whose};
+use crate::loader::tests::SITE;
+use crate::loader::{Entry, Plan, Programs, Task, Whose};
 use crate::mac::Mac;
 use crate::uuid::Uuid;
 
-const SITE: Site = Site { server: Ipv4Addr::new(192, 168, 90, 2), http_port: 8080 };
 const OWN: Ipv4Addr = Ipv4Addr::new(192, 168, 90, 11);
 const STRANGER: Ipv4Addr = Ipv4Addr::new(192, 168, 90, 200);
 
